@@ -1,0 +1,239 @@
+//! What a valid file says, as plain types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use crate::diagnostic::{Source, quoted};
+use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, escape};
+
+/// A value and where in the file it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Its bytes in the file.
+    pub span: Span,
+}
+
+/// A valid file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the file is: absolute, symbolic links not resolved (see [`find`](crate::find)). This is the name under which
+    /// the file owns interfaces.
+    pub path: PathBuf,
+    /// SHA-256 of the file's bytes, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// The directory of all pins: absolute, without `.`, `..`, doubled or trailing slashes.
+    pub pin_root: PathBuf,
+    /// The policy where neither map nor interface has one.
+    pub reuse: Reuse,
+    /// `[programs.NAME]`, by name.
+    pub programs: BTreeMap<String, Program>,
+    /// `[interfaces.KEY]`, in the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// `[stats]`.
+    pub stats: Stats,
+    pub(crate) source: Arc<Source>,
+}
+
+/// A program that interfaces may run: a function of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the file; `builtin` for the one that runs when an interface names none.
+    pub name: String,
+    /// What holds it.
+    pub object: Located<ObjectRef>,
+    /// The function's name in the object. `None`: the object's only XDP program, or [`BUILTIN_FUNCTIONS`]`[0]`.
+    pub function: Option<Located<String>>,
+    /// `[programs.NAME.maps.MAP]`, by the map's name. Maps that are not mentioned have no settings.
+    pub maps: BTreeMap<String, MapSettings>,
+    /// The key that names the program.
+    pub span: Span,
+}
+
+/// Where a program's code comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ObjectRef {
+    /// The object embedded in `xdpd`.
+    Builtin,
+    /// An ELF file, by its absolute path: a relative one is joined to the directory of the file that names it.
+    File(PathBuf),
+}
+
+/// What the file says of one map of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapSettings {
+    /// The policy of this map, before that of the interface and of the file.
+    pub reuse: Option<Located<Reuse>>,
+    /// The key that names the map.
+    pub span: Span,
+}
+
+/// An entry of `[interfaces]`: one device, or every device that a pattern matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Which device or devices.
+    pub selector: Selector,
+    /// The network namespace as it is written, a name below `/run/netns` or an absolute path; `None`: the caller's own.
+    pub netns: Option<String>,
+    /// The program's name in [`Config::programs`]; `None`: the builtin counting program.
+    pub program: Option<Located<String>>,
+    /// The modes to try, in this order; never empty, each at most once.
+    pub modes: Vec<Mode>,
+    /// The policy of this interface, before that of the file.
+    pub reuse: Option<Reuse>,
+    /// The key of the entry.
+    pub span: Span,
+}
+
+/// Which device or devices an entry of `[interfaces]` is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// One device.
+    Device {
+        /// The entry's key.
+        label: Label,
+        /// The device's name in its network namespace.
+        device: String,
+    },
+    /// Every matching device that no entry of its own names.
+    Glob(Glob),
+}
+
+/// `[stats]`: what `xdp-stats` reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The name of the map to read in every pin directory.
+    pub map: String,
+    /// The time from one reading to the next.
+    pub interval: Duration,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1) }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("builtin"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Program {
+    /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's object.
+    pub fn function(&self) -> Option<&str> {
+        match (&self.function, &self.object.value) {
+            (Some(function), _) => Some(&function.value),
+            (None, ObjectRef::Builtin) => Some(BUILTIN_FUNCTIONS[0]),
+            (None, ObjectRef::File(_)) => None,
+        }
+    }
+}
+
+impl Interface {
+    /// The entry's key in the file: its label or its pattern.
+    pub fn key(&self) -> &str {
+        match &self.selector {
+            Selector::Device { label, .. } => label.as_str(),
+            Selector::Glob(glob) => glob.as_str(),
+        }
+    }
+
+    /// The label of `device` under this entry: its key, or for a pattern the device's name, after `<netns>:` where the
+    /// entry has one. Only a pattern's can fail, where `netns` is a long path.
+    pub fn label_of(&self, device: &str) -> Result<Label, LabelError> {
+        match (&self.selector, &self.netns) {
+            (Selector::Device { label, .. }, _) => Ok(label.clone()),
+            (Selector::Glob(_), None) => Label::try_new(device),
+            (Selector::Glob(_), Some(netns)) => Label::try_new(&format!("{netns}:{device}")),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file's text; `path` is the name it goes by, made absolute as [`find`](crate::find) does.
+    ///
+    /// No file is touched. Everything that is wrong with the text is in the one error.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
+        crate::parse::parse(path, text)
+    }
+
+    /// The program of an interface that names none: the first of the builtin functions.
+    pub fn default_program() -> Program {
+        Program {
+            name: "builtin".to_owned(),
+            object: Located { value: ObjectRef::Builtin, span: 0..0 },
+            function: Some(Located { value: BUILTIN_FUNCTIONS[0].to_owned(), span: 0..0 }),
+            maps: BTreeMap::new(),
+            span: 0..0,
+        }
+    }
+
+    /// The program that `interface`, an entry of this file, runs.
+    pub fn program_of(&self, interface: &Interface) -> &Program {
+        static DEFAULT: LazyLock<Program> = LazyLock::new(Config::default_program);
+        let named = interface.program.as_ref().and_then(|program| self.programs.get(&program.value));
+        named.unwrap_or(&DEFAULT)
+    }
+
+    /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else the file's.
+    pub fn reuse_of(&self, interface: &Interface, program: &Program, map: &str) -> Reuse {
+        let of_map = program.maps.get(map).and_then(|settings| settings.reuse.as_ref());
+        of_map.map(|reuse| reuse.value).or(interface.reuse).unwrap_or(self.reuse)
+    }
+
+    /// The directory with the pins of `label`.
+    pub fn pin_dir(&self, label: &Label) -> PathBuf {
+        self.pin_root.join(label.file_name())
+    }
+
+    /// The pin of the map called `map` under `label`.
+    pub fn map_pin(&self, label: &Label, map: &str) -> PathBuf {
+        self.pin_dir(label).join(escape::escape(map))
+    }
+
+    /// An error that was found later, as one that points into this file.
+    pub fn diagnostic(&self, diagnostic: Diagnostic) -> Diagnostics {
+        self.diagnostics(vec![diagnostic])
+    }
+
+    /// Errors that were found later, as errors that point into this file.
+    pub fn diagnostics(&self, diagnostics: Vec<Diagnostic>) -> Diagnostics {
+        Diagnostics::new(Arc::clone(&self.source), diagnostics)
+    }
+
+    /// The error that `a` and `b`, entries of this file, both claim `device`.
+    ///
+    /// Two entries that name it do so in any file; two patterns, or two namespaces that turn out to be one, only on a
+    /// machine where they match.
+    pub fn two_claims(&self, device: &str, a: &Interface, b: &Interface) -> Diagnostic {
+        two_claims(device, a, b)
+    }
+}
+
+pub(crate) fn two_claims(device: &str, a: &Interface, b: &Interface) -> Diagnostic {
+    let (first, second) = if a.span.start <= b.span.start { (a, b) } else { (b, a) };
+    let netns = first.netns.as_deref().or(second.netns.as_deref());
+    let place = netns.map(|netns| format!(" in netns {}", quoted(netns))).unwrap_or_default();
+    let help = match (&first.selector, &second.selector) {
+        (Selector::Glob(_), Selector::Glob(_)) => "an entry that names the device wins over patterns",
+        _ => "a device has one entry: remove one of the two",
+    };
+    let (by_first, by_second) = (quoted(first.key()), quoted(second.key()));
+    Diagnostic::new(format!(
+        "device {}{place} is claimed twice, by {by_first} and by {by_second}",
+        quoted(device)
+    ))
+    .at(second.span.clone())
+    .label("the second claim")
+    .related(first.span.clone(), "the first claim")
+    .help(help)
+}

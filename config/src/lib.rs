@@ -1,0 +1,54 @@
+//! The file that `xdpd` and `xdp-stats` follow: its types, its errors, and the names of the pins that it describes.
+//!
+//! [`find`] says which file is meant, [`Config::load`] reads it. Everything wrong with a file is reported at once, as
+//! [`Diagnostics`] that point at the text. [`Record`] is what `xdpd` leaves beside the pins of an interface, and what both
+//! programs read there.
+//!
+//! This crate knows nothing of the kernel: names and paths are checked for their form, never for what they lead to.
+
+mod config;
+mod diagnostic;
+pub mod escape;
+mod glob;
+mod label;
+mod load;
+mod names;
+mod parse;
+mod policy;
+mod reader;
+pub mod record;
+pub mod retired;
+mod suggest;
+mod syntax;
+pub mod trust;
+
+pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
+pub use diagnostic::{Diagnostic, Diagnostics, Span};
+pub use glob::{Glob, GlobError};
+pub use label::{Label, LabelError};
+pub use load::{Found, LoadError, find};
+pub use parse::parse_interval;
+pub use policy::{Mode, Reuse, UnknownName};
+pub use record::{Record, RecordError};
+pub use suggest::suggest;
+
+/// The functions of the builtin object, its default first.
+pub const BUILTIN_FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_abort_func", "xdp_tx_func"];
+
+/// Where the file is looked for last.
+pub const DEFAULT_PATH: &str = "/etc/xdpd/config.toml";
+
+/// Where pins go unless the file says otherwise.
+pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/xdpd";
+
+/// The map that `xdp-stats` reads unless the file says otherwise.
+pub const DEFAULT_STATS_MAP: &str = "xdp_stats_map";
+
+/// The name, in an interface's directory, of the pinned `bpf_link`. No map is called so: map names hold no `-`.
+pub const LINK_PIN: &str = "xdp-link";
+
+/// The name, in an interface's directory, of the symlink whose target text is the [`Record`].
+pub const OWNER_PIN: &str = "xdp-owner";
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 1 << 20;

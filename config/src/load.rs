@@ -1,0 +1,128 @@
+//! Finding the file and reading it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::trust::{self, Untrusted};
+use crate::{Config, DEFAULT_PATH, MAX_FILE_SIZE};
+
+/// Why there is no config.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// As root: somebody else could change what the file says.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// The file is not valid.
+    #[error(transparent)]
+    Invalid(#[from] Diagnostics),
+    /// No file was named and there is none in the usual places.
+    #[error("no config found, looked for {}; name one as the argument or in $XDPD_CONFIG", list(searched))]
+    NotFound {
+        /// All places, in the order of the search.
+        searched: Vec<PathBuf>,
+    },
+}
+
+/// The file that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is: absolute. Symbolic links are kept: this is the name under which the file owns interfaces, and a link
+    /// that is turned to another version of the file goes on owning them. `.` is dropped, `..` is followed as the file
+    /// system means it.
+    pub path: PathBuf,
+    /// It was not named on the command line: the caller says on stderr which file it is.
+    pub searched: bool,
+}
+
+/// Says which file is meant: `arg`, else `$XDPD_CONFIG`, else `./config.toml`, else [`DEFAULT_PATH`].
+///
+/// A file that is named, by `arg` or the variable, is meant even if there are others. Whether `arg` exists is seen when it is
+/// read. An empty variable counts as none.
+pub fn find(arg: Option<&Path>) -> Result<Found, LoadError> {
+    search(arg, env::var_os("XDPD_CONFIG"), [Path::new("config.toml"), Path::new(DEFAULT_PATH)])
+}
+
+fn search(arg: Option<&Path>, variable: Option<OsString>, usual: [&Path; 2]) -> Result<Found, LoadError> {
+    if let Some(path) = arg {
+        return Ok(Found { path: absolute(path)?, searched: false });
+    }
+    let places = match variable.filter(|path| !path.is_empty()) {
+        Some(named) => vec![absolute(Path::new(&named))?],
+        None => usual.into_iter().map(absolute).collect::<Result<_, _>>()?,
+    };
+    // A file that may be there but cannot be looked at is meant too: reading it tells why.
+    match places.iter().find(|path| path.try_exists().unwrap_or(true)) {
+        Some(path) => Ok(Found { path: path.clone(), searched: true }),
+        None => Err(LoadError::NotFound { searched: places }),
+    }
+}
+
+/// Makes a path absolute as [`Found::path`] describes.
+fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
+    absolute_path(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+pub(crate) fn absolute_path(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    // `..` leads out of where a link leads to, not out of where it lies: only the file system knows.
+    let mut rest = path.components();
+    while let Some(part) = rest.next_back() {
+        if part == Component::ParentDir {
+            let followed = rest.as_path().join("..");
+            let after = path.strip_prefix(&followed).unwrap_or(Path::new(""));
+            return Ok(followed.canonicalize()?.join(after));
+        }
+    }
+    Ok(path)
+}
+
+fn list(places: &[PathBuf]) -> String {
+    let places: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+    places.join(" and ")
+}
+
+impl Config {
+    /// Reads the file at `path`. As root, one that others can change is refused, see [`trust`].
+    ///
+    /// A file of more than [`MAX_FILE_SIZE`] bytes is not read.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        trust::check_open(&file, path)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
+            let message = format!("it holds more than {} KiB, too much for a config", MAX_FILE_SIZE >> 10);
+            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self::parse(path, &text)?),
+            Err(e) => Err(LoadError::Invalid(not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to()))),
+        }
+    }
+}
+
+fn not_utf8(path: &Path, bytes: &[u8], offset: usize) -> Diagnostics {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let source = Arc::new(Source::new(path, text));
+    let error = Diagnostic::new(format!("the file is not UTF-8 text from byte offset {offset} on"))
+        .at(offset..offset + char::REPLACEMENT_CHARACTER.len_utf8())
+        .label(format!(
+            "found the byte 0x{:02x}, expected UTF-8",
+            bytes.get(offset).copied().unwrap_or_default()
+        ));
+    Diagnostics::new(source, vec![error])
+}

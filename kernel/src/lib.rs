@@ -1,0 +1,48 @@
+//! Everything that xdpd and xdp-stats ask of the Linux kernel, 6.1 or newer.
+//!
+//! BPF objects ([`Map`], [`Program`], [`XdpLink`], [`Btf`]) with their info, the places where they are pinned
+//! ([`pin::Dir`], [`bpffs`]), network namespaces ([`NetNs`]) and devices ([`netlink`]), and some small things around
+//! them. The crate knows nothing of xdpd's file, and holds all `unsafe` code of the project: what it offers is safe.
+//!
+//! An error names the call, the object and the reason; see [`Error`]. Where a caller has to decide, its documentation
+//! says which `errno` means what. Facts about the kernel are from its sources or were measured on Linux 6.18.
+
+pub mod batch;
+pub mod bpffs;
+pub mod btf;
+pub mod clock;
+pub mod cpu;
+pub mod error;
+pub mod fd;
+pub mod id;
+pub mod link;
+pub mod lock;
+pub mod map;
+pub mod mode;
+pub mod netlink;
+pub mod netns;
+pub mod object;
+pub mod pin;
+pub mod privilege;
+pub mod program;
+pub mod rcu;
+pub mod stat;
+pub mod watch;
+
+mod sys;
+mod uapi;
+
+pub use batch::{BatchReader, Entries};
+pub use btf::Btf;
+pub use error::{Error, PinError, Result};
+pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
+pub use link::{LinkInfo, LinkKind, XdpLink};
+pub use lock::{Holder, Lock};
+pub use map::{Map, MapBtf, MapDef, MapInfo, map_type_name};
+pub use mode::XdpMode;
+pub use netlink::{Attached, Device, LinkMonitor};
+pub use netns::{NetNs, NetNsId};
+pub use object::{ObjectKind, kind_of};
+pub use pin::{Access, Dir, Entry, PinnedObject};
+pub use program::{Program, ProgramInfo};
+pub use stat::{EntryKind, Stat, Timestamp};

@@ -1,0 +1,125 @@
+//! One holder at a time: flock(2) on a directory.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::pin::Dir;
+use crate::stat::Stat;
+
+/// A lock that is held until this is dropped, or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    fd: OwnedFd,
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A process that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id, in our pid namespace.
+    pub pid: u32,
+    /// Its name, 15 bytes at most; `None` when it has just ended.
+    pub command: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.command {
+            Some(command) => write!(f, "{command} (pid {})", self.pid),
+            None => write!(f, "pid {}", self.pid),
+        }
+    }
+}
+
+/// How often a lock is taken anew because the directory was replaced meanwhile.
+const ATTEMPTS: u32 = 16;
+
+impl Dir {
+    /// Takes the lock on the directory `name` without waiting; `None` when somebody else has it. `ENOENT` when there is
+    /// no such directory.
+    ///
+    /// The lock is on a directory, not on a name: when the name leads elsewhere once it is ours, it is let go and taken
+    /// again.
+    pub fn try_lock(&self, name: impl AsRef<OsStr>) -> Result<Option<Lock>> {
+        let name = self.checked_name("flock", name.as_ref())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..ATTEMPTS {
+            let fd = rustix::fs::openat(self, &name, flags, Mode::empty())
+                .map_err(|errno| self.error("openat", &name, errno))?;
+            match rustix::io::retry_on_intr(|| {
+                rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)
+            }) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(self.error("flock", &name, errno)),
+            }
+            let locked = Stat::at(&fd, c"").map_err(|errno| self.error("statx", &name, errno))?;
+            let named = Stat::at(self, &name).map_err(|errno| self.error("statx", &name, errno))?;
+            if locked.identity() == named.identity() {
+                return Ok(Some(Lock { fd }));
+            }
+        }
+        Err(self.error("flock", &name, Errno::AGAIN))
+    }
+
+    /// The processes that hold the lock on the directory `name`, as far as our pid namespace shows them.
+    pub fn lock_holders(&self, name: impl AsRef<OsStr>) -> Result<Vec<Holder>> {
+        const LOCKS: &str = "/proc/locks";
+        let stat = self.stat(name)?;
+        let locks = std::fs::read_to_string(LOCKS).map_err(|source| Error::new("read", LOCKS, source))?;
+        let file = (rustix::fs::major(stat.dev), rustix::fs::minor(stat.dev), stat.ino);
+        Ok(pids(&locks, file)
+            .map(|pid| {
+                let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+                Holder { pid, command: command.map(|text| text.trim_end().to_owned()) }
+            })
+            .collect())
+    }
+}
+
+/// The pids in /proc/locks that hold a flock on a file, given as major and minor device number and inode.
+///
+/// A line is `1: FLOCK  ADVISORY  WRITE 1234 00:1b:5678 0 EOF`; one that waits has `->` after its number.
+fn pids(locks: &str, file: (u32, u32, u64)) -> impl Iterator<Item = u32> {
+    locks.lines().filter_map(move |line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        if words.next()? != "FLOCK" {
+            return None;
+        }
+        let mut words = words.skip(2);
+        let pid = words.next()?.parse().ok()?;
+        let mut parts = words.next()?.splitn(3, ':');
+        let major = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let minor = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let ino = parts.next()?.parse().ok()?;
+        ((major, minor, ino) == file).then_some(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_found_among_other_locks_and_waiters() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 00:1b:5678 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 00:1c:5678 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 00:1b:5678 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 14 00:1b:5678 0 EOF\n\
+                     4: OFDLCK ADVISORY  READ -1 00:06:1031 0 EOF\n\
+                     \n\
+                     5: FLOCK nonsense\n";
+        assert_eq!(pids(locks, (0, 0x1b, 5678)).collect::<Vec<_>>(), [13]);
+        assert_eq!(pids(locks, (0, 0x1b, 1)).count(), 0);
+    }
+}

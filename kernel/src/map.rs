@@ -1,0 +1,467 @@
+//! Maps: what they are, and their entries.
+//!
+//! The kernel copies keys and values by the sizes that the map has, not by the lengths of our buffers. So each call
+//! here compares the two first, and a slice of another length is an error.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::btf::Btf;
+use crate::cpu;
+use crate::error::{Error, PinError, Result};
+use crate::id::{BtfId, MapId};
+use crate::object::{self, Ids, ObjectKind};
+use crate::sys;
+#[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
+use crate::uapi::*;
+
+/// The definition of a map: what decides whether two maps are interchangeable. Sizes are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MapDef {
+    /// `enum bpf_map_type`; see [`map_type_name`].
+    pub map_type: u32,
+    /// The size of a key; 0 for maps without keys.
+    pub key_size: u32,
+    /// The size of a value, for per-CPU maps of one CPU's value.
+    pub value_size: u32,
+    /// The number of entries that the map has room for.
+    pub max_entries: u32,
+    /// `BPF_F_*` flags. The kernel may add some of its own when it makes the map.
+    pub flags: u32,
+    /// What some types want beside: for a bloom filter the number of hash functions.
+    pub map_extra: u64,
+}
+
+impl MapDef {
+    /// Whether the map holds a value for each possible CPU under each key.
+    pub fn is_per_cpu(&self) -> bool {
+        matches!(
+            self.map_type,
+            BPF_MAP_TYPE_PERCPU_HASH
+                | BPF_MAP_TYPE_PERCPU_ARRAY
+                | BPF_MAP_TYPE_LRU_PERCPU_HASH
+                | BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE
+        )
+    }
+
+    /// How many values there are under one key: the number of possible CPUs, or 1.
+    fn slots(&self) -> Result<usize> {
+        if self.is_per_cpu() { cpu::possible() } else { Ok(1) }
+    }
+
+    /// How far apart the values under one key are in what the kernel copies, in bytes.
+    fn slot_len(&self) -> usize {
+        let size = self.value_size as usize;
+        if self.is_per_cpu() { size.next_multiple_of(8) } else { size }
+    }
+}
+
+impl fmt::Display for MapDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match map_type_name(self.map_type) {
+            "unknown" => write!(f, "type {}", self.map_type)?,
+            name => f.write_str(name)?,
+        }
+        write!(
+            f,
+            " with {}-byte keys, {}-byte values, {} entries",
+            self.key_size, self.value_size, self.max_entries
+        )?;
+        if self.flags != 0 {
+            write!(f, ", flags {:#x}", self.flags)?;
+        }
+        if self.map_extra != 0 {
+            write!(f, ", map_extra {:#x}", self.map_extra)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a map type as bpftool spells it, such as `percpu_array`; `unknown` for one that Linux 6.18 lacks.
+pub fn map_type_name(map_type: u32) -> &'static str {
+    // In the order of enum bpf_map_type.
+    const NAMES: [&str; 34] = [
+        "unspec",
+        "hash",
+        "array",
+        "prog_array",
+        "perf_event_array",
+        "percpu_hash",
+        "percpu_array",
+        "stack_trace",
+        "cgroup_array",
+        "lru_hash",
+        "lru_percpu_hash",
+        "lpm_trie",
+        "array_of_maps",
+        "hash_of_maps",
+        "devmap",
+        "sockmap",
+        "cpumap",
+        "xskmap",
+        "sockhash",
+        "cgroup_storage",
+        "reuseport_sockarray",
+        "percpu_cgroup_storage",
+        "queue",
+        "stack",
+        "sk_storage",
+        "devmap_hash",
+        "struct_ops",
+        "ringbuf",
+        "inode_storage",
+        "task_storage",
+        "bloom_filter",
+        "user_ringbuf",
+        "cgrp_storage",
+        "arena",
+    ];
+    usize::try_from(map_type).ok().and_then(|index| NAMES.get(index)).copied().unwrap_or("unknown")
+}
+
+/// What the kernel knows about a map. None of it changes while the map lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapInfo {
+    /// Its id.
+    pub id: MapId,
+    /// Its name, of which the kernel keeps 15 bytes.
+    pub name: String,
+    /// Its definition, as the kernel normalised it.
+    pub def: MapDef,
+    /// The BTF object that describes key and value, if any.
+    pub btf_id: Option<BtfId>,
+    /// The type of the key in that BTF; 0 when it has none.
+    pub btf_key_type_id: u32,
+    /// The type of the value in that BTF; 0 when it has none.
+    pub btf_value_type_id: u32,
+}
+
+/// The type information that a new map is given.
+#[derive(Debug, Clone, Copy)]
+pub struct MapBtf<'a> {
+    /// The BTF object.
+    pub btf: &'a Btf,
+    /// The type of the key in it.
+    pub key_type_id: u32,
+    /// The type of the value in it.
+    pub value_type_id: u32,
+}
+
+/// An open map.
+#[derive(Debug)]
+pub struct Map {
+    fd: OwnedFd,
+    info: MapInfo,
+    /// Bytes per key and value that the kernel copies: every access relies on them.
+    key_len: usize,
+    value_len: usize,
+    slots: usize,
+    slot_len: usize,
+    origin: String,
+}
+
+impl Map {
+    /// Makes a map. The kernel keeps the first 15 bytes of `name`.
+    ///
+    /// Needs `CAP_BPF`. The map lives as long as something refers to it: this descriptor, a pin, a program.
+    pub fn create(name: &str, def: &MapDef, btf: Option<MapBtf<'_>>) -> Result<Self> {
+        let mut attr = MapCreate {
+            map_type: def.map_type,
+            key_size: def.key_size,
+            value_size: def.value_size,
+            max_entries: def.max_entries,
+            map_flags: def.flags,
+            map_name: object::to_kernel_name(name),
+            map_extra: def.map_extra,
+            ..MapCreate::default()
+        };
+        if let Some(btf) = btf {
+            attr.btf_fd = sys::number(btf.btf.as_fd());
+            attr.btf_key_type_id = btf.key_type_id;
+            attr.btf_value_type_id = btf.value_type_id;
+        }
+        let origin = format!("map {name}");
+        let fd = sys::map_create(&mut attr)
+            .map_err(|source| Error::new(BPF_MAP_CREATE.1, format!("{origin} ({def})"), source))?;
+        Self::known(fd, origin)
+    }
+
+    /// Opens a map by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    pub fn open_by_id(id: MapId) -> Result<Self> {
+        let origin = format!("map {id}");
+        let fd = sys::fd_by_id(BPF_MAP_GET_FD_BY_ID, id.0)
+            .map_err(|source| Error::new(BPF_MAP_GET_FD_BY_ID.1, origin.as_str(), source))?;
+        Self::known(fd, origin)
+    }
+
+    /// Takes a descriptor from elsewhere, which must be of a map. `origin` names it in errors.
+    pub fn from_fd(fd: OwnedFd, origin: impl Into<String>) -> Result<Self, PinError> {
+        let origin = origin.into();
+        object::expect(&fd, ObjectKind::Map, &origin)?;
+        Ok(Self::known(fd, origin)?)
+    }
+
+    /// Takes a descriptor that is known to be of a map.
+    pub(crate) fn known(fd: OwnedFd, origin: String) -> Result<Self> {
+        let raw = sys::map_info(fd.as_fd())
+            .map_err(|source| Error::new(BPF_OBJ_GET_INFO_BY_FD.1, origin.as_str(), source))?;
+        let def = MapDef {
+            map_type: raw.map_type,
+            key_size: raw.key_size,
+            value_size: raw.value_size,
+            max_entries: raw.max_entries,
+            flags: raw.map_flags,
+            map_extra: raw.map_extra,
+        };
+        let info = MapInfo {
+            id: MapId(raw.id),
+            name: object::from_kernel_name(&raw.name),
+            def,
+            btf_id: (raw.btf_id != 0).then_some(BtfId(raw.btf_id)),
+            btf_key_type_id: raw.btf_key_type_id,
+            btf_value_type_id: raw.btf_value_type_id,
+        };
+        let (slots, slot_len) = (def.slots()?, def.slot_len());
+        let value_len = slots.checked_mul(slot_len).ok_or_else(|| {
+            Error::invalid(BPF_OBJ_GET_INFO_BY_FD.1, origin.as_str(), "its values are too large")
+        })?;
+        Ok(Self { fd, info, key_len: def.key_size as usize, value_len, slots, slot_len, origin })
+    }
+
+    /// The ids of all maps in the kernel.
+    pub fn ids() -> Ids<MapId> {
+        Ids::new(BPF_MAP_GET_NEXT_ID, MapId)
+    }
+
+    /// What the kernel knows about this map.
+    pub fn info(&self) -> &MapInfo {
+        &self.info
+    }
+
+    /// Its id.
+    pub fn id(&self) -> MapId {
+        self.info.id
+    }
+
+    /// Its definition.
+    pub fn def(&self) -> &MapDef {
+        &self.info.def
+    }
+
+    /// The length of a key in bytes.
+    pub fn key_len(&self) -> usize {
+        self.key_len
+    }
+
+    /// The length in bytes of all that is under one key. For a per-CPU map that is one value per possible CPU, each
+    /// rounded up to 8 bytes.
+    pub fn value_len(&self) -> usize {
+        self.value_len
+    }
+
+    /// How many values there are under one key: the number of possible CPUs, or 1.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// How far apart the values under one key are, in bytes.
+    pub fn slot_len(&self) -> usize {
+        self.slot_len
+    }
+
+    /// Reads the value under `key`, which is [`key_len`](Self::key_len) bytes, into `value`, which is
+    /// [`value_len`](Self::value_len) bytes. False when there is no such key.
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        self.check(BPF_MAP_LOOKUP_ELEM, "key", key.len(), self.key_len)?;
+        self.check(BPF_MAP_LOOKUP_ELEM, "value", value.len(), self.value_len)?;
+        let mut attr = self.elem(key);
+        attr.value = sys::address_mut(value);
+        // SAFETY: the kernel reads one key and writes one value, and both slices are as long as this map's.
+        let answer = unsafe { sys::bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) };
+        self.found(BPF_MAP_LOOKUP_ELEM, answer)
+    }
+
+    /// Writes `value` under `key`; `flags` are 0, `BPF_NOEXIST` (1: `EEXIST` when it is there) or `BPF_EXIST` (2:
+    /// `ENOENT` when it is not).
+    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
+        self.check(BPF_MAP_UPDATE_ELEM, "key", key.len(), self.key_len)?;
+        self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len)?;
+        let mut attr = MapElem { value: sys::address(value), flags, ..self.elem(key) };
+        // SAFETY: the kernel reads one key and one value, and both slices are as long as this map's.
+        let answer = unsafe { sys::bpf(BPF_MAP_UPDATE_ELEM, &mut attr) };
+        answer.map(drop).map_err(|source| self.error(BPF_MAP_UPDATE_ELEM, source))
+    }
+
+    /// Removes an entry. False when there is no such key.
+    pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        self.check(BPF_MAP_DELETE_ELEM, "key", key.len(), self.key_len)?;
+        let mut attr = self.elem(key);
+        // SAFETY: the kernel reads one key, and the slice is as long as this map's.
+        let answer = unsafe { sys::bpf(BPF_MAP_DELETE_ELEM, &mut attr) };
+        self.found(BPF_MAP_DELETE_ELEM, answer)
+    }
+
+    /// All keys, in the kernel's order. When the key last returned is deleted meanwhile, a hash map starts over.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys { map: self, last: None, done: false }
+    }
+
+    /// Reads as many entries as there is room for, from the first, with one `BPF_MAP_LOOKUP_BATCH`, and tells how
+    /// many there were.
+    ///
+    /// `keys` must be a multiple of [`key_len`](Self::key_len) long and `values` as many times
+    /// [`value_len`](Self::value_len); `position` is for the kernel's use and [`key_len`](Self::key_len) bytes long, at
+    /// least 4.
+    pub fn lookup_batch(&self, keys: &mut [u8], values: &mut [u8], position: &mut [u8]) -> Result<usize> {
+        const CALL: Command = BPF_MAP_LOOKUP_BATCH;
+        let room = keys.len().checked_div(self.key_len).unwrap_or(0);
+        self.check(CALL, "keys", keys.len(), room * self.key_len)?;
+        self.check(CALL, "values", values.len(), room.saturating_mul(self.value_len))?;
+        self.check(CALL, "position", position.len(), self.key_len.max(4))?;
+        let mut attr = MapBatch {
+            out_batch: sys::address_mut(position),
+            keys: sys::address_mut(keys),
+            values: sys::address_mut(values),
+            count: u32::try_from(room)
+                .map_err(|_| Error::invalid(CALL.1, self.origin.as_str(), "too many keys"))?,
+            map_fd: sys::number(self.as_fd()),
+            ..MapBatch::default()
+        };
+        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room, and one position:
+        // of a key's length for arrays, of 4 bytes for hash maps.
+        let answer = unsafe { sys::bpf(CALL, &mut attr) };
+        match answer {
+            Ok(_) => Ok(attr.count as usize),
+            // There was room for more entries than there are.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(attr.count as usize),
+            Err(source) => Err(self.error(CALL, source)),
+        }
+    }
+
+    /// Lets user space change no entry any more.
+    pub fn freeze(&self) -> Result<()> {
+        sys::map_freeze(self.as_fd()).map_err(|source| self.error(BPF_MAP_FREEZE, source))
+    }
+
+    /// The key after `key` into `next`, the first one after `None`. False after the last.
+    fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool> {
+        let key = key.unwrap_or_default();
+        if !key.is_empty() {
+            self.check(BPF_MAP_GET_NEXT_KEY, "key", key.len(), self.key_len)?;
+        }
+        self.check(BPF_MAP_GET_NEXT_KEY, "key", next.len(), self.key_len)?;
+        let mut attr = self.elem(key);
+        attr.value = sys::address_mut(next);
+        // SAFETY: the kernel reads one key unless its address is null, and writes one; both slices are long enough.
+        let answer = unsafe { sys::bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) };
+        self.found(BPF_MAP_GET_NEXT_KEY, answer)
+    }
+
+    fn elem(&self, key: &[u8]) -> MapElem {
+        MapElem { map_fd: sys::number(self.as_fd()), key: sys::address(key), ..MapElem::default() }
+    }
+
+    fn check(&self, call: Command, what: &str, found: usize, expected: usize) -> Result<()> {
+        if found == expected {
+            return Ok(());
+        }
+        let reason = format!("buffer of {found} bytes for a {what} of {expected} bytes");
+        Err(Error::invalid(call.1, self.origin.as_str(), reason))
+    }
+
+    fn found(&self, call: Command, answer: io::Result<i32>) -> Result<bool> {
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(source) => Err(self.error(call, source)),
+        }
+    }
+
+    fn error(&self, call: Command, source: io::Error) -> Error {
+        Error::new(call.1, self.origin.as_str(), source)
+    }
+
+    pub(crate) fn refusal(&self, call: Command, reason: String) -> Error {
+        Error::invalid(call.1, self.origin.as_str(), reason)
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Map> for OwnedFd {
+    fn from(map: Map) -> Self {
+        map.fd
+    }
+}
+
+/// Walks over the keys of a map; see [`Map::keys`].
+#[derive(Debug)]
+pub struct Keys<'a> {
+    map: &'a Map,
+    last: Option<Vec<u8>>,
+    done: bool,
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let mut next = vec![0; self.map.key_len];
+        match self.map.next_key(self.last.as_deref(), &mut next) {
+            Ok(true) => {
+                self.last = Some(next.clone());
+                Some(Ok(next))
+            }
+            Ok(false) => {
+                self.done = true;
+                None
+            }
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_reads_like_a_sentence() {
+        let def = MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: 5, flags: 0, map_extra: 0 };
+        assert_eq!(def.to_string(), "percpu_array with 4-byte keys, 16-byte values, 5 entries");
+        let def = MapDef { map_type: 999, flags: 0x80, map_extra: 3, ..def };
+        assert_eq!(
+            def.to_string(),
+            "type 999 with 4-byte keys, 16-byte values, 5 entries, flags 0x80, map_extra 0x3"
+        );
+    }
+
+    #[test]
+    fn map_types_are_named_as_bpftool_does() {
+        assert_eq!(map_type_name(BPF_MAP_TYPE_ARRAY), "array");
+        assert_eq!(map_type_name(BPF_MAP_TYPE_PERCPU_ARRAY), "percpu_array");
+        assert_eq!(map_type_name(BPF_MAP_TYPE_LRU_PERCPU_HASH), "lru_percpu_hash");
+        assert_eq!(map_type_name(31), "user_ringbuf");
+        assert_eq!(map_type_name(1000), "unknown");
+    }
+
+    #[test]
+    fn per_cpu_values_are_rounded_up_to_eight_bytes() {
+        let def = MapDef { map_type: BPF_MAP_TYPE_PERCPU_HASH, value_size: 12, ..MapDef::default() };
+        assert_eq!(def.slot_len(), 16);
+        let def = MapDef { map_type: BPF_MAP_TYPE_ARRAY, ..def };
+        assert_eq!(def.slot_len(), 12);
+    }
+}

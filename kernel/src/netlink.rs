@@ -1,0 +1,281 @@
+//! Network devices by rtnetlink: what there is, what XDP runs on it, what changes; and XDP without a link.
+//!
+//! A netlink socket belongs to the network namespace of the thread that opened it; see [`NetNs::run`].
+//!
+//! [`NetNs::run`]: crate::NetNs::run
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::error::{Error, Result};
+use crate::id::{IfIndex, ProgramId};
+use crate::mode::XdpMode;
+use crate::program::Program;
+use crate::uapi::{
+    IFLA_EXT_MASK, IFLA_XDP, IFLA_XDP_EXPECTED_FD, IFLA_XDP_FD, IFLA_XDP_FLAGS, NLM_F_ACK, NLM_F_DUMP,
+    RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK, RTMGRP_LINK, XDP_FLAGS_REPLACE,
+    XDP_FLAGS_UPDATE_IF_NOEXIST,
+};
+use wire::{Message, Request};
+
+mod wire;
+
+/// A program attached to a device, by a link or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Where it runs.
+    pub mode: XdpMode,
+    /// The program.
+    pub program_id: ProgramId,
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// Its name. The kernel allows names that are not UTF-8: such bytes are replaced here.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The programs attached to it: mostly none or one, at most one per mode.
+    pub xdp: Vec<Attached>,
+}
+
+/// More than the 32 KiB that the kernel puts into one datagram of a dump.
+const BUFFER_LEN: usize = 64 << 10;
+
+/// How often a dump is repeated because devices came or went while it was made.
+const ATTEMPTS: u32 = 32;
+
+/// All devices of the calling thread's network namespace, in the kernel's order, with one `RTM_GETLINK` dump.
+///
+/// Needs no privileges. `EINTR` when devices kept coming and going.
+pub fn devices() -> Result<Vec<Device>> {
+    const CALL: &str = "RTM_GETLINK";
+    let error = |errno: Errno| Error::new(CALL, "all devices", errno);
+    let socket = Socket::open(0).map_err(error)?;
+    let mut buffer = vec![0; BUFFER_LEN];
+    for sequence in 1..=ATTEMPTS {
+        let mut request = Request::link(RTM_GETLINK, NLM_F_DUMP, sequence, 0);
+        // Statistics are most of what the kernel would tell about a device.
+        request.attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        socket.send(&request.finish()).map_err(error)?;
+        let mut devices = Vec::new();
+        let mut interrupted = false;
+        let complete = socket.answers(&mut buffer, sequence, |message| {
+            interrupted |= message.is_interrupted();
+            devices.extend(message.device()?);
+            Ok(())
+        });
+        match complete {
+            Ok(()) if !interrupted => return Ok(devices),
+            Ok(()) => {}
+            Err(Failure::Errno(errno)) => return Err(error(errno)),
+            Err(Failure::Malformed) => return Err(malformed(CALL)),
+        }
+    }
+    Err(error(Errno::INTR))
+}
+
+/// Attaches a program to a device of the calling thread's network namespace without a link, as `ip link` does: it stays
+/// until somebody removes or replaces it. Needs `CAP_NET_ADMIN`.
+///
+/// It goes where nothing runs in this mode, or in the place of `expected`. `EBUSY`: this mode is taken; `EEXIST`:
+/// something else than `expected` runs there, or something in another mode; `ENODEV`: no such device; `EOPNOTSUPP` or
+/// `ERANGE`: this device or its MTU does not allow this mode.
+pub fn attach_netlink(
+    ifindex: IfIndex,
+    program: &Program,
+    mode: XdpMode,
+    expected: Option<&Program>,
+) -> Result<()> {
+    set_xdp(ifindex, Some(program), mode, expected)
+}
+
+/// Removes the program `expected` that was attached to a device without a link. `EEXIST` when another one, or none, runs
+/// there.
+pub fn detach_netlink(ifindex: IfIndex, mode: XdpMode, expected: &Program) -> Result<()> {
+    set_xdp(ifindex, None, mode, Some(expected))
+}
+
+fn set_xdp(
+    ifindex: IfIndex,
+    program: Option<&Program>,
+    mode: XdpMode,
+    expected: Option<&Program>,
+) -> Result<()> {
+    const CALL: &str = "RTM_SETLINK";
+    const SEQUENCE: u32 = 1;
+    let error = |errno: Errno| Error::new(CALL, format!("interface {ifindex} ({mode})"), errno);
+    let index = i32::try_from(ifindex.0).map_err(|_| error(Errno::NODEV))?;
+    let socket = Socket::open(0).map_err(error)?;
+    let fd = program.map_or(-1, |program| program.as_fd().as_raw_fd());
+    let condition = if expected.is_some() { XDP_FLAGS_REPLACE } else { XDP_FLAGS_UPDATE_IF_NOEXIST };
+    let flags = mode.flag() | condition;
+    let mut request = Request::link(RTM_SETLINK, NLM_F_ACK, SEQUENCE, index);
+    request.nested(IFLA_XDP, |request| {
+        request.attribute(IFLA_XDP_FD, &fd.to_ne_bytes());
+        request.attribute(IFLA_XDP_FLAGS, &flags.to_ne_bytes());
+        if let Some(expected) = expected {
+            request.attribute(IFLA_XDP_EXPECTED_FD, &expected.as_fd().as_raw_fd().to_ne_bytes());
+        }
+    });
+    socket.send(&request.finish()).map_err(error)?;
+    match socket.answers(&mut vec![0; BUFFER_LEN], SEQUENCE, |_| Ok(())) {
+        Ok(()) => Ok(()),
+        Err(Failure::Errno(errno)) => Err(error(errno)),
+        Err(Failure::Malformed) => Err(malformed(CALL)),
+    }
+}
+
+/// What became of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new, or something about it changed: its name, its state, its MTU, an XDP program without a link.
+    New,
+    /// It is gone from this network namespace.
+    Del,
+}
+
+/// A change of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkEvent {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// Its name after the change, as in [`Device::name`].
+    pub name: String,
+    /// What became of it.
+    pub change: Change,
+}
+
+/// What happened to devices since they were last asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Events {
+    /// These changes, in order; often none.
+    Changed(Vec<LinkEvent>),
+    /// More than the kernel kept: look at all devices anew.
+    Overflow,
+}
+
+/// Tells of devices that come, go and change in one network namespace. Needs no privileges.
+///
+/// The kernel announces nothing about XDP links here. The descriptor becomes readable when there is something to
+/// [`drain`](Self::drain).
+#[derive(Debug)]
+pub struct LinkMonitor {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl LinkMonitor {
+    /// Listens from now on, in the calling thread's network namespace; it may be used from any thread then.
+    pub fn open() -> Result<Self> {
+        let socket =
+            Socket::open(RTMGRP_LINK).map_err(|errno| Error::new("socket", "netlink link group", errno))?;
+        Ok(Self { socket, buffer: vec![0; BUFFER_LEN] })
+    }
+
+    /// All that happened since the last call; never waits.
+    pub fn drain(&mut self) -> Result<Events> {
+        const CALL: &str = "recvfrom";
+        let mut changes = Vec::new();
+        let mut overflow = false;
+        loop {
+            match self.socket.receive(&mut self.buffer, RecvFlags::DONTWAIT) {
+                Ok(None) => {}
+                Ok(Some(datagram)) => {
+                    for message in wire::messages(datagram) {
+                        match message.and_then(|message| message.event()) {
+                            Ok(event) => changes.extend(event),
+                            Err(wire::Malformed) => return Err(malformed(CALL)),
+                        }
+                    }
+                }
+                Err(Errno::WOULDBLOCK) => break,
+                Err(Errno::NOBUFS | Errno::MSGSIZE) => overflow = true,
+                Err(errno) => return Err(Error::new(CALL, "netlink link group", errno)),
+            }
+        }
+        Ok(if overflow { Events::Overflow } else { Events::Changed(changes) })
+    }
+}
+
+impl AsFd for LinkMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.0.as_fd()
+    }
+}
+
+fn malformed(call: &'static str) -> Error {
+    Error::invalid(call, "the kernel's answer", "malformed message")
+}
+
+/// Why an answer was not complete.
+enum Failure {
+    Errno(Errno),
+    Malformed,
+}
+
+impl From<wire::Malformed> for Failure {
+    fn from(_: wire::Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+#[derive(Debug)]
+struct Socket(OwnedFd);
+
+impl Socket {
+    fn open(groups: u32) -> rustix::io::Result<Self> {
+        // No protocol means NETLINK_ROUTE.
+        let socket =
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+        Ok(Self(socket))
+    }
+
+    fn send(&self, request: &[u8]) -> rustix::io::Result<()> {
+        retry_on_intr(|| rustix::net::send(&self.0, request, SendFlags::empty())).map(drop)
+    }
+
+    /// One datagram; `None` for one that is not from the kernel.
+    fn receive<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> rustix::io::Result<Option<&'a [u8]>> {
+        let (received, len, sender) =
+            retry_on_intr(|| rustix::net::recvfrom(&self.0, &mut *buffer, flags | RecvFlags::TRUNC))?;
+        if len > received {
+            return Err(Errno::MSGSIZE);
+        }
+        let from_kernel = sender
+            .and_then(|sender| SocketAddrNetlink::try_from(sender).ok())
+            .is_some_and(|sender| sender.pid() == 0);
+        Ok(from_kernel.then_some(&buffer[..received]))
+    }
+
+    /// Receives the answer to a request, until the message that says that this was all.
+    fn answers(
+        &self,
+        buffer: &mut [u8],
+        sequence: u32,
+        mut each: impl FnMut(&Message<'_>) -> Result<(), wire::Malformed>,
+    ) -> Result<(), Failure> {
+        loop {
+            let datagram = self.receive(buffer, RecvFlags::empty()).map_err(Failure::Errno)?;
+            for message in wire::messages(datagram.unwrap_or_default()) {
+                let message = message?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                each(&message)?;
+                match message.end()? {
+                    None => {}
+                    Some(0) => return Ok(()),
+                    Some(errno) => return Err(Failure::Errno(Errno::from_raw_os_error(errno))),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What all BPF objects have in common: their kinds, their names, their ids.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::error::{Error, PinError, Result};
+use crate::sys;
+use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
+
+/// The kinds of objects that can be pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// A map.
+    Map,
+    /// A program.
+    Program,
+    /// A link: an attachment that is an object of its own.
+    Link,
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Map => "map",
+            Self::Program => "program",
+            Self::Link => "link",
+        })
+    }
+}
+
+/// What kind of BPF object a descriptor refers to; `None` when it is none, or of a kind unknown here.
+///
+/// The kernel has no call for it, but the file's name in /proc tells: `anon_inode:bpf-map`, `anon_inode:bpf-prog` and
+/// `anon_inode:bpf_link` on Linux 6.1 to 6.18, some links with another suffix, some versions with brackets.
+pub fn kind_of(object: impl AsFd) -> Result<Option<ObjectKind>> {
+    let path = format!("/proc/self/fd/{}", object.as_fd().as_raw_fd());
+    let target = match rustix::fs::readlink(&path, Vec::new()) {
+        Ok(target) => target,
+        Err(rustix::io::Errno::NOENT) => {
+            return Err(Error::invalid("readlink", path, "/proc is not mounted here"));
+        }
+        Err(errno) => return Err(Error::new("readlink", path, errno)),
+    };
+    let target = target.to_string_lossy();
+    Ok(match target.strip_prefix("anon_inode:").map(|name| name.trim_matches(['[', ']'])) {
+        Some(name) if name.starts_with("bpf-map") => Some(ObjectKind::Map),
+        Some(name) if name.starts_with("bpf-prog") => Some(ObjectKind::Program),
+        Some(name) if name.starts_with("bpf_link") || name.starts_with("bpf-link") => Some(ObjectKind::Link),
+        _ => None,
+    })
+}
+
+/// Refuses a descriptor that is not of a given kind; `origin` names it.
+pub(crate) fn expect(object: impl AsFd, expected: ObjectKind, origin: &str) -> Result<(), PinError> {
+    match kind_of(object)? {
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(PinError::WrongType { path: origin.into(), found, expected }),
+        None => Err(Error::invalid("readlink", origin, "not a BPF object").into()),
+    }
+}
+
+/// The ids of all objects of one kind that exist in the kernel, ascending.
+///
+/// Needs `CAP_SYS_ADMIN`. Objects come and go meanwhile: opening one of these ids can fail with `ENOENT`.
+#[derive(Debug)]
+pub struct Ids<T> {
+    command: Command,
+    last: u32,
+    done: bool,
+    id: fn(u32) -> T,
+    kind: PhantomData<T>,
+}
+
+impl<T> Ids<T> {
+    pub(crate) fn new(command: Command, id: fn(u32) -> T) -> Self {
+        Self { command, last: 0, done: false, id, kind: PhantomData }
+    }
+}
+
+impl<T> Iterator for Ids<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        match sys::next_id(self.command, self.last) {
+            Ok(Some(id)) => {
+                self.last = id;
+                Some(Ok((self.id)(id)))
+            }
+            Ok(None) => {
+                self.done = true;
+                None
+            }
+            Err(source) => {
+                self.done = true;
+                Some(Err(Error::new(self.command.1, format!("id {}", self.last), source)))
+            }
+        }
+    }
+}
+
+/// A name as the kernel keeps it: the first 15 bytes.
+pub(crate) fn to_kernel_name(name: &str) -> [u8; BPF_OBJ_NAME_LEN] {
+    let mut bytes = [0; BPF_OBJ_NAME_LEN];
+    for (to, from) in bytes[..BPF_OBJ_NAME_LEN - 1].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// The text of a name that the kernel keeps: up to its NUL.
+pub(crate) fn from_kernel_name(bytes: &[u8; BPF_OBJ_NAME_LEN]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

@@ -1,0 +1,99 @@
+//! What file systems tell about an entry.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Mode, StatxFlags, StatxTimestamp};
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A regular file; on bpffs: a pin.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+impl From<FileType> for EntryKind {
+    fn from(file_type: FileType) -> Self {
+        match file_type {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Dir,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A point in time as file systems keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp {
+    /// Seconds since 1970.
+    pub sec: i64,
+    /// Nanoseconds of the second.
+    pub nsec: u32,
+}
+
+/// What is known about a directory entry or a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The device number of its file system.
+    pub dev: u64,
+    /// Its inode number. A pin made anew has another one; names linked to the same pin share it.
+    pub ino: u64,
+    /// Its permission bits, `0o7777` at most.
+    pub mode: u32,
+    /// The user who owns it.
+    pub uid: u32,
+    /// The group that owns it.
+    pub gid: u32,
+    /// When its inode last changed.
+    pub ctime: Timestamp,
+    /// When its content last changed; for directories: when an entry was made, removed or renamed.
+    pub mtime: Timestamp,
+}
+
+impl Stat {
+    /// statx(2) of an entry of a directory, a symbolic link itself; of the descriptor itself when `name` is empty.
+    pub(crate) fn at(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Self> {
+        let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        Self::query(dir, name, flags)
+    }
+
+    /// statx(2) of what a path leads to.
+    pub(crate) fn of(path: &CStr) -> rustix::io::Result<Self> {
+        Self::query(rustix::fs::CWD, path, AtFlags::empty())
+    }
+
+    fn query(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS)?;
+        let raw_mode = u32::from(stat.stx_mode);
+        Ok(Self {
+            kind: FileType::from_raw_mode(raw_mode).into(),
+            dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            mode: Mode::from_raw_mode(raw_mode).bits(),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            ctime: stat.stx_ctime.into(),
+            mtime: stat.stx_mtime.into(),
+        })
+    }
+
+    /// What tells an inode apart from all others that exist: device and inode number.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+}
+
+impl From<StatxTimestamp> for Timestamp {
+    fn from(time: StatxTimestamp) -> Self {
+        Self { sec: time.tv_sec, nsec: time.tv_nsec }
+    }
+}

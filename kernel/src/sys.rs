@@ -1,0 +1,286 @@
+//! The door to the kernel for what no safe library offers: bpf(2), and three small calls beside it.
+//!
+//! Everything unsafe of the project is in this module and in `map`, which knows how large a map's keys and values
+//! are. A function here is safe when its arguments alone decide what memory the kernel touches.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+#[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
+use crate::uapi::*;
+
+/// Makes one bpf(2) call; the answer is a descriptor or zero.
+///
+/// A call that a signal interrupted is repeated with the attributes as they were, except for test runs, which would
+/// then run a program more often than asked.
+///
+/// # Safety
+///
+/// Each address in `attr` must be null or valid for all that `command` reads or writes through it.
+pub(crate) unsafe fn bpf<A: Copy>(command: Command, attr: &mut A) -> io::Result<RawFd> {
+    let before = *attr;
+    loop {
+        // SAFETY: `attr` is a live, exclusively borrowed structure of the size given; the caller vouches for the
+        // addresses in it.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_bpf, command.0, std::ptr::from_mut(attr), size_of::<A>()) };
+        if let Ok(answer) = RawFd::try_from(answer)
+            && answer >= 0
+        {
+            return Ok(answer);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted || command == BPF_PROG_TEST_RUN {
+            return Err(error);
+        }
+        *attr = before;
+    }
+}
+
+/// As [`bpf`], for commands that answer with a new descriptor.
+///
+/// # Safety
+///
+/// As for [`bpf`], and `command` must be one that returns a new descriptor.
+unsafe fn bpf_fd<A: Copy>(command: Command, attr: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for the addresses.
+    let fd = unsafe { bpf(command, attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us; nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The descriptor as the kernel wants it in attributes.
+pub(crate) fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// The address of a slice as the kernel wants it; null for an empty one, which some commands insist on.
+pub(crate) fn address<T>(slice: &[T]) -> u64 {
+    if slice.is_empty() { 0 } else { slice.as_ptr().expose_provenance() as u64 }
+}
+
+/// As [`address`], for memory that the kernel writes to.
+pub(crate) fn address_mut<T>(slice: &mut [T]) -> u64 {
+    if slice.is_empty() { 0 } else { slice.as_mut_ptr().expose_provenance() as u64 }
+}
+
+fn length<T>(slice: &[T]) -> io::Result<u32> {
+    u32::try_from(slice.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
+}
+
+/// The length of a structure, all of which are some dozen bytes long.
+#[allow(clippy::cast_possible_truncation)]
+const fn length_of<T>() -> u32 {
+    assert!(size_of::<T>() < 4096);
+    size_of::<T>() as u32
+}
+
+pub(crate) fn map_create(attr: &mut MapCreate) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses in this attribute.
+    unsafe { bpf_fd(BPF_MAP_CREATE, attr) }
+}
+
+pub(crate) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = OnlyFd { fd: number(map) };
+    // SAFETY: there are no addresses in this attribute.
+    unsafe { bpf(BPF_MAP_FREEZE, &mut attr) }.map(drop)
+}
+
+pub(crate) fn obj_pin(path: &CStr, object: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr =
+        Obj { pathname: address(path.to_bytes_with_nul()), bpf_fd: number(object), ..Obj::default() };
+    // SAFETY: `pathname` is a string that ends with NUL and outlives the call.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attr) }.map(drop)
+}
+
+pub(crate) fn obj_get(path: &CStr, file_flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = Obj { pathname: address(path.to_bytes_with_nul()), file_flags, ..Obj::default() };
+    // SAFETY: `pathname` is a string that ends with NUL and outlives the call.
+    unsafe { bpf_fd(BPF_OBJ_GET, &mut attr) }
+}
+
+/// How often the verifier is asked again when a signal made it give up.
+const LOAD_ATTEMPTS: u32 = 5;
+
+/// Loads a program. The caller fills all but the addresses and their lengths.
+pub(crate) fn prog_load(
+    attr: &ProgLoad,
+    insns: &[u64],
+    license: &CStr,
+    mut log: Option<&mut [u8]>,
+) -> io::Result<OwnedFd> {
+    let mut attempts = 0;
+    loop {
+        let mut attr = *attr;
+        attr.insns = address(insns);
+        attr.insn_cnt = length(insns)?;
+        attr.license = address(license.to_bytes_with_nul());
+        if let Some(log) = log.as_deref_mut() {
+            attr.log_size = length(log)?;
+            attr.log_buf = address_mut(log);
+            attr.log_level = u32::from(attr.log_buf != 0);
+        }
+        // SAFETY: instructions, license and log are live slices; their lengths are given, the license ends with NUL.
+        match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempts < LOAD_ATTEMPTS => {
+                attempts += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// What a test run answers: the program's return value and the mean time of a run in nanoseconds.
+pub(crate) fn prog_test_run(prog: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
+    let mut attr = TestRun {
+        prog_fd: number(prog),
+        data_size_in: length(data)?,
+        data_in: address(data),
+        repeat,
+        ..TestRun::default()
+    };
+    // SAFETY: `data` is a live slice of the length given; nothing is written but `attr`.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
+    Ok((attr.retval, attr.duration))
+}
+
+/// The smallest id above `id` in one of the kernel's tables; `None` after the last.
+pub(crate) fn next_id(command: Command, id: u32) -> io::Result<Option<u32>> {
+    let mut attr = GetId { id, ..GetId::default() };
+    // SAFETY: there are no addresses in this attribute.
+    match unsafe { bpf(command, &mut attr) } {
+        Ok(_) => Ok(Some(attr.next_id)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens an object by its id. `command` is one of `BPF_*_GET_FD_BY_ID`.
+pub(crate) fn fd_by_id(command: Command, id: u32) -> io::Result<OwnedFd> {
+    let mut attr = GetId { id, ..GetId::default() };
+    // SAFETY: there are no addresses in this attribute, and these commands return a new descriptor.
+    unsafe { bpf_fd(command, &mut attr) }
+}
+
+/// Fills `info` from the object. An older kernel fills only the beginning, and the rest stays as it was.
+///
+/// # Safety
+///
+/// `T` must be the structure of the object's type, and each address in it null or valid for what the kernel writes.
+unsafe fn info_by_fd<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr = InfoByFd {
+        bpf_fd: number(object),
+        info_len: const { length_of::<T>() },
+        info: std::ptr::from_mut(info).expose_provenance() as u64,
+    };
+    // SAFETY: `info` is live, exclusively borrowed and of the length given; the caller vouches for addresses in it.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
+}
+
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<BpfMapInfo> {
+    let mut info = BpfMapInfo::default();
+    // SAFETY: this structure has no addresses.
+    unsafe { info_by_fd(map, &mut info) }?;
+    Ok(info)
+}
+
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<BpfLinkInfo> {
+    let mut info = BpfLinkInfo::default();
+    // SAFETY: what some link types take for an address and a length is zero here: they write nothing through it.
+    unsafe { info_by_fd(link, &mut info) }?;
+    Ok(info)
+}
+
+/// A program's info and the ids of its maps.
+pub(crate) fn prog_info(prog: BorrowedFd<'_>) -> io::Result<(BpfProgInfo, Vec<u32>)> {
+    // Enough for nearly all programs, so that one call will do.
+    let mut ids = vec![0; 64];
+    loop {
+        let mut info = BpfProgInfo {
+            nr_map_ids: length(&ids)?,
+            map_ids: address_mut(&mut ids),
+            ..BpfProgInfo::default()
+        };
+        // SAFETY: `ids` has room for as many ids as `nr_map_ids` says; all other addresses are null.
+        unsafe { info_by_fd(prog, &mut info) }?;
+        // The kernel answers with the number that it has, and writes no more than there is room for.
+        let found = info.nr_map_ids as usize;
+        if found <= ids.len() {
+            ids.truncate(found);
+            return Ok((info, ids));
+        }
+        ids.resize(found, 0);
+    }
+}
+
+/// A BTF object's info, and its raw type information when `with_data`.
+pub(crate) fn btf_info(btf: BorrowedFd<'_>, with_data: bool) -> io::Result<(BpfBtfInfo, Vec<u8>)> {
+    let mut data = Vec::new();
+    loop {
+        let mut info =
+            BpfBtfInfo { btf_size: length(&data)?, btf: address_mut(&mut data), ..BpfBtfInfo::default() };
+        // SAFETY: `data` has room for as many bytes as `btf_size` says; the other address is null.
+        unsafe { info_by_fd(btf, &mut info) }?;
+        let size = info.btf_size as usize;
+        if !with_data || size <= data.len() {
+            data.truncate(size);
+            return Ok((info, data));
+        }
+        data.resize(size, 0);
+    }
+}
+
+pub(crate) fn btf_load(data: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = BtfLoad { btf: address(data), btf_size: length(data)?, ..BtfLoad::default() };
+    // SAFETY: `data` is a live slice of the length given; no log is asked for.
+    unsafe { bpf_fd(BPF_BTF_LOAD, &mut attr) }
+}
+
+pub(crate) fn link_create(attr: &mut LinkCreate) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses in this attribute.
+    unsafe { bpf_fd(BPF_LINK_CREATE, attr) }
+}
+
+pub(crate) fn link_update(attr: &mut LinkUpdate) -> io::Result<()> {
+    // SAFETY: there are no addresses in this attribute.
+    unsafe { bpf(BPF_LINK_UPDATE, attr) }.map(drop)
+}
+
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = OnlyFd { fd: number(link) };
+    // SAFETY: there are no addresses in this attribute.
+    unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
+}
+
+/// A new descriptor for what is open under a number that another library handed out.
+pub(crate) fn dup_cloexec(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl takes a plain number here and touches no memory; a number that is not open is EBADF.
+    let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Lets `onto`, an open number, refer to what `fd` refers to.
+///
+/// # Safety
+///
+/// Whoever owns `onto` must be content with the new object: no size remembered for the old one may become wrong.
+pub(crate) unsafe fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> io::Result<()> {
+    // SAFETY: dup3 takes plain numbers and touches no memory; the caller vouches for the owner of `onto`.
+    if unsafe { libc::dup3(fd.as_raw_fd(), onto, libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The `CLONE_NEW*` number of the namespace behind a descriptor; `ENOTTY` when it is something else.
+pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: NS_GET_NSTYPE has no argument and touches no memory.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}

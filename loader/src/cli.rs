@@ -1,0 +1,109 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Makes the XDP programs of a host match one TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "xdpd", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+CONFIG is looked for in $XDPD_CONFIG, ./config.toml and /etc/xdpd/config.toml when it is not given.
+
+Exit codes:
+  0  as wished (diff: no difference)
+  1  differences found (only diff and apply --dry-run)
+  2  trouble before anything was changed
+  3  failed or interrupted later, and the previous state was restored
+  4  failed, and something could not be restored (it is listed)
+
+Examples:
+  xdpd check edge.toml        is the file sound? needs no privileges
+  xdpd diff edge.toml         what would apply change?
+  xdpd apply edge.toml        make it so
+  xdpd status                 what is attached and pinned
+  xdp-stats --config edge.toml --json    read the counters";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the file and its objects; offline, without privileges
+    Check(ConfigArg),
+    /// Show what apply would change; changes nothing
+    Diff {
+        /// The file.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+        /// Plan as if interfaces of another config were taken over
+        #[arg(long)]
+        adopt: bool,
+    },
+    /// Make the kernel match the file, or leave it as it was
+    Apply {
+        /// The file.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+        /// Only show the plan, like diff
+        #[arg(long)]
+        dry_run: bool,
+        /// Take over interfaces that belong to another config
+        #[arg(long)]
+        adopt: bool,
+        /// How long to wait for another run to end, like 10s
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+        lock_timeout: Duration,
+    },
+    /// Show what is attached and pinned
+    Status {
+        /// The file.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Detach programs and remove their pins
+    Detach(Detach),
+}
+
+/// Which file.
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The TOML file
+    #[arg(value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// What to detach.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// The file; of it, only its path and `pin_root` matter
+    #[arg(value_name = "CONFIG", conflicts_with = "pin_root")]
+    pub config: Option<PathBuf>,
+    /// Detach everything of xdpd's under this directory, of whichever config
+    #[arg(long, value_name = "PATH")]
+    pub pin_root: Option<PathBuf>,
+    /// Only this interface; may be given several times
+    #[arg(long = "interface", value_name = "LABEL")]
+    pub interfaces: Vec<String>,
+    /// How long to wait for another run to end, like 10s
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub lock_timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; a duration is like 500ms, 10s or 2m"))
+}

@@ -1,0 +1,200 @@
+//! `xdpd apply`: makes the kernel match the file, or leaves it as it was.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::{Failure, Inputs, Outcome, Survey, diff, kernel_failure};
+use crate::cli::ConfigArg;
+use crate::engine::Engines;
+use crate::execute::{self, Executor, StepError};
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::observed::{self, Leftovers, Observed};
+use crate::output::{self, human, json};
+use crate::plan::{Allow, Plan};
+use crate::root::PinRoot;
+
+/// The options of an apply.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Print JSON.
+    pub json: bool,
+    /// Only plan.
+    pub dry_run: bool,
+    /// What the operator allowed.
+    pub allow: Allow,
+    /// How long to wait for the lock.
+    pub lock_timeout: Duration,
+}
+
+/// Plans, and carries the plan out.
+pub fn run(config: &ConfigArg, options: Options) -> Outcome {
+    let inputs = Inputs::read(config.config.as_deref())?;
+    // A first look without the lock: where there is nothing to do, not even the lock is made.
+    let survey = Survey::take(&inputs, options.allow, Leftovers::FoldIn)?;
+    if options.dry_run {
+        return diff::show(&inputs, &survey, options.json);
+    }
+    if survey.plan.is_empty() {
+        return unchanged(&inputs, &survey.plan, options);
+    }
+    if survey.plan.is_blocked() {
+        return refused(&inputs, &survey.plan, options);
+    }
+    let interrupt = Interrupt::install().map_err(Failure::refused)?;
+    let root = PinRoot::lock(&survey.desired.pin_root, options.lock_timeout).map_err(Failure::refused)?;
+    let survey = settle(&inputs, options, &root)?;
+    if survey.plan.is_blocked() {
+        return refused(&inputs, &survey.plan, options);
+    }
+    if survey.plan.is_empty() {
+        return unchanged(&inputs, &survey.plan, options);
+    }
+    execute(&inputs, options, &root, &survey, &interrupt)
+}
+
+/// Under the lock: settles what an interrupted run left, and plans again from what is there now.
+fn settle(inputs: &Inputs, options: Options, root: &PinRoot) -> Result<Survey, Failure> {
+    let survey = Survey::take(inputs, options.allow, Leftovers::FoldIn)?;
+    if survey.plan.interrupted.is_empty() {
+        return Ok(survey);
+    }
+    execute::recover(root.dir(), &survey.plan.interrupted).map_err(kernel_failure)?;
+    output::say("settled what an interrupted run had left");
+    Survey::take(inputs, options.allow, Leftovers::FoldIn)
+}
+
+fn execute(
+    inputs: &Inputs,
+    options: Options,
+    root: &PinRoot,
+    survey: &Survey,
+    interrupt: &Interrupt,
+) -> Outcome {
+    let plan = &survey.plan;
+    if !options.json {
+        output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
+    }
+    let mut engines = Engines::default();
+    let mut executor = Executor {
+        root: root.dir(),
+        desired: &survey.desired,
+        observed: &survey.observed,
+        objects: &inputs.objects,
+        engine: &mut engines,
+        interrupt,
+    };
+    let result = executor.run(plan, || verify(inputs, options.allow));
+    match result {
+        Ok(leftovers) if leftovers.is_empty() => {
+            if options.json {
+                print_json(inputs, plan, json::Outcome::Applied, None)?;
+            } else {
+                output::say("applied");
+            }
+            Ok(Exit::Done)
+        }
+        Ok(leftovers) => {
+            let error = anyhow!("applied, but not everything old could be removed: {}", leftovers.join("; "));
+            failed(inputs, options, plan, (Exit::Incomplete, json::Outcome::Incomplete), error)
+        }
+        Err(failure) => {
+            let mut not_restored = failure.not_restored;
+            if failure.committed {
+                not_restored.extend(not_as_before(&survey.observed, &survey.desired.pin_root));
+            }
+            if let Some(log) = failure.error.verifier_log() {
+                output::say(format_args!("the verifier's log:\n{}", log.trim_end()));
+            }
+            let (end, what) = match (failure.committed, not_restored.is_empty()) {
+                (_, false) => {
+                    let list = not_restored.join("\n  ");
+                    ((Exit::Incomplete, json::Outcome::Incomplete), format!("not restored:\n  {list}"))
+                }
+                (true, true) => {
+                    ((Exit::Restored, json::Outcome::Restored), "the previous state is restored".to_owned())
+                }
+                (false, true) => ((Exit::Refused, json::Outcome::Refused), "nothing was changed".to_owned()),
+            };
+            failed(inputs, options, plan, end, anyhow!("{}; {what}", failure.error))
+        }
+    }
+}
+
+/// After the commit the kernel is asked again: the plan must be empty.
+fn verify(inputs: &Inputs, allow: Allow) -> Result<(), StepError> {
+    let survey = Survey::take(inputs, allow, Leftovers::Ignore)
+        .map_err(|f| StepError::Verification(format!("cannot verify the result: {:#}", f.error)))?;
+    if survey.plan.is_empty() {
+        return Ok(());
+    }
+    let what = human::plan(&survey.plan, false);
+    Err(StepError::Verification(format!("the result is not as planned; still to do:\n{what}")))
+}
+
+/// What differs from the state before a run that was taken back.
+fn not_as_before(before: &Observed, pin_root: &std::path::Path) -> Vec<String> {
+    let after = match observed::observe(pin_root, before.devices.clone(), Leftovers::Ignore) {
+        Ok(after) => after,
+        Err(e) => return vec![format!("cannot read the state back: {e}")],
+    };
+    let mut problems = Vec::new();
+    for (label, old) in &before.interfaces {
+        match after.interfaces.get(label) {
+            None => problems.push(format!("{label}: its pins are gone")),
+            Some(new) => {
+                if new.link.program() != old.link.program() {
+                    problems.push(format!("{label}: another program runs"));
+                }
+                if new.maps.iter().map(|(n, m)| (n, m.id)).ne(old.maps.iter().map(|(n, m)| (n, m.id))) {
+                    problems.push(format!("{label}: other maps are pinned"));
+                }
+            }
+        }
+    }
+    let added = after.interfaces.keys().filter(|label| !before.interfaces.contains_key(*label));
+    problems.extend(added.map(|label| format!("{label}: its pins are still there")));
+    problems
+}
+
+fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+    if options.json {
+        print_json(inputs, plan, json::Outcome::Unchanged, None)?;
+    } else {
+        let interfaces = if plan.unchanged == 1 { "interface is" } else { "interfaces are" };
+        output::say(format_args!("nothing to change: {} {interfaces} as the file says", plan.unchanged));
+    }
+    Ok(Exit::Done)
+}
+
+fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+    if !options.json {
+        output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
+    }
+    let error = anyhow!("blocked, see above; nothing was changed");
+    failed(inputs, options, plan, (Exit::Refused, json::Outcome::Refused), error)
+}
+
+/// Ends with an error; the JSON says it too.
+fn failed(
+    inputs: &Inputs,
+    options: Options,
+    plan: &Plan,
+    (exit, outcome): (Exit, json::Outcome),
+    error: anyhow::Error,
+) -> Outcome {
+    if options.json {
+        print_json(inputs, plan, outcome, Some(&format!("{error:#}")))?;
+    }
+    Err(Failure { exit, error })
+}
+
+fn print_json(
+    inputs: &Inputs,
+    plan: &Plan,
+    outcome: json::Outcome,
+    error: Option<&str>,
+) -> Result<(), Failure> {
+    output::data(&json::plan(&inputs.config, plan, Some(outcome), error)).map_err(Failure::refused)
+}

@@ -1,0 +1,136 @@
+//! `xdpd detach`: takes away what is ours under a pin root.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use xdpd_config::Label;
+
+use super::{Failure, Outcome, kernel_failure, load_failure};
+use crate::cli::Detach;
+use crate::desired::Desired;
+use crate::devices::Devices;
+use crate::engine::Engines;
+use crate::execute::{self, Executor, StepError};
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::objects::Objects;
+use crate::observed::{self, Leftovers, Observed, Pinned};
+use crate::output;
+use crate::plan::{self, Plan};
+use crate::root::PinRoot;
+
+/// Detaches; that there is nothing to detach is as wished.
+pub fn run(args: &Detach) -> Outcome {
+    let (owner, pin_root) = target(args)?;
+    let interrupt = Interrupt::install().map_err(Failure::refused)?;
+    let Some(root) = PinRoot::lock_existing(&pin_root, args.lock_timeout).map_err(Failure::refused)? else {
+        output::say(format_args!("nothing to detach: {} does not exist", pin_root.display()));
+        return Ok(Exit::Done);
+    };
+    let observe = |leftovers| observed::observe(&pin_root, Devices::default(), leftovers);
+    let mut observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
+    if !observed.interrupted.is_empty() {
+        execute::recover(root.dir(), &observed.interrupted).map_err(kernel_failure)?;
+        observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
+    }
+    let chosen = choose(&observed, owner.as_deref(), &args.interfaces)?;
+    let plan = Plan { interfaces: chosen, ..Plan::default() };
+    let desired = Desired {
+        config: owner.unwrap_or_default(),
+        pin_root: pin_root.clone(),
+        stats_map: String::new(),
+        instances: BTreeMap::new(),
+        attachments: BTreeMap::new(),
+    };
+    let mut engines = Engines::default();
+    let objects = Objects::none();
+    let mut executor = Executor {
+        root: root.dir(),
+        desired: &desired,
+        observed: &observed,
+        objects: &objects,
+        engine: &mut engines,
+        interrupt: &interrupt,
+    };
+    let result = executor.run(&plan, || {
+        let after = observe(Leftovers::Ignore)
+            .map_err(|e| StepError::Verification(format!("cannot verify the result: {e}")))?;
+        match plan.interfaces.keys().find(|label| after.interfaces.contains_key(*label)) {
+            Some(label) => Err(StepError::Verification(format!("{label} is still pinned"))),
+            None => Ok(()),
+        }
+    });
+    report(&plan, result)
+}
+
+/// Whose interfaces (`None`: anyone's), and where.
+fn target(args: &Detach) -> Result<(Option<PathBuf>, PathBuf), Failure> {
+    if let Some(pin_root) = &args.pin_root {
+        let absolute = std::path::absolute(pin_root).map_err(Failure::refused)?;
+        return Ok((None, absolute));
+    }
+    let found = xdpd_config::find(args.config.as_deref()).map_err(load_failure)?;
+    if found.searched {
+        output::say(format_args!("using {}", found.path.display()));
+    }
+    let pin_root = xdpd_config::Config::load(&found.path).map_err(load_failure)?.pin_root;
+    Ok((Some(found.path), pin_root))
+}
+
+fn choose(
+    observed: &Observed,
+    owner: Option<&Path>,
+    wanted: &[String],
+) -> Result<BTreeMap<Label, plan::InterfacePlan>, Failure> {
+    let is_ours = |pinned: &Pinned| match (owner, &pinned.record) {
+        (None, _) => true,
+        (Some(owner), Ok(record)) => record.config == owner,
+        (Some(_), Err(_)) => false,
+    };
+    let (ours, others): (Vec<_>, Vec<_>) = observed.interfaces.iter().partition(|(_, p)| is_ours(p));
+    for name in wanted {
+        if !ours.iter().any(|(label, _)| label.as_str() == name) {
+            let hint = xdpd_config::suggest(name, ours.iter().map(|(label, _)| label.as_str()))
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(Failure::refused(anyhow!("no interface `{name}` is pinned here{hint}")));
+        }
+    }
+    if wanted.is_empty() && !others.is_empty() {
+        let labels: Vec<&str> = others.iter().map(|(label, _)| label.as_str()).collect();
+        output::say(format_args!(
+            "left alone, since another config owns them: {} (--pin-root takes everything)",
+            labels.join(", ")
+        ));
+    }
+    let chosen = ours.into_iter().filter(|(label, _)| wanted.is_empty() || wanted.iter().any(|w| w == label.as_str()));
+    Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
+}
+
+fn report(plan: &Plan, result: Result<Vec<String>, execute::Failure>) -> Outcome {
+    match result {
+        Ok(leftovers) if leftovers.is_empty() => {
+            let labels: Vec<&str> = plan.interfaces.keys().map(Label::as_str).collect();
+            if labels.is_empty() {
+                output::say("nothing to detach");
+            } else {
+                output::say(format_args!("detached {}", labels.join(", ")));
+            }
+            Ok(Exit::Done)
+        }
+        Ok(leftovers) => {
+            Err(Failure { exit: Exit::Incomplete, error: anyhow!("not removed: {}", leftovers.join("; ")) })
+        }
+        Err(failure) if !failure.not_restored.is_empty() => Err(Failure {
+            exit: Exit::Incomplete,
+            error: anyhow!("{}; not restored: {}", failure.error, failure.not_restored.join("; ")),
+        }),
+        Err(failure) if failure.committed => Err(Failure {
+            exit: Exit::Restored,
+            error: anyhow!("{}; the previous state is restored", failure.error),
+        }),
+        Err(failure) => {
+            Err(Failure { exit: Exit::Refused, error: anyhow!("{}; nothing was changed", failure.error) })
+        }
+    }
+}

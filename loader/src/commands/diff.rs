@@ -1,0 +1,32 @@
+//! `xdpd diff`: what `apply` would change.
+
+use super::{Failure, Inputs, Outcome, Survey};
+use crate::cli::ConfigArg;
+use crate::exit::Exit;
+use crate::observed::Leftovers;
+use crate::output::{self, human, json};
+use crate::plan::Allow;
+
+/// Plans and prints; changes nothing.
+pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
+    let inputs = Inputs::read(config.config.as_deref())?;
+    let survey = Survey::take(&inputs, allow, Leftovers::FoldIn)?;
+    show(&inputs, &survey, as_json)
+}
+
+/// Prints a plan and tells the exit code for having found it.
+pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
+    let text = if as_json {
+        json::plan(&inputs.config, &survey.plan, None, None)
+    } else {
+        human::plan(&survey.plan, output::stdout_colour())
+    };
+    output::data(&text).map_err(Failure::refused)?;
+    Ok(if survey.plan.is_blocked() {
+        Exit::Refused
+    } else if survey.plan.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Differences
+    })
+}

@@ -1,0 +1,105 @@
+//! One file per command, and what they share: reading the inputs and looking at the kernel.
+
+pub mod apply;
+pub mod check;
+pub mod detach;
+pub mod diff;
+pub mod status;
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use xdpd_config::{Config, Diagnostics, LoadError};
+
+use crate::desired::{self, Desired};
+use crate::devices::Devices;
+use crate::exit::Exit;
+use crate::objects::Objects;
+use crate::observed::{self, Leftovers, Observed};
+use crate::output;
+use crate::plan::{self, Allow, Plan};
+
+/// A command that ends with an error: what to say, and how to exit.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to say on stderr; already rendered where it spans lines.
+    pub error: anyhow::Error,
+}
+
+/// The result of a command.
+pub type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    /// Trouble before anything was changed.
+    pub fn refused(error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Refused, error: error.into() }
+    }
+}
+
+/// The file and its objects.
+pub struct Inputs {
+    /// The file.
+    pub config: Config,
+    /// The objects that it names.
+    pub objects: Objects,
+}
+
+impl Inputs {
+    /// Reads the file that `path` names, or the one found by search, which is told on stderr.
+    pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
+        let found = xdpd_config::find(path).map_err(load_failure)?;
+        if found.searched {
+            output::say(format_args!("using {}", found.path.display()));
+        }
+        let config = Config::load(&found.path).map_err(load_failure)?;
+        let objects = Objects::read(&config);
+        Ok(Self { config, objects })
+    }
+}
+
+fn load_failure(error: LoadError) -> Failure {
+    match error {
+        LoadError::Invalid(diagnostics) => diagnosed(&diagnostics),
+        other => Failure::refused(other),
+    }
+}
+
+/// Errors that point into the file.
+pub fn diagnosed(diagnostics: &Diagnostics) -> Failure {
+    Failure::refused(anyhow!("{}", diagnostics.render(output::stderr_colour()).trim_end()))
+}
+
+/// Everything that a plan is made of, and the plan.
+pub struct Survey {
+    /// What the file asks for.
+    pub desired: Desired,
+    /// What there is.
+    pub observed: Observed,
+    /// The difference.
+    pub plan: Plan,
+}
+
+impl Survey {
+    /// Looks at devices, pins and links, and plans.
+    pub fn take(inputs: &Inputs, allow: Allow, leftovers: Leftovers) -> Result<Self, Failure> {
+        let devices = Devices::observe(&inputs.config).map_err(kernel_failure)?;
+        let desired =
+            desired::resolve(&inputs.config, &devices, &inputs.objects).map_err(|d| diagnosed(&d))?;
+        let mut observed =
+            observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
+        observed.read_layouts(&plan::reloads(&desired, &observed));
+        let plan = plan::plan(&desired, &observed, allow);
+        Ok(Self { desired, observed, plan })
+    }
+}
+
+/// A call that failed before anything was changed; without privileges, the first of them says so.
+pub fn kernel_failure(error: xdpd_kernel::Error) -> Failure {
+    use libc::{EACCES, EPERM};
+    if [EACCES, EPERM].contains(&error.errno()) && !xdpd_kernel::privilege::is_root() {
+        return Failure::refused(anyhow!("{error}; xdpd needs root for this, only `check` does without"));
+    }
+    Failure::refused(error)
+}

@@ -1,0 +1,261 @@
+//! `xdpd status`: what is attached and pinned, as the kernel tells it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use xdpd_kernel::program::Program;
+use xdpd_kernel::{ProgramId, clock};
+
+use super::{Failure, Inputs, Outcome, Survey};
+use crate::cli::ConfigArg;
+use crate::exit::Exit;
+use crate::mode;
+use crate::observed::{Interrupted, Leftovers, LinkState, Observed, Pinned};
+use crate::output::{self, human::printable, json};
+use crate::plan::{Allow, Drift};
+
+#[derive(Serialize)]
+struct Status {
+    format_version: &'static str,
+    config: String,
+    pin_root: String,
+    interfaces: Vec<Interface>,
+    foreign_programs: Vec<ForeignProgram>,
+    foreign_pins: Vec<ForeignPin>,
+    interrupted: Vec<String>,
+    drift: Vec<Drift>,
+}
+
+#[derive(Serialize)]
+struct Interface {
+    interface: String,
+    device: Option<String>,
+    ifindex: Option<u32>,
+    netns: Option<String>,
+    mode: Option<String>,
+    state: &'static str,
+    owner: Option<String>,
+    generation: Option<u64>,
+    link_id: Option<u32>,
+    program: Option<RunningProgram>,
+    maps: Vec<PinnedMap>,
+    retired: Vec<String>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RunningProgram {
+    id: u32,
+    name: String,
+    tag: String,
+    function: Option<String>,
+    digest: Option<String>,
+    loaded_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PinnedMap {
+    name: String,
+    id: u32,
+}
+
+#[derive(Serialize)]
+struct ForeignProgram {
+    device: String,
+    netns: Option<String>,
+    mode: String,
+    program_id: u32,
+    what: String,
+}
+
+#[derive(Serialize)]
+struct ForeignPin {
+    path: String,
+    what: &'static str,
+}
+
+/// Reads and prints; changes nothing.
+pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
+    let inputs = Inputs::read(config.config.as_deref())?;
+    let survey = Survey::take(&inputs, Allow::default(), Leftovers::FoldIn)?;
+    let status = collect(&inputs, &survey);
+    let text = if as_json { json::line(&status) } else { table(&status) };
+    output::data(&text).map_err(Failure::refused)?;
+    Ok(Exit::Done)
+}
+
+fn collect(inputs: &Inputs, survey: &Survey) -> Status {
+    let observed = &survey.observed;
+    let root = &survey.desired.pin_root;
+    Status {
+        format_version: "1.0",
+        config: inputs.config.path.display().to_string(),
+        pin_root: root.display().to_string(),
+        interfaces: observed
+            .interfaces
+            .iter()
+            .map(|(label, pinned)| interface(label.as_str(), pinned, observed))
+            .collect(),
+        foreign_programs: foreign_programs(observed),
+        foreign_pins: observed
+            .foreign
+            .iter()
+            .map(|f| ForeignPin { path: root.join(&f.name).display().to_string(), what: f.what })
+            .collect(),
+        interrupted: observed
+            .interrupted
+            .iter()
+            .map(|i| match i {
+                Interrupted::DropStage { directory }
+                | Interrupted::FinishExchange { directory, .. }
+                | Interrupted::TakeBack { directory, .. } => directory.clone(),
+            })
+            .collect(),
+        drift: survey.plan.drift.clone(),
+    }
+}
+
+fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
+    let record = pinned.record.as_ref().ok();
+    let (state, link_id) = match &pinned.link {
+        LinkState::Live { id, .. } => ("attached", Some(id.0)),
+        LinkState::Defunct { id, .. } => ("device gone", Some(id.0)),
+        LinkState::Missing => ("not attached", None),
+        LinkState::NotALink(_) => ("no link", None),
+    };
+    let device = observed.devices.iter().find(|(_, d)| pinned.runs_on(d));
+    let running = device.and_then(|(_, d)| d.xdp.iter().find(|a| Some(a.program_id) == pinned.link.program()));
+    let mode = running.map(|a| mode::of_kernel(a.mode)).or(record.map(|r| r.mode));
+    Interface {
+        interface: label.to_owned(),
+        device: device.map(|(_, d)| d.name.clone()).or_else(|| record.map(|r| r.device.clone())),
+        ifindex: match pinned.link {
+            LinkState::Live { ifindex, .. } => Some(ifindex.0),
+            _ => None,
+        },
+        netns: record.and_then(|r| r.netns_name.clone()),
+        mode: mode.map(|m| m.to_string()),
+        state,
+        owner: record.map(|r| r.config.display().to_string()),
+        generation: record.map(|r| r.generation),
+        link_id,
+        program: pinned.link.program().and_then(|id| running_program(id, pinned)),
+        maps: pinned.maps.iter().map(|(name, map)| PinnedMap { name: name.clone(), id: map.id.0 }).collect(),
+        retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
+        error: pinned.record.as_ref().err().cloned(),
+    }
+}
+
+fn running_program(id: ProgramId, pinned: &Pinned) -> Option<RunningProgram> {
+    let info = Program::open_by_id(id).and_then(|p| p.info()).ok()?;
+    let record = pinned.record.as_ref().ok().filter(|r| r.program == id.0);
+    Some(RunningProgram {
+        id: id.0,
+        tag: info.tag_hex(),
+        name: info.name,
+        function: record.map(|r| r.function.clone()),
+        digest: record.map(|r| r.object.clone()),
+        loaded_at: wall_clock(info.load_time),
+    })
+}
+
+/// The wall-clock time of something that the kernel dates since boot.
+fn wall_clock(since_boot: Duration) -> Option<String> {
+    let ago = SignedDuration::try_from(clock::boottime().checked_sub(since_boot)?).ok()?;
+    let then = Timestamp::now().checked_sub(ago).ok()?;
+    Some(then.round(jiff::Unit::Second).ok()?.to_string())
+}
+
+fn foreign_programs(observed: &Observed) -> Vec<ForeignProgram> {
+    let attached = observed.devices.iter().flat_map(|(netns, d)| d.xdp.iter().map(move |a| (netns, d, a)));
+    attached
+        .filter_map(|(netns, device, attached)| {
+            let foreign = observed.foreign_programs.get(&attached.program_id)?;
+            Some(ForeignProgram {
+                device: device.name.clone(),
+                netns: netns.map(str::to_owned),
+                mode: mode::of_kernel(attached.mode).to_string(),
+                program_id: attached.program_id.0,
+                what: foreign.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// A table that fits 80 columns with names of usual length, and notes below it.
+fn table(status: &Status) -> String {
+    let mut out = String::new();
+    if status.interfaces.is_empty() {
+        let _ = writeln!(out, "Nothing of xdpd's is pinned under {}.", status.pin_root);
+    } else {
+        let rows: Vec<[String; 6]> = status.interfaces.iter().map(row).collect();
+        write_table(&mut out, ["INTERFACE", "DEVICE", "MODE", "PROGRAM", "ID", "SINCE"], &rows);
+    }
+    for interface in &status.interfaces {
+        if interface.state != "attached" {
+            let _ = writeln!(out, "{}: {}", printable(&interface.interface), interface.state);
+        }
+        if let Some(error) = &interface.error {
+            let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.interface));
+        }
+        if let Some(owner) = interface.owner.as_ref().filter(|owner| **owner != status.config) {
+            let _ = writeln!(out, "{}: belongs to {}", printable(&interface.interface), printable(owner));
+        }
+    }
+    for drift in &status.drift {
+        let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
+    }
+    for foreign in &status.foreign_programs {
+        let place = foreign.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
+        let _ = writeln!(
+            out,
+            "foreign: {}{place} runs {}, id {}, in {} mode",
+            printable(&foreign.device),
+            printable(&foreign.what),
+            foreign.program_id,
+            foreign.mode
+        );
+    }
+    for pin in &status.foreign_pins {
+        let _ = writeln!(out, "foreign: {} is {}", printable(&pin.path), pin.what);
+    }
+    for leftover in &status.interrupted {
+        let _ = writeln!(out, "interrupted run: {leftover} is settled by the next apply or detach");
+    }
+    out
+}
+
+fn row(interface: &Interface) -> [String; 6] {
+    let dash = || "-".to_owned();
+    let program = interface.program.as_ref();
+    [
+        printable(&interface.interface),
+        interface.device.as_deref().map_or_else(dash, printable),
+        interface.mode.clone().unwrap_or_else(dash),
+        program.map_or_else(dash, |p| printable(p.function.as_ref().unwrap_or(&p.name))),
+        program.map_or_else(dash, |p| p.id.to_string()),
+        program.and_then(|p| p.loaded_at.clone()).unwrap_or_else(dash),
+    ]
+}
+
+fn write_table<const N: usize>(out: &mut String, head: [&str; N], rows: &[[String; N]]) {
+    let mut widths = head.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut write_row = |cells: [&str; N]| {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    };
+    write_row(head);
+    for row in rows {
+        write_row(std::array::from_fn(|n| row[n].as_str()));
+    }
+}

@@ -1,0 +1,196 @@
+//! What the file asks for, resolved against the devices that exist: program instances and the attachments that run
+//! them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
+use xdpd_kernel::NetNsId;
+
+use crate::devices::{Devices, Space};
+use crate::object::{MapOrigin, MapSpec};
+use crate::objects::Objects;
+
+/// Names an instance. Today each attachment has one of its own, called like it.
+pub type InstanceId = Label;
+
+/// The state that the file describes.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// Absolute path of the file: what owns the interfaces.
+    pub config: PathBuf,
+    /// Directory of the pins.
+    pub pin_root: PathBuf,
+    /// Name of the map whose predecessors are kept for readers.
+    pub stats_map: String,
+    /// Programs with their maps.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Devices and what they run.
+    pub attachments: BTreeMap<Label, Attachment>,
+}
+
+/// One loaded copy of a program, with maps of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Where the object comes from, for people: `builtin` or a path.
+    pub object: String,
+    /// Its identity: `builtin:HEX` or `sha256:HEX`.
+    pub digest: String,
+    /// The function that runs.
+    pub function: String,
+    /// The maps it is pinned with.
+    pub maps: BTreeMap<String, DesiredMap>,
+}
+
+/// A map of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredMap {
+    /// As the object defines it.
+    pub spec: MapSpec,
+    /// What a (re)load does when it is pinned already.
+    pub reuse: Reuse,
+}
+
+/// A device and the instance it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// What it runs.
+    pub instance: InstanceId,
+    /// Name of the device.
+    pub device: String,
+    /// Its network namespace as the file writes it; `None` is the one `xdpd` runs in.
+    pub netns: Option<String>,
+    /// It was matched by a glob.
+    pub glob: bool,
+    /// The modes that satisfy the file, in order of preference. Never empty.
+    pub modes: Vec<Mode>,
+}
+
+/// Resolves a file: globs against the devices, programs against their objects.
+pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
+    let mut problems = Vec::new();
+    let mut desired = Desired {
+        config: config.path.clone(),
+        pin_root: config.pin_root.clone(),
+        stats_map: config.stats.map.clone(),
+        instances: BTreeMap::new(),
+        attachments: BTreeMap::new(),
+    };
+    let mut claims = Claims::default();
+    for (index, interface) in config.interfaces.iter().enumerate() {
+        let program = config.program_of(interface);
+        let Some(instance) = instance(config, interface, program, objects) else { continue };
+        for (label, device) in matches(config, interface, devices, &mut problems) {
+            if let Err(other) = claims.claim(interface, &device, index, devices, config) {
+                problems.push(config.two_claims(&device, &config.interfaces[other], interface));
+                continue;
+            }
+            if desired.attachments.contains_key(&label) {
+                // Claimed by the same label: an explicit entry of the name that a glob would give. It wins.
+                continue;
+            }
+            let attachment = Attachment {
+                instance: label.clone(),
+                device,
+                netns: interface.netns.clone(),
+                glob: is_glob(interface),
+                modes: interface.modes.clone(),
+            };
+            desired.instances.insert(label.clone(), instance.clone());
+            desired.attachments.insert(label, attachment);
+        }
+    }
+    problems.extend(objects.problems(config));
+    if problems.is_empty() { Ok(desired) } else { Err(config.diagnostics(problems)) }
+}
+
+/// The instance that an interface runs; `None` where its object has a problem, which is reported once elsewhere.
+fn instance(config: &Config, interface: &Interface, program: &Program, objects: &Objects) -> Option<Instance> {
+    let loaded = objects.get(&program.object.value)?;
+    let function = loaded.function(program).ok()?;
+    let maps = loaded
+        .object
+        .maps()
+        .iter()
+        .filter(|(_, spec)| spec.origin != MapOrigin::ReadOnlyData)
+        .map(|(name, spec)| {
+            let reuse = config.reuse_of(interface, program, name);
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse })
+        })
+        .collect();
+    Some(Instance {
+        object: program.object.value.to_string(),
+        digest: loaded.digest.clone(),
+        function,
+        maps,
+    })
+}
+
+/// Labels and devices that an entry stands for. An explicit one is there even when its device is not.
+fn matches(
+    config: &Config,
+    interface: &Interface,
+    devices: &Devices,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<(Label, String)> {
+    let glob = match &interface.selector {
+        Selector::Device { label, device } => return vec![(label.clone(), device.clone())],
+        Selector::Glob(glob) => glob,
+    };
+    let Space::Present { devices, .. } = devices.space(interface.netns.as_deref()) else { return Vec::new() };
+    let mut found = Vec::new();
+    for device in devices.iter().filter(|d| glob.matches(&d.name)) {
+        if claimed_explicitly(config, interface.netns.as_deref(), &device.name) {
+            continue;
+        }
+        match interface.label_of(&device.name) {
+            Ok(label) => found.push((label, device.name.clone())),
+            Err(e) => problems.push(
+                Diagnostic::new(format!("device `{}` cannot be a label: {e}", device.name))
+                    .at(interface.span.clone())
+                    .help("give it an entry of its own, with `name`"),
+            ),
+        }
+    }
+    found
+}
+
+fn claimed_explicitly(config: &Config, netns: Option<&str>, device: &str) -> bool {
+    config.interfaces.iter().any(|i| {
+        i.netns.as_deref() == netns
+            && matches!(&i.selector, Selector::Device { device: claimed, .. } if claimed == device)
+    })
+}
+
+fn is_glob(interface: &Interface) -> bool {
+    matches!(interface.selector, Selector::Glob(_))
+}
+
+/// Which entry has which device, by the real identity of the namespace: two spellings of one are one.
+#[derive(Default)]
+struct Claims(BTreeMap<(Option<NetNsId>, String), usize>);
+
+impl Claims {
+    /// Err: the entry that has it already, and is of the same kind.
+    fn claim(
+        &mut self,
+        interface: &Interface,
+        device: &str,
+        index: usize,
+        devices: &Devices,
+        config: &Config,
+    ) -> Result<(), usize> {
+        let space = match devices.space(interface.netns.as_deref()) {
+            Space::Present { id, .. } => Some(*id),
+            Space::Absent(_) => None,
+        };
+        match self.0.get(&(space, device.to_owned())) {
+            // Absent namespaces have no identity; the file's own check compared their names.
+            Some(&other) if space.is_some() && is_glob(&config.interfaces[other]) == is_glob(interface) => Err(other),
+            _ => {
+                self.0.insert((space, device.to_owned()), index);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The network devices that exist, per namespace that the file names.
+
+use std::collections::BTreeMap;
+
+use xdpd_config::Config;
+use xdpd_kernel::netlink::{self, Device};
+use xdpd_kernel::{NetNs, NetNsId};
+
+/// A snapshot of the devices in every namespace of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    spaces: BTreeMap<Option<String>, Space>,
+}
+
+/// One network namespace.
+#[derive(Debug, Clone)]
+pub enum Space {
+    /// It cannot be entered; the reason in words.
+    Absent(String),
+    /// Its identity (device and inode of its file) and its devices.
+    Present {
+        /// Which one it is.
+        id: NetNsId,
+        /// In the kernel's order.
+        devices: Vec<Device>,
+    },
+}
+
+impl Devices {
+    /// Asks the kernel: one dump per namespace.
+    pub fn observe(config: &Config) -> Result<Self, xdpd_kernel::Error> {
+        let mut names: Vec<Option<&str>> = config.interfaces.iter().map(|i| i.netns.as_deref()).collect();
+        names.push(None);
+        names.sort_unstable();
+        names.dedup();
+        let mut spaces = BTreeMap::new();
+        for name in names {
+            let space = match open(name) {
+                Ok(netns) => {
+                    let devices = netns.run(netlink::devices)??;
+                    Space::Present { id: netns.identity(), devices }
+                }
+                Err(e) if name.is_some() => Space::Absent(e.to_string()),
+                Err(e) => return Err(e),
+            };
+            spaces.insert(name.map(str::to_owned), space);
+        }
+        Ok(Self { spaces })
+    }
+
+    /// Puts a snapshot together from plain data.
+    pub fn from_spaces(spaces: impl IntoIterator<Item = (Option<String>, Space)>) -> Self {
+        Self { spaces: spaces.into_iter().collect() }
+    }
+
+    /// The namespace that the file calls `netns`.
+    pub fn space(&self, netns: Option<&str>) -> &Space {
+        static UNKNOWN: Space = Space::Absent(String::new());
+        // A BTreeMap with Option<String> keys cannot be asked with Option<&str>.
+        self.spaces.get(&netns.map(str::to_owned)).unwrap_or(&UNKNOWN)
+    }
+
+    /// A device by name.
+    pub fn device(&self, netns: Option<&str>, name: &str) -> Option<&Device> {
+        match self.space(netns) {
+            Space::Present { devices, .. } => devices.iter().find(|d| d.name == name),
+            Space::Absent(_) => None,
+        }
+    }
+
+    /// All devices of all namespaces, with the name of the namespace.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&str>, &Device)> {
+        self.spaces.iter().flat_map(|(netns, space)| {
+            let devices = match space {
+                Space::Present { devices, .. } => &**devices,
+                Space::Absent(_) => &[],
+            };
+            devices.iter().map(move |d| (netns.as_deref(), d))
+        })
+    }
+}
+
+/// Opens a namespace as the file names it.
+pub fn open(netns: Option<&str>) -> Result<NetNs, xdpd_kernel::Error> {
+    match netns {
+        None => NetNs::current(),
+        Some(name) => NetNs::open(name),
+    }
+}

@@ -1,0 +1,176 @@
+//! The loader process: `xdpd` runs itself once more and lets that copy parse and load objects.
+//!
+//! The parsers of the loading libraries trust their input: measured on mutated objects, redbpf's panics and takes
+//! SIGSEGV. In a process of its own the worst is an error for that object. It gets what it needs as file descriptors
+//! over a socket, hands back the program's, keeps no state between requests, and ends with its parent.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use rustix::process::{Resource, Rlimit, Signal};
+use xdpd_config::escape::escape;
+use xdpd_kernel::Dir;
+use xdpd_kernel::program::Program;
+
+use super::protocol::{self, MapPin, Reply, Request};
+use super::{Engine, EngineError, LoadRequest};
+use crate::object::{MAX_OBJECT_SIZE, MapOrigin};
+
+/// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
+pub const WORKER_ARG: &str = "__load";
+
+/// The verifier takes up to a million instructions' time; far above that, something hangs.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Address space of the loader process: bounds what a mangled object can make a parser allocate.
+const MAX_MEMORY: u64 = 1 << 30;
+
+/// A running loader process.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Worker {
+    /// Starts one.
+    pub fn start() -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(TIMEOUT))?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("xdpd")
+            .arg(WORKER_ARG)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt from the terminal is for the parent, which undoes what it has begun.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { child, socket: ours })
+    }
+
+    fn ended(&mut self) -> EngineError {
+        let _ = self.child.kill();
+        EngineError::Crashed(self.child.wait().map_or_else(|e| e.to_string(), describe))
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "no status".to_owned(),
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Engine for Worker {
+    fn load(&mut self, request: &LoadRequest<'_>) -> Result<Program, EngineError> {
+        let object = memfd(&request.object.bytes_without_btf())?;
+        let pins = |origin: MapOrigin| {
+            let maps = request.object.maps().iter().filter(|(_, spec)| spec.origin == origin);
+            maps.map(|(name, _)| MapPin { name: name.clone(), pin: escape(name) }).collect()
+        };
+        let message = Request {
+            function: request.function.to_owned(),
+            maps: pins(MapOrigin::Declared),
+            data: pins(MapOrigin::Data),
+        };
+        if protocol::send(&self.socket, &message, &[object.as_fd(), request.maps.as_fd()]).is_err() {
+            return Err(self.ended());
+        }
+        match protocol::receive::<Reply>(&self.socket) {
+            Ok(Some((Reply::Loaded, mut fds))) => match fds.pop() {
+                Some(fd) => Program::from_fd(fd, request.function).map_err(|e| EngineError::Failed(e.to_string())),
+                None => Err(EngineError::Failed("the loader process returned no program".into())),
+            },
+            Ok(Some((Reply::Rejected { errno, log }, _))) => {
+                Err(EngineError::Rejected { cause: cause(&log).unwrap_or(errno), log })
+            }
+            Ok(Some((Reply::Failed(why), _))) => Err(EngineError::Failed(why)),
+            Ok(None) | Err(_) => Err(self.ended()),
+        }
+    }
+}
+
+/// The line of a verifier log that tells why: the last one that is not its statistics.
+fn cause(log: &str) -> Option<String> {
+    let noise = ["processed ", "verification time", "stack depth", "max_states_per_insn"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
+        .map(str::to_owned)
+}
+
+fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("xdpd-object", MemfdFlags::CLOEXEC)?;
+    let mut at = 0;
+    while at < bytes.len() {
+        at += rustix::io::write(&fd, &bytes[at..])?;
+    }
+    Ok(fd)
+}
+
+/// The loader process itself: answers requests on standard input until it closes.
+pub fn run() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::setrlimit(
+        Resource::As,
+        Rlimit { current: Some(MAX_MEMORY), maximum: Some(MAX_MEMORY) },
+    )?;
+    let socket = UnixStream::from(rustix::io::dup(io::stdin())?);
+    while let Some((request, fds)) = protocol::receive::<Request>(&socket)? {
+        let [object, maps] =
+            <[OwnedFd; 2]>::try_from(fds).map_err(|_| io::Error::other("object and directory expected"))?;
+        let outcome = read_all(&object).and_then(|bytes| {
+            drop(object);
+            let maps = Dir::from_fd(maps, "maps")?;
+            Ok(super::redbpf::load(&bytes, &request, &maps))
+        });
+        match outcome {
+            Ok(Ok(program)) => protocol::send(&socket, &Reply::Loaded, &[program.as_fd()])?,
+            Ok(Err(reply)) => protocol::send(&socket, &reply, &[])?,
+            Err(e) => protocol::send(&socket, &Reply::Failed(e.to_string()), &[])?,
+        }
+    }
+    Ok(())
+}
+
+fn read_all(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(u64::MAX);
+    if size > MAX_OBJECT_SIZE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    let mut at = 0;
+    while at < bytes.len() {
+        match rustix::io::pread(fd, &mut bytes[at..], at as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => at += n,
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cause;
+
+    #[test]
+    fn the_cause_is_the_last_line_of_the_log_that_is_not_statistics() {
+        let log = "0: (b7) r0 = 1\ninvalid access to packet, off=0 size=4\nR1 offset is outside of the packet\n\
+                   processed 5 insns (limit 1000000) max_states_per_insn 0\n";
+        assert_eq!(cause(log).as_deref(), Some("R1 offset is outside of the packet"));
+        assert_eq!(cause(""), None);
+    }
+}

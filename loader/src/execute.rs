@@ -1,0 +1,636 @@
+//! Carries out a plan: everything that can fail is done beside the running state, then a short commit that can be
+//! undone step by step.
+//!
+//! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded and its record
+//! written. Commit: the links first (create or update), one RCU grace period, then one exchange of directories per
+//! interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use libc::{EINVAL, ENODEV, ENOENT, EOPNOTSUPP, ERANGE};
+use xdpd_config::record::Record;
+use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, escape::escape, retired};
+use xdpd_kernel::{Btf, Dir, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
+
+use crate::desired::{Desired, Instance};
+use crate::engine::{Engine, EngineError, LoadRequest};
+use crate::interrupt::{Interrupt, Interrupted as Signal};
+use crate::objects::Objects;
+use crate::observed::{Interrupted, NEXT, OLD, Observed, map_pin};
+use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
+use crate::{devices, mode};
+
+/// A retired map is kept at least this long for readers, in seconds.
+const RETIRED_SECONDS: u64 = 60;
+/// At most this many retired maps are kept per interface.
+const RETIRED_MAX: usize = 16;
+const DIR_MODE: u32 = 0o700;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A call to the kernel.
+    #[error("{what}: {source}{}", hint(.source))]
+    Kernel {
+        /// The interface and what was being done.
+        what: String,
+        /// The call that failed.
+        source: xdpd_kernel::Error,
+    },
+    /// Loading a program.
+    #[error("{label}: cannot load {function}: {source}")]
+    Engine {
+        /// The interface.
+        label: String,
+        /// The function.
+        function: String,
+        /// Why.
+        source: EngineError,
+    },
+    /// A signal asked to stop.
+    #[error("interrupted by {0}")]
+    Interrupted(#[from] Signal),
+    /// The result is not what was planned.
+    #[error("{0}")]
+    Verification(String),
+}
+
+impl StepError {
+    /// The verifier's log, where that is the cause.
+    pub fn verifier_log(&self) -> Option<&str> {
+        match self {
+            Self::Engine { source: EngineError::Rejected { log, .. }, .. } => Some(log),
+            _ => None,
+        }
+    }
+}
+
+/// What an errno of attaching means to an operator.
+fn hint(error: &xdpd_kernel::Error) -> &'static str {
+    match (error.call(), error.errno()) {
+        ("BPF_LINK_CREATE", EOPNOTSUPP) => "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back",
+        ("BPF_LINK_CREATE", ERANGE) => {
+            "; the MTU is too large for native XDP without frags, lower it or use mode = \"generic\""
+        }
+        ("BPF_LINK_CREATE", EINVAL) => "; the device cannot run this program in this mode",
+        ("BPF_LINK_UPDATE", libc::EPERM) => "; another program was attached meanwhile, apply again",
+        _ => "",
+    }
+}
+
+/// How far a failed run got.
+#[derive(Debug)]
+pub struct Failure {
+    /// The cause.
+    pub error: StepError,
+    /// A commit step had been made.
+    pub committed: bool,
+    /// What could not be undone, in words.
+    pub not_restored: Vec<String>,
+}
+
+/// Everything that a run works with.
+pub struct Executor<'a, E> {
+    /// The locked pin root.
+    pub root: &'a Dir,
+    /// The desired state.
+    pub desired: &'a Desired,
+    /// The state that the plan was made from.
+    pub observed: &'a Observed,
+    /// The objects of the file.
+    pub objects: &'a Objects,
+    /// What loads programs.
+    pub engine: &'a mut E,
+    /// Asks between steps whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// An interface that is put together beside the running one.
+struct Staged<'a> {
+    label: &'a Label,
+    install: &'a Install,
+    name: String,
+    dir: Dir,
+    program: Program,
+    record: Record,
+    /// Where the interface is pinned now.
+    old: Option<Old>,
+}
+
+/// The pins that a staged interface replaces.
+struct Old {
+    dir: Dir,
+    /// The link as pinned, unless there is none.
+    link: Option<XdpLink>,
+    /// The program that it runs.
+    program: Option<Program>,
+}
+
+/// An interface that goes.
+struct Leaving<'a> {
+    label: &'a Label,
+    directory: &'a str,
+    /// Held until the run is verified: the last reference, whose end detaches the program.
+    link: Option<XdpLink>,
+}
+
+/// How one commit step is taken back.
+enum Undo<'s, 'a> {
+    /// The old program comes back, if ours still runs.
+    Update { staged: &'s Staged<'a>, link: XdpLink },
+    /// The link that was made goes.
+    Create { staged: &'s Staged<'a>, link: XdpLink },
+    /// The link that was detached is made anew, in the mode it had.
+    Detach { staged: &'s Staged<'a> },
+    /// Two directories change places once more.
+    Exchange { a: String, b: String },
+    /// A directory gets its name back.
+    Rename { from: String, to: String },
+}
+
+/// Settles what an interrupted run left behind. Comes before everything else, under the lock.
+pub fn recover(root: &Dir, interrupted: &[Interrupted]) -> Result<(), xdpd_kernel::Error> {
+    for leftover in interrupted {
+        match leftover {
+            Interrupted::DropStage { directory } => remove_directory(root, directory)?,
+            Interrupted::TakeBack { directory, label } => root.rename(directory, &label.file_name())?,
+            Interrupted::FinishExchange { directory, label } => {
+                let name = label.file_name();
+                match root.exchange(directory, &name) {
+                    Ok(()) => remove_directory(root, directory)?,
+                    Err(e) if e.errno() == ENOENT => root.rename(directory, &name)?,
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory of ours. Its link goes with a reference held, so that the program is detached when this
+/// returns and not some time later.
+fn remove_directory(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error> {
+    let dir = match root.open_dir(name) {
+        Ok(dir) => dir,
+        Err(e) if e.errno() == ENOENT => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let link = dir.open_link(LINK_PIN).ok();
+    root.remove_all(name)?;
+    drop(link);
+    Ok(())
+}
+
+impl<'a, E: Engine> Executor<'a, E> {
+    /// Runs the plan. `verify` looks at the result before anything old is removed.
+    pub fn run(
+        &mut self,
+        plan: &'a Plan,
+        verify: impl FnOnce() -> Result<(), StepError>,
+    ) -> Result<Vec<String>, Failure> {
+        let mut staged = Vec::new();
+        let mut leaving = Vec::new();
+        let prepared = self.prepare_all(plan, &mut staged, &mut leaving);
+        if let Err(error) = prepared {
+            let not_restored = self.drop_stages(plan);
+            return Err(Failure { error, committed: false, not_restored });
+        }
+        let mut undo = Vec::new();
+        let committed = self.commit(&staged, &leaving, &mut undo).and_then(|()| verify());
+        if let Err(error) = committed {
+            let committed = !undo.is_empty();
+            let mut not_restored = self.undo(undo);
+            for staged in &staged {
+                not_restored.extend(self.keep_counts(staged).err());
+            }
+            drop(staged);
+            not_restored.extend(self.drop_stages(plan));
+            return Err(Failure { error, committed, not_restored });
+        }
+        drop(undo);
+        Ok(self.clean_up(staged, leaving))
+    }
+
+    fn prepare_all(
+        &mut self,
+        plan: &'a Plan,
+        staged: &mut Vec<Staged<'a>>,
+        leaving: &mut Vec<Leaving<'a>>,
+    ) -> Result<(), StepError> {
+        let mut btf = BTreeMap::new();
+        for (label, work) in plan.work() {
+            self.interrupt.check()?;
+            match work {
+                Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
+                Work::Remove { directory } => {
+                    let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
+                    leaving.push(Leaving { label, directory, link: dir.open_link(LINK_PIN).ok() });
+                }
+            }
+        }
+        self.interrupt.check()?;
+        Ok(())
+    }
+
+    /// Puts one interface together beside the running one. Attaches nothing.
+    fn prepare(
+        &mut self,
+        label: &'a Label,
+        install: &'a Install,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<Staged<'a>, StepError> {
+        let instance = self
+            .desired
+            .attachments
+            .get(label)
+            .and_then(|a| self.desired.instances.get(&a.instance))
+            .ok_or_else(|| StepError::Verification(format!("{label}: planned, but not desired")))?;
+        let name = format!("{NEXT}{}", label.file_name());
+        self.root.mkdir(&name, DIR_MODE).map_err(at(label, "make the staged directory"))?;
+        let dir = self.root.open_dir(&name).map_err(at(label, "open the staged directory"))?;
+        let old = install.replaces.as_deref().map(|old| self.open_old(label, old, install)).transpose()?;
+
+        let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
+        let kept = self.carry_over(label, install, &dir, old.as_ref())?;
+        let program = match install.program {
+            ProgramWork::Keep(id) => Program::open_by_id(id).map_err(at(label, "open the running program"))?,
+            ProgramWork::Load => self.load(label, instance, &dir)?,
+        };
+        let info = program.info().map_err(at(label, "read the loaded program"))?;
+        let record = Record {
+            version: 1,
+            generation: install.generation,
+            config: self.desired.config.clone(),
+            device: install.device.clone(),
+            ifindex: install.ifindex.0,
+            netns: (install.netns_id.dev, install.netns_id.ino),
+            netns_name: install.netns.clone(),
+            mode: *install.modes.first().unwrap_or(&Mode::Native),
+            object: instance.digest.clone(),
+            globals: None,
+            function: instance.function.clone(),
+            program: info.id.0,
+            maps,
+            base: BTreeMap::new(),
+            retired: kept,
+        };
+        dir.symlink(record.format(), OWNER_PIN).map_err(at(label, "write the record"))?;
+        Ok(Staged { label, install, name, dir, program, record, old })
+    }
+
+    fn open_old(&self, label: &Label, directory: &str, install: &Install) -> Result<Old, StepError> {
+        let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
+        let link = dir.open_link(LINK_PIN).ok();
+        let running = match (install.link, &link) {
+            (LinkWork::Update { expected }, _) => Some(expected),
+            (_, Some(link)) => Some(link.info().map_err(at(label, "read its link"))?.program_id),
+            (_, None) => None,
+        };
+        let program = running.map(Program::open_by_id).transpose().map_err(at(label, "open the running program"))?;
+        Ok(Old { dir, link, program })
+    }
+
+    /// Pins every map of the interface in the stage; tells their ids.
+    fn stage_maps(
+        &self,
+        label: &Label,
+        install: &Install,
+        instance: &Instance,
+        dir: &Dir,
+        old: Option<&Old>,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<BTreeMap<String, u32>, StepError> {
+        let mut ids = BTreeMap::new();
+        for (name, work) in &install.maps {
+            let pin = map_pin(name);
+            let id = match (work, old) {
+                (MapWork::Keep(id), Some(old)) => {
+                    dir.link(&old.dir, &pin, &pin).map_err(at(label, "keep a map's pin"))?;
+                    *id
+                }
+                (MapWork::Keep(id) | MapWork::Repin(id), _) => {
+                    let map = Map::open_by_id(*id).map_err(at(label, "open a map by its id"))?;
+                    dir.pin(&pin, &map).map_err(at(label, "pin a map"))?;
+                    *id
+                }
+                (MapWork::Create, _) => self.create_map(label, instance, name, dir, btf)?,
+            };
+            ids.insert(name.clone(), id.0);
+        }
+        Ok(ids)
+    }
+
+    fn create_map(
+        &self,
+        label: &Label,
+        instance: &Instance,
+        name: &str,
+        dir: &Dir,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<MapId, StepError> {
+        let object = self.objects.by_digest(&instance.digest);
+        let spec = object
+            .and_then(|o| o.maps().get(name))
+            .ok_or_else(|| StepError::Verification(format!("{label}: map {name} is not in the object")))?;
+        // A kernel that refuses the BTF still takes the map; only the names of its fields are missing then.
+        let btf = btf
+            .entry(instance.digest.clone())
+            .or_insert_with(|| object.and_then(|o| Btf::load(o.btf()?).ok()));
+        let types = match (btf, spec.btf) {
+            (Some(btf), Some((key, value))) => Some(MapBtf { btf, key_type_id: key, value_type_id: value }),
+            _ => None,
+        };
+        let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
+        if let Some(content) = object.and_then(|o| o.data(name)) {
+            map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
+        }
+        dir.pin(&map_pin(name), &map).map_err(at(label, "pin a map"))?;
+        Ok(map.id())
+    }
+
+    /// Links into the stage what outlives the change: the link, retired maps, and what others have put there. Tells
+    /// the retired maps with the time of their retirement.
+    fn carry_over(
+        &self,
+        label: &Label,
+        install: &Install,
+        dir: &Dir,
+        old: Option<&Old>,
+    ) -> Result<BTreeMap<u32, u64>, StepError> {
+        let mut kept = BTreeMap::new();
+        let (Some(old), Some(directory)) = (old, &install.replaces) else { return Ok(kept) };
+        let carry = |from: &OsStr, to: &str| dir.link(&old.dir, from, to).map_err(at(label, "carry a pin over"));
+        if !matches!(install.link, LinkWork::Create { .. }) {
+            carry(LINK_PIN.as_ref(), LINK_PIN)?;
+        }
+        let Some(pinned) = self.observed.interfaces.values().find(|p| p.directory == *directory) else {
+            return Ok(kept);
+        };
+        for other in pinned.others.iter().filter(|o| !o.is_dir) {
+            dir.link(&old.dir, &other.name, &other.name).map_err(at(label, "carry a pin over"))?;
+        }
+        let now = clock::boottime().as_secs();
+        let since = pinned.record.as_ref().map(|r| r.retired.clone()).unwrap_or_default();
+        let room = RETIRED_MAX - usize::from(install.retire.is_some());
+        for retired in pinned.retired.iter().rev().take(room) {
+            // One without a time is from a run that was rolled back; its time starts now.
+            let retired_at = since.get(&retired.id.0).copied().unwrap_or(now);
+            if now.saturating_sub(retired_at) <= RETIRED_SECONDS {
+                carry(retired.pin.as_ref(), &retired.pin)?;
+                kept.insert(retired.id.0, retired_at);
+            }
+        }
+        if let Some(retire) = &install.retire {
+            carry(map_pin(&retire.map).as_ref(), &retired::name(&retire.map, retire.generation, retire.id.0))?;
+            kept.insert(retire.id.0, now);
+        }
+        Ok(kept)
+    }
+
+    fn load(&mut self, label: &Label, instance: &Instance, dir: &Dir) -> Result<Program, StepError> {
+        let failed = |source| StepError::Engine {
+            label: label.to_string(),
+            function: instance.function.clone(),
+            source,
+        };
+        let object = self
+            .objects
+            .by_digest(&instance.digest)
+            .ok_or_else(|| failed(EngineError::Failed("its object is gone".into())))?;
+        let request = LoadRequest { object, function: &instance.function, maps: dir };
+        self.engine.load(&request).map_err(failed)
+    }
+
+    /// The short part. Every step that is made is noted in `undo` first to last.
+    fn commit<'s>(
+        &self,
+        staged: &'s [Staged<'a>],
+        leaving: &[Leaving<'a>],
+        undo: &mut Vec<Undo<'s, 'a>>,
+    ) -> Result<(), StepError> {
+        let mut vanished = Vec::new();
+        for staged in staged {
+            self.interrupt.check()?;
+            match self.commit_link(staged, undo) {
+                Err(StepError::Kernel { source, .. }) if source.errno() == ENODEV && staged.install.glob => {
+                    vanished.push(staged.name.as_str());
+                }
+                other => other?,
+            }
+        }
+        if staged.iter().any(|s| matches!(s.install.link, LinkWork::Update { .. })) {
+            // From here on no CPU runs an old program: the counters of replaced maps are final.
+            xdpd_kernel::rcu::wait_grace_period()
+                .map_err(|source| StepError::Kernel { what: "wait for running programs".into(), source })?;
+        }
+        for staged in staged.iter().filter(|s| !vanished.contains(&s.name.as_str())) {
+            self.interrupt.check()?;
+            self.commit_pins(staged, undo)?;
+        }
+        for leaving in leaving {
+            self.interrupt.check()?;
+            let old = format!("{OLD}{}", leaving.label.file_name());
+            self.rename(leaving.label, leaving.directory, &old, undo)?;
+        }
+        Ok(())
+    }
+
+    fn commit_link<'s>(
+        &self,
+        staged: &'s Staged<'a>,
+        undo: &mut Vec<Undo<'s, 'a>>,
+    ) -> Result<(), StepError> {
+        let label = staged.label;
+        match staged.install.link {
+            LinkWork::Keep => Ok(()),
+            LinkWork::Update { .. } => {
+                let (Some(old), link) = (
+                    staged.old.as_ref().and_then(|o| o.program.as_ref()),
+                    staged.dir.open_link(LINK_PIN).map_err(pin_at(label, "open its link"))?,
+                ) else {
+                    return Err(StepError::Verification(format!("{label}: nothing to update")));
+                };
+                link.update(&staged.program, old).map_err(at(label, "replace the program"))?;
+                undo.push(Undo::Update { staged, link });
+                Ok(())
+            }
+            LinkWork::Create { detach_first } => {
+                if detach_first && let Some(link) = staged.old.as_ref().and_then(|o| o.link.as_ref()) {
+                    link.detach().map_err(at(label, "detach for the change of mode"))?;
+                    undo.push(Undo::Detach { staged });
+                }
+                let (link, mode) = create_link(staged.install, &staged.program).map_err(at(label, "attach"))?;
+                let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
+                undo.push(Undo::Create { staged, link });
+                pinned?;
+                if mode != staged.record.mode {
+                    let record = Record { mode, ..staged.record.clone() };
+                    // Written beside and renamed over: a record is there at every instant.
+                    staged.dir.symlink(record.format(), "%record").map_err(at(label, "write the record"))?;
+                    staged.dir.rename("%record", OWNER_PIN).map_err(at(label, "write the record"))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn commit_pins<'s>(
+        &self,
+        staged: &'s Staged<'a>,
+        undo: &mut Vec<Undo<'s, 'a>>,
+    ) -> Result<(), StepError> {
+        let name = staged.label.file_name();
+        match &staged.install.replaces {
+            Some(old) if *old == name => {
+                self.root.exchange(&staged.name, &name).map_err(at(staged.label, "swap the pins"))?;
+                undo.push(Undo::Exchange { a: staged.name.clone(), b: name });
+                Ok(())
+            }
+            Some(old) => {
+                self.rename(staged.label, &staged.name, &name, undo)?;
+                self.rename(staged.label, old, &format!("{OLD}{old}"), undo)
+            }
+            None => self.rename(staged.label, &staged.name, &name, undo),
+        }
+    }
+
+    fn rename(
+        &self,
+        label: &Label,
+        from: &str,
+        to: &str,
+        undo: &mut Vec<Undo<'_, '_>>,
+    ) -> Result<(), StepError> {
+        self.root.rename_noreplace(from, to).map_err(at(label, "move its pins"))?;
+        undo.push(Undo::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    /// Takes the commit back, last step first. Goes on after an error, and tells all of them.
+    fn undo(&self, undo: Vec<Undo<'_, '_>>) -> Vec<String> {
+        let mut problems = Vec::new();
+        for step in undo.into_iter().rev() {
+            let (what, result) = match step {
+                Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
+                Undo::Rename { from, to } => {
+                    (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                }
+                Undo::Update { staged, link } => {
+                    let old = staged.old.as_ref().and_then(|o| o.program.as_ref());
+                    let result = old.map_or(Ok(()), |old| link.update(old, &staged.program));
+                    (format!("{}: put the old program back", staged.label), result)
+                }
+                Undo::Create { staged, link } => {
+                    // Without its pin the link ends with our reference.
+                    let unpinned = match staged.dir.unlink(LINK_PIN) {
+                        Err(e) if e.errno() != ENOENT => Err(e),
+                        _ => Ok(()),
+                    };
+                    drop(link);
+                    (format!("{}: detach the new program", staged.label), unpinned)
+                }
+                Undo::Detach { staged } => {
+                    (format!("{}: attach the old program again", staged.label), reattach(staged))
+                }
+            };
+            if let Err(e) = result {
+                problems.push(format!("{what}: {e}"));
+            }
+        }
+        problems
+    }
+
+    /// The stats map of a stage that ran and was rolled back has counted packets: it stays as a retired map.
+    fn keep_counts(&self, staged: &Staged<'_>) -> Result<(), String> {
+        let map = &self.desired.stats_map;
+        let ran = matches!(staged.install.link, LinkWork::Update { .. });
+        let (true, Some(MapWork::Create), Some(old), Some(id)) =
+            (ran, staged.install.maps.get(map), &staged.old, staged.record.maps.get(map))
+        else {
+            return Ok(());
+        };
+        let name = retired::name(map, staged.install.generation, *id);
+        old.dir
+            .link(&staged.dir, &map_pin(map), &name)
+            .map_err(|e| format!("{}: keep the counts of the program that was rolled back: {e}", staged.label))
+    }
+
+    fn drop_stages(&self, plan: &Plan) -> Vec<String> {
+        let installs = plan.work().filter(|(_, work)| matches!(work, Work::Install(_)));
+        installs
+            .filter_map(|(label, _)| {
+                let name = format!("{NEXT}{}", label.file_name());
+                remove_directory(self.root, &name).err().map(|e| format!("remove {name}: {e}"))
+            })
+            .collect()
+    }
+
+    /// Removes what was replaced or left; tells what could not be.
+    fn clean_up(&self, staged: Vec<Staged<'a>>, leaving: Vec<Leaving<'a>>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut remove = |name: &str| {
+            if let Err(e) = remove_directory(self.root, name) {
+                problems.push(format!("remove {name}: {e}"));
+            }
+        };
+        for staged in staged {
+            // The old link is held until its pin is gone: its end detaches at once, not some time later.
+            remove(&staged.name);
+            if let Some(old) = staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name()) {
+                remove(&format!("{OLD}{old}"));
+            }
+        }
+        for leaving in leaving {
+            remove(&format!("{OLD}{}", leaving.label.file_name()));
+            drop(leaving.link);
+        }
+        problems
+    }
+}
+
+/// Attaches in the first mode that the device takes.
+fn create_link(install: &Install, program: &Program) -> Result<(XdpLink, Mode), xdpd_kernel::Error> {
+    let netns = devices::open(install.netns.as_deref())?;
+    let create = |mode: Mode| {
+        let kernel_mode = mode::to_kernel(mode);
+        netns.run(|| XdpLink::create(program, install.ifindex, kernel_mode))?.map(|link| (link, mode))
+    };
+    let (first, rest) = install.modes.split_first().unwrap_or((&Mode::Native, &[]));
+    let mut result = create(*first);
+    for mode in rest {
+        match &result {
+            // What a driver says that cannot: no such mode, this MTU, this program in this mode.
+            Err(e) if [EOPNOTSUPP, ERANGE, EINVAL].contains(&e.errno()) => result = create(*mode).or(result),
+            _ => break,
+        }
+    }
+    result
+}
+
+/// Makes the link anew that was detached for a change of mode, and puts it where its pin was.
+fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
+    let Some(Old { dir, program: Some(program), .. }) = &staged.old else { return Ok(()) };
+    let record = dir.readlink(OWNER_PIN)?;
+    let mode = record.to_str().and_then(|text| Record::parse(text).ok()).map_or(staged.record.mode, |r| r.mode);
+    let install = Install { modes: vec![mode], ..staged.install.clone() };
+    let (link, _) = create_link(&install, program)?;
+    let beside = escape("%link");
+    dir.pin(&beside, &link)?;
+    dir.rename(&beside, LINK_PIN)
+}
+
+fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {
+    move |error| match error {
+        PinError::Kernel(source) => kernel(label, what, source),
+        wrong @ PinError::WrongType { .. } => StepError::Verification(format!("{label}: cannot {what}: {wrong}")),
+    }
+}
+
+fn at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(xdpd_kernel::Error) -> StepError + 'l {
+    move |source| kernel(label, what, source)
+}
+
+fn kernel(label: &Label, what: &str, source: xdpd_kernel::Error) -> StepError {
+    StepError::Kernel { what: format!("{label}: cannot {what}"), source }
+}

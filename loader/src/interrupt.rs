@@ -1,0 +1,36 @@
+//! Signals that ask to stop: noted when they come, asked for between steps, so that a step is never cut in half.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// The signals that have come.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicUsize>);
+
+/// A signal asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", match .0 { 1 => "SIGHUP", 2 => "SIGINT", _ => "SIGTERM" })]
+pub struct Interrupted(usize);
+
+impl Interrupt {
+    /// From now on SIGINT, SIGTERM and SIGHUP no longer end the process.
+    pub fn install() -> io::Result<Self> {
+        let seen = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let number = usize::try_from(signal).map_err(io::Error::other)?;
+            signal_hook::flag::register_usize(signal, Arc::clone(&seen), number)?;
+        }
+        Ok(Self(seen))
+    }
+
+    /// Whether to go on.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(Interrupted(signal)),
+        }
+    }
+}

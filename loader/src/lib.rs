@@ -1,0 +1,21 @@
+//! `xdpd` as a library: the parts that its binary and its tests put together.
+//!
+//! Data goes one way: a file is parsed and resolved to the [desired](desired) state, the kernel is
+//! [observed](observed), [plan] compares the two, and [execute] carries the plan out.
+
+mod builtin;
+pub mod cli;
+pub mod commands;
+pub mod desired;
+pub mod devices;
+pub mod engine;
+pub mod execute;
+pub mod exit;
+pub mod interrupt;
+pub mod mode;
+pub mod object;
+pub mod objects;
+pub mod observed;
+pub mod output;
+pub mod plan;
+pub mod root;

@@ -1,0 +1,34 @@
+//! `xdpd`: makes the XDP programs of a host match one TOML file.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xdpd::cli::{Cli, Command};
+use xdpd::commands::{apply, check, detach, diff, status};
+use xdpd::engine;
+use xdpd::exit::Exit;
+use xdpd::output;
+use xdpd::plan::Allow;
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == engine::WORKER_ARG) {
+        return match engine::run_worker() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let outcome = match Cli::parse().command {
+        Command::Check(config) => check::run(&config),
+        Command::Diff { config, json, adopt } => diff::run(&config, json, Allow { adopt }),
+        Command::Apply { config, json, dry_run, adopt, lock_timeout } => {
+            apply::run(&config, apply::Options { json, dry_run, allow: Allow { adopt }, lock_timeout })
+        }
+        Command::Status { config, json } => status::run(&config, json),
+        Command::Detach(args) => detach::run(&args),
+    };
+    let exit: Exit = outcome.unwrap_or_else(|failure| {
+        output::say(format_args!("{:#}", failure.error));
+        failure.exit
+    });
+    exit.into()
+}

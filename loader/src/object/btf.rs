@@ -1,0 +1,373 @@
+//! Reads BTF: enough of the format to compare the layout of map keys and values.
+//!
+//! The format is described in the kernel's Documentation/bpf/btf.rst. The bytes come either from an object's
+//! `.BTF` section or from the kernel; both are treated as hostile, so every access is checked.
+
+use std::fmt;
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_LEN: usize = 24;
+/// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
+const MAX_DEPTH: usize = 16;
+/// Visits of types while one layout is told: bounds the work that mangled BTF can cause.
+const MAX_VISITS: usize = 16 * 1024;
+
+/// Why some bytes are not BTF that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed BTF: {0}")]
+pub struct BtfError(&'static str);
+
+/// Parsed BTF. Type ids start at 1; 0 is `void`.
+#[derive(Debug)]
+pub struct Btf {
+    types: Vec<Type>,
+    strings: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Type {
+    name: u32,
+    /// Where the type's record starts in the type section, for patching.
+    at: usize,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Int { size: u32, encoding: u32 },
+    Ptr,
+    Array { element: u32, len: u32 },
+    Struct { size: u32, members: Vec<Member>, bitfields: bool },
+    Enum { size: u32 },
+    Float { size: u32 },
+    /// typedef, const, volatile, restrict, type_tag: another name of the type it refers to.
+    Alias(u32),
+    Var(u32),
+    DataSec { size: u32, vars: Vec<SecVar> },
+    Other,
+}
+
+#[derive(Debug)]
+struct Member {
+    name: u32,
+    type_id: u32,
+    /// Bits; with bitfields the top 8 bits hold the field's width.
+    offset: u32,
+}
+
+#[derive(Debug)]
+struct SecVar {
+    type_id: u32,
+    /// Where the entry's offset word is in the type section.
+    offset_at: usize,
+}
+
+/// One leaf of a key or value: a number, a pointer or an array of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Field {
+    /// Path from the outermost struct, `a.b[3].c`; empty where the type itself is a number.
+    pub path: String,
+    /// Bits from the start.
+    pub offset: u32,
+    /// Bits.
+    pub size: u32,
+}
+
+/// The fields of a key or value in order of their offset: what "the same layout" compares.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Layout(pub Vec<Field>);
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ ")?;
+        for (n, field) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str(", ")?;
+            }
+            let name = if field.path.is_empty() { "value" } else { &field.path };
+            write!(f, "{name}: {} bits at {}", field.size, field.offset)?;
+        }
+        f.write_str(" }")
+    }
+}
+
+/// What a walk over a type has found, and how many types it may still visit.
+struct Collected {
+    fields: Vec<Field>,
+    visits: usize,
+}
+
+/// Reads little-endian words out of a byte slice, never past its end.
+struct Words<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Words<'_> {
+    fn next(&mut self) -> Result<u32, BtfError> {
+        let word = self
+            .bytes
+            .get(self.at..self.at + 4)
+            .and_then(|w| w.try_into().ok())
+            .ok_or(BtfError("a type is cut off"))?;
+        self.at += 4;
+        Ok(u32::from_le_bytes(word))
+    }
+
+    fn skip(&mut self, words: usize) -> Result<(), BtfError> {
+        let end = self.at + words * 4;
+        if end > self.bytes.len() {
+            return Err(BtfError("a type is cut off"));
+        }
+        self.at = end;
+        Ok(())
+    }
+}
+
+/// The type and string sections of raw BTF, as ranges.
+fn sections(raw: &[u8]) -> Result<(std::ops::Range<usize>, std::ops::Range<usize>), BtfError> {
+    let word = |at: usize| {
+        raw.get(at..at + 4)
+            .and_then(|w| w.try_into().ok())
+            .map(|w| u32::from_le_bytes(w) as usize)
+            .ok_or(BtfError("the header is cut off"))
+    };
+    let first = word(0)?;
+    if first & 0xffff != usize::from(MAGIC) {
+        return Err(BtfError("wrong magic"));
+    }
+    if (first >> 16) & 0xff != 1 {
+        return Err(BtfError("unknown version"));
+    }
+    let header = word(4)?;
+    if header < HEADER_LEN {
+        return Err(BtfError("the header is too short"));
+    }
+    let range = |offset: usize, len: usize| {
+        let start = header + offset;
+        let end = start + len;
+        (end <= raw.len()).then_some(start..end).ok_or(BtfError("a section lies outside of the data"))
+    };
+    Ok((range(word(8)?, word(12)?)?, range(word(16)?, word(20)?)?))
+}
+
+impl Btf {
+    /// Parses raw BTF. Kinds that this reader does not know end it with an error, since their length is unknown.
+    pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
+        let (type_range, string_range) = sections(raw)?;
+        let strings = raw[string_range].to_vec();
+        let mut words = Words { bytes: &raw[type_range], at: 0 };
+        let mut types = Vec::new();
+        while words.at < words.bytes.len() {
+            types.push(parse_type(&mut words)?);
+        }
+        Ok(Self { types, strings })
+    }
+
+    fn get(&self, id: u32) -> Option<&Type> {
+        self.types.get((id as usize).checked_sub(1)?)
+    }
+
+    fn name(&self, offset: u32) -> &str {
+        let tail = self.strings.get(offset as usize..).unwrap_or_default();
+        let len = tail.iter().position(|b| *b == 0).unwrap_or(0);
+        std::str::from_utf8(&tail[..len]).unwrap_or("?")
+    }
+
+    /// The id of the type that the global variable `name` has.
+    pub fn variable(&self, name: &str) -> Option<u32> {
+        self.types.iter().find_map(|t| match t.kind {
+            Kind::Var(type_id) if self.name(t.name) == name => Some(type_id),
+            _ => None,
+        })
+    }
+
+    /// The type id of the member `name` of the struct `id`.
+    pub fn member(&self, id: u32, name: &str) -> Option<u32> {
+        match &self.get(id)?.kind {
+            Kind::Struct { members, .. } => {
+                members.iter().find(|m| self.name(m.name) == name).map(|m| m.type_id)
+            }
+            _ => None,
+        }
+    }
+
+    /// The layout of the type `id`; `None` where it cannot be told (a dangling id, a cycle, too many fields).
+    pub fn layout(&self, id: u32) -> Option<Layout> {
+        let mut out = Collected { fields: Vec::new(), visits: MAX_VISITS };
+        self.collect(id, "", 0, None, MAX_DEPTH, &mut out)?;
+        Some(Layout(out.fields))
+    }
+
+    fn collect(
+        &self,
+        id: u32,
+        path: &str,
+        offset: u32,
+        width: Option<u32>,
+        depth: usize,
+        out: &mut Collected,
+    ) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        out.visits = out.visits.checked_sub(1)?;
+        let mut leaf = |bits: u32| {
+            out.fields.push(Field { path: path.to_owned(), offset, size: width.unwrap_or(bits) });
+            Some(())
+        };
+        match &self.get(id)?.kind {
+            Kind::Int { size, encoding } => {
+                // The lowest byte is the width in bits; C bitfields of old compilers make it smaller than the size.
+                let bits = encoding & 0xff;
+                leaf(if bits == 0 { size.checked_mul(8)? } else { bits })
+            }
+            Kind::Enum { size } | Kind::Float { size } => leaf(size.checked_mul(8)?),
+            Kind::Ptr => leaf(64),
+            Kind::Alias(target) => self.collect(*target, path, offset, width, depth, out),
+            Kind::Array { element, len } => {
+                let size = self.size_bits(*element, MAX_DEPTH)?;
+                if self.is_scalar(*element, MAX_DEPTH)? {
+                    let total = size.checked_mul(*len)?;
+                    out.fields.push(Field { path: format!("{path}[{len}]"), offset, size: total });
+                    return Some(());
+                }
+                for n in 0..*len {
+                    let at = offset.checked_add(size.checked_mul(n)?)?;
+                    self.collect(*element, &format!("{path}[{n}]"), at, None, depth, out)?;
+                }
+                Some(())
+            }
+            Kind::Struct { members, bitfields, .. } => {
+                for member in members {
+                    let (at, width) = if *bitfields {
+                        let width = member.offset >> 24;
+                        (member.offset & 0x00ff_ffff, (width > 0).then_some(width))
+                    } else {
+                        (member.offset, None)
+                    };
+                    let name = self.name(member.name);
+                    let inner = match (path.is_empty(), name.is_empty()) {
+                        (true, _) => name.to_owned(),
+                        (false, true) => path.to_owned(),
+                        (false, false) => format!("{path}.{name}"),
+                    };
+                    self.collect(member.type_id, &inner, offset.checked_add(at)?, width, depth, out)?;
+                }
+                Some(())
+            }
+            Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => None,
+        }
+    }
+
+    fn size_bits(&self, id: u32, depth: usize) -> Option<u32> {
+        let depth = depth.checked_sub(1)?;
+        match &self.get(id)?.kind {
+            Kind::Int { size, .. }
+            | Kind::Enum { size }
+            | Kind::Float { size }
+            | Kind::Struct { size, .. } => size.checked_mul(8),
+            Kind::Ptr => Some(64),
+            Kind::Alias(target) => self.size_bits(*target, depth),
+            Kind::Array { element, len } => self.size_bits(*element, depth)?.checked_mul(*len),
+            Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => None,
+        }
+    }
+
+    fn is_scalar(&self, id: u32, depth: usize) -> Option<bool> {
+        let depth = depth.checked_sub(1)?;
+        match &self.get(id)?.kind {
+            Kind::Alias(target) => self.is_scalar(*target, depth),
+            Kind::Struct { .. } | Kind::Array { .. } => Some(false),
+            _ => Some(true),
+        }
+    }
+}
+
+fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
+    let at = words.at;
+    let name = words.next()?;
+    let info = words.next()?;
+    let size_or_type = words.next()?;
+    let vlen = (info & 0xffff) as usize;
+    let kind = match (info >> 24) & 0x1f {
+        1 => Kind::Int { size: size_or_type, encoding: words.next()? },
+        2 => Kind::Ptr,
+        3 => {
+            let element = words.next()?;
+            words.skip(1)?;
+            Kind::Array { element, len: words.next()? }
+        }
+        4 | 5 => {
+            let mut members = Vec::new();
+            for _ in 0..vlen {
+                members.push(Member { name: words.next()?, type_id: words.next()?, offset: words.next()? });
+            }
+            Kind::Struct { size: size_or_type, members, bitfields: info >> 31 == 1 }
+        }
+        6 => {
+            words.skip(vlen * 2)?;
+            Kind::Enum { size: size_or_type }
+        }
+        8..=11 | 18 => Kind::Alias(size_or_type),
+        13 => {
+            words.skip(vlen * 2)?;
+            Kind::Other
+        }
+        14 => {
+            words.skip(1)?;
+            Kind::Var(size_or_type)
+        }
+        15 => {
+            let mut vars = Vec::new();
+            for _ in 0..vlen {
+                let type_id = words.next()?;
+                vars.push(SecVar { type_id, offset_at: words.at });
+                words.skip(2)?;
+            }
+            Kind::DataSec { size: size_or_type, vars }
+        }
+        16 => Kind::Float { size: size_or_type },
+        7 | 12 => Kind::Other,
+        17 => {
+            words.skip(1)?;
+            Kind::Other
+        }
+        19 => {
+            words.skip(vlen * 3)?;
+            Kind::Enum { size: size_or_type }
+        }
+        _ => return Err(BtfError("unknown kind of type")),
+    };
+    Ok(Type { name, at, kind })
+}
+
+/// Makes an object's BTF acceptable to the kernel: compilers leave the size of a data section and the offsets of
+/// its variables at zero, since only the linker or loader knows them.
+///
+/// `section_size` and `symbol_offset` look up a section by name and a variable by name.
+pub fn complete_data_sections(
+    raw: &mut [u8],
+    section_size: impl Fn(&str) -> Option<u32>,
+    symbol_offset: impl Fn(&str) -> Option<u32>,
+) -> Result<(), BtfError> {
+    let btf = Btf::parse(raw)?;
+    let (type_range, _) = sections(raw)?;
+    let mut put = |at: usize, value: u32| {
+        if let Some(word) = raw.get_mut(type_range.start + at..type_range.start + at + 4) {
+            word.copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    for t in &btf.types {
+        let Kind::DataSec { size, vars } = &t.kind else { continue };
+        if *size == 0 {
+            let size = section_size(btf.name(t.name)).ok_or(BtfError("a data section has no section"))?;
+            put(t.at + 8, size);
+        }
+        for var in vars {
+            let name = btf.get(var.type_id).map(|v| btf.name(v.name)).unwrap_or_default();
+            if let Some(offset) = symbol_offset(name) {
+                put(var.offset_at, offset);
+            }
+        }
+    }
+    Ok(())
+}

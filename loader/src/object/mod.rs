@@ -1,0 +1,587 @@
+//! What an ELF object holds, told without loading it: programs, maps, licence, dialect.
+//!
+//! Pure: bytes in, facts or an error out. It is also the gate in front of the engines, whose parsers trust what they
+//! read: an object that passes [`Object::inspect`] has every offset, size and reference checked that they rely on.
+
+mod btf;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use object::elf;
+use object::read::elf::{FileHeader, Rel, SectionHeader, SectionTable, Sym, SymbolTable};
+use object::{Endianness, SectionIndex, SymbolIndex};
+use sha2::{Digest, Sha256};
+
+pub use btf::{Btf, BtfError, Field, Layout};
+use xdpd_kernel::map::MapDef;
+
+/// Objects above this size are refused: real ones are far below a megabyte.
+pub const MAX_OBJECT_SIZE: u64 = 16 << 20;
+/// The kernel refuses a program that uses more maps (`MAX_USED_MAPS`, include/linux/bpf_verifier.h).
+const MAX_MAPS: usize = 64;
+/// Size of redbpf's `bpf_map_def`: type, key size, value size, max entries, flags.
+const MAP_DEF_LEN: usize = 20;
+const INSN_LEN: u64 = 8;
+/// `BPF_LD | BPF_DW | BPF_IMM`, the 16-byte load of a 64-bit constant that map references use.
+const LD_IMM64: u8 = 0x18;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+
+type Header = elf::FileHeader64<Endianness>;
+
+/// How an object was built, which decides what loads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// redbpf-probes: programs in `xdp/NAME`, maps in `maps/NAME`.
+    Redbpf,
+}
+
+/// A parsed and checked object.
+pub struct Object {
+    bytes: Vec<u8>,
+    digest: String,
+    dialect: Dialect,
+    license: String,
+    programs: Vec<XdpProgram>,
+    maps: BTreeMap<String, MapSpec>,
+    btf: Option<ObjectBtf>,
+    /// Initial content of the maps made of data sections.
+    data: BTreeMap<String, Vec<u8>>,
+}
+
+/// One XDP program of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XdpProgram {
+    /// The name a config gives as `function`.
+    pub name: String,
+    /// Its ELF section.
+    pub section: String,
+    /// Number of instructions.
+    pub instructions: u64,
+    /// The maps it refers to.
+    pub maps: BTreeSet<String>,
+}
+
+/// A map as the object defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Type, sizes and flags.
+    pub def: MapDef,
+    /// BTF type ids of key and value in the object's BTF.
+    pub btf: Option<(u32, u32)>,
+    /// Layout of key and value, where BTF tells it.
+    pub layout: Option<MapLayout>,
+    /// Where its bytes come from.
+    pub origin: MapOrigin,
+}
+
+/// Where a map of an object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapOrigin {
+    /// A map that the program declares.
+    Declared,
+    /// Global variables: `.data*`.
+    Data,
+    /// Constants: `.rodata*`. Neither pinned nor reused.
+    ReadOnlyData,
+}
+
+/// Layout of the two sides of a map.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MapLayout {
+    /// Of the key.
+    pub key: Layout,
+    /// Of the value.
+    pub value: Layout,
+}
+
+struct ObjectBtf {
+    /// The object's `.BTF`, completed so that the kernel takes it.
+    raw: Vec<u8>,
+    /// Where the section lies in the object.
+    at: std::ops::Range<usize>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("digest", &self.digest)
+            .field("dialect", &self.dialect)
+            .field("programs", &self.programs)
+            .field("maps", &self.maps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an object is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// Not an ELF file at all.
+    #[error("not an ELF object ({0})")]
+    NotElf(String),
+    /// An ELF file for another machine.
+    #[error("an ELF file, but not a BPF object: {0}")]
+    NotBpf(String),
+    /// Offsets, sizes or references that make no sense.
+    #[error("corrupt or truncated object: {0}")]
+    Corrupt(String),
+    /// A sound object that nothing here can load.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The function asked for is not there.
+    #[error("no XDP program `{wanted}` in the object; it has {}", list(.have))]
+    NoSuchFunction {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        have: Vec<String>,
+    },
+    /// Several programs, and none was chosen.
+    #[error("the object holds {} XDP programs ({}): choose one with `function`", .0.len(), list(.0))]
+    Ambiguous(Vec<String>),
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn corrupt(what: impl fmt::Display) -> ObjectError {
+    ObjectError::Corrupt(what.to_string())
+}
+
+impl Object {
+    /// Parses and checks an object.
+    pub fn inspect(bytes: Vec<u8>) -> Result<Self, ObjectError> {
+        let parsed = Elf::parse(&bytes)?.inspect()?;
+        let digest = hex(&Sha256::digest(&bytes));
+        let Parsed { license, programs, maps, btf, data } = parsed;
+        Ok(Self { bytes, digest, dialect: Dialect::Redbpf, license, programs, maps, btf, data })
+    }
+
+    /// SHA-256 of the file, lowercase hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What loads it.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The licence it declares to the kernel.
+    pub fn license(&self) -> &str {
+        &self.license
+    }
+
+    /// Its XDP programs, in file order.
+    pub fn programs(&self) -> &[XdpProgram] {
+        &self.programs
+    }
+
+    /// All its maps, by name.
+    pub fn maps(&self) -> &BTreeMap<String, MapSpec> {
+        &self.maps
+    }
+
+    /// Its BTF in the form that the kernel accepts.
+    pub fn btf(&self) -> Option<&[u8]> {
+        self.btf.as_ref().map(|b| &*b.raw)
+    }
+
+    /// The initial content of a map that is made of a data section.
+    pub fn data(&self, map: &str) -> Option<&[u8]> {
+        self.data.get(map).map(|d| &**d)
+    }
+
+    /// The program called `function`, or the only one.
+    pub fn program(&self, function: Option<&str>) -> Result<&XdpProgram, ObjectError> {
+        let names = || self.programs.iter().map(|p| p.name.clone()).collect();
+        match (function, &*self.programs) {
+            (Some(wanted), programs) => programs
+                .iter()
+                .find(|p| p.name == wanted)
+                .ok_or_else(|| ObjectError::NoSuchFunction { wanted: wanted.to_owned(), have: names() }),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(ObjectError::Ambiguous(names())),
+        }
+    }
+
+    /// The bytes to hand to redbpf: without BTF, whose newer kinds make it panic, and which it would load into the
+    /// kernel a second time. The maps are made by us and carry the BTF already.
+    pub fn bytes_without_btf(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        if let Some(btf) = &self.btf
+            && let Some(section) = bytes.get_mut(btf.at.clone())
+        {
+            section.fill(0);
+        }
+        bytes
+    }
+}
+
+/// Lowercase hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+struct Parsed {
+    license: String,
+    programs: Vec<XdpProgram>,
+    maps: BTreeMap<String, MapSpec>,
+    btf: Option<ObjectBtf>,
+    data: BTreeMap<String, Vec<u8>>,
+}
+
+struct Elf<'a> {
+    bytes: &'a [u8],
+    sections: SectionTable<'a, Header>,
+    symbols: SymbolTable<'a, Header>,
+}
+
+const LE: Endianness = Endianness::Little;
+
+impl<'a> Elf<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ObjectError> {
+        if !bytes.starts_with(b"\x7fELF") {
+            let what = match bytes {
+                [] => "the file is empty".to_owned(),
+                _ if bytes.len() < 4 => format!("{} bytes", bytes.len()),
+                _ => "its first bytes are not \\x7fELF".to_owned(),
+            };
+            return Err(ObjectError::NotElf(what));
+        }
+        if bytes.get(4) != Some(&2) || bytes.get(5) != Some(&1) {
+            return Err(ObjectError::NotBpf("a BPF object for this host is 64-bit little-endian".into()));
+        }
+        let header = Header::parse(bytes).map_err(corrupt)?;
+        if header.e_machine(LE) != elf::EM_BPF {
+            return Err(ObjectError::NotBpf(format!("its machine is {}, BPF is 247", header.e_machine(LE).0)));
+        }
+        if header.e_type(LE) != elf::ET_REL {
+            return Err(ObjectError::NotBpf("it is not relocatable".into()));
+        }
+        let sections = header.sections(LE, bytes).map_err(corrupt)?;
+        let symbols = sections.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(corrupt)?;
+        let elf = Self { bytes, sections, symbols };
+        for (index, section) in elf.sections.iter().enumerate() {
+            elf.check_section(SectionIndex(index), section)?;
+        }
+        Ok(elf)
+    }
+
+    /// Every section lies within the file and has a readable name: the engines' parsers index without asking.
+    fn check_section(
+        &self,
+        index: SectionIndex,
+        section: &'a elf::SectionHeader64<Endianness>,
+    ) -> Result<(), ObjectError> {
+        let name = self.name(section)?;
+        section.data(LE, self.bytes).map_err(|e| corrupt(format!("section {} `{name}`: {e}", index.0)))?;
+        Ok(())
+    }
+
+    fn name(&self, section: &'a elf::SectionHeader64<Endianness>) -> Result<&'a str, ObjectError> {
+        let raw = self.sections.section_name(LE, section).map_err(corrupt)?;
+        std::str::from_utf8(raw).map_err(|_| corrupt("a section's name is not UTF-8"))
+    }
+
+    fn data(&self, section: &'a elf::SectionHeader64<Endianness>) -> Result<&'a [u8], ObjectError> {
+        section.data(LE, self.bytes).map_err(corrupt)
+    }
+
+    fn symbol_name(&self, symbol: &'a elf::Sym64<Endianness>) -> Result<&'a str, ObjectError> {
+        let raw = self.symbols.symbol_name(LE, symbol).map_err(corrupt)?;
+        std::str::from_utf8(raw).map_err(|_| corrupt("a symbol's name is not UTF-8"))
+    }
+
+    fn inspect(&self) -> Result<Parsed, ObjectError> {
+        self.refuse_other_dialects()?;
+        let mut license = None;
+        let mut programs = BTreeMap::new();
+        let mut maps_by_section = BTreeMap::new();
+        let mut maps = BTreeMap::new();
+        let mut symbols = BTreeMap::new();
+        let mut contents = BTreeMap::new();
+        for (index, section) in self.sections.enumerate() {
+            let name = self.name(section)?;
+            if section.sh_type(LE) != elf::SHT_PROGBITS {
+                continue;
+            }
+            let data = self.data(section)?;
+            if name == "license" {
+                license = Some(self.license(data)?);
+            } else if name == "version" {
+                if data.len() < 4 {
+                    return Err(corrupt("section `version` is shorter than 4 bytes"));
+                }
+            } else if let Some(program) = name.strip_prefix("xdp/") {
+                programs.insert(index.0, self.xdp_program(program, name, data)?);
+            } else if let Some(map) = name.strip_prefix("maps/") {
+                let (spec, symbol) = self.declared_map(index, map, data)?;
+                symbols.insert(map.to_owned(), symbol);
+                maps_by_section.insert(index.0, map.to_owned());
+                if maps.insert(map.to_owned(), spec).is_some() {
+                    return Err(corrupt(format!("two maps are called `{map}`")));
+                }
+            } else if name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata") {
+                if let Some(spec) = data_map(name, data) {
+                    if spec.origin == MapOrigin::Data {
+                        contents.insert(name.to_owned(), data.to_vec());
+                    }
+                    maps_by_section.insert(index.0, name.to_owned());
+                    maps.insert(name.to_owned(), spec);
+                }
+            }
+        }
+        if programs.is_empty() {
+            return Err(ObjectError::Unsupported(
+                "the object holds no XDP program: no section is called `xdp/NAME`".into(),
+            ));
+        }
+        if maps.len() > MAX_MAPS {
+            return Err(ObjectError::Unsupported(format!(
+                "{} maps, the kernel takes {MAX_MAPS} per program",
+                maps.len()
+            )));
+        }
+        self.relocations(&mut programs, &maps_by_section)?;
+        let license =
+            license.ok_or_else(|| ObjectError::Unsupported("the object has no `license` section".into()))?;
+        let btf = self.btf(&mut maps, &symbols)?;
+        Ok(Parsed { license, programs: programs.into_values().collect(), maps, btf, data: contents })
+    }
+
+    /// Objects that redbpf would take half of in silence are refused by name instead.
+    fn refuse_other_dialects(&self) -> Result<(), ObjectError> {
+        for section in self.sections.iter() {
+            let name = self.name(section)?;
+            let libbpf = name == ".maps" || name == "xdp" || name == "xdp.frags" || name.starts_with("xdp.frags/");
+            if libbpf && section.sh_type(LE) == elf::SHT_PROGBITS {
+                return Err(ObjectError::Unsupported(format!(
+                    "section `{name}`: objects that follow libbpf's conventions are not supported yet, \
+                     only those of redbpf-probes (`xdp/NAME`, `maps/NAME`)"
+                )));
+            }
+            if name == "maps" && section.sh_type(LE) == elf::SHT_PROGBITS {
+                return Err(ObjectError::Unsupported(
+                    "section `maps`: maps must lie in a section of their own, `maps/NAME`".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn license(&self, data: &[u8]) -> Result<String, ObjectError> {
+        let text = data.strip_suffix(b"\0").unwrap_or(&[]);
+        if text.is_empty() || text.len() >= 128 || !text.iter().all(|b| (b' '..=b'~').contains(b)) {
+            return Err(corrupt("section `license` is not a short text that ends with NUL"));
+        }
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    fn xdp_program(&self, name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, ObjectError> {
+        let len = data.len() as u64;
+        if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
+            return Err(corrupt(format!("program section `{section}` of {len} bytes")));
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
+            return Err(ObjectError::Unsupported(format!(
+                "program `{}`: the kernel takes letters, digits, `_` and `.` in a program's name",
+                name.escape_debug()
+            )));
+        }
+        Ok(XdpProgram {
+            name: name.to_owned(),
+            section: section.to_owned(),
+            instructions: len / INSN_LEN,
+            maps: BTreeSet::new(),
+        })
+    }
+
+    /// The map of a `maps/NAME` section, and the name of its symbol, which its BTF goes by.
+    fn declared_map(
+        &self,
+        section: SectionIndex,
+        name: &str,
+        data: &[u8],
+    ) -> Result<(MapSpec, String), ObjectError> {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
+            return Err(ObjectError::Unsupported(format!(
+                "map `{}`: the kernel takes letters, digits, `_` and `.` in a map's name",
+                name.escape_debug()
+            )));
+        }
+        if data.len() < MAP_DEF_LEN {
+            return Err(corrupt(format!(
+                "map `{name}`: its definition has {} bytes, redbpf's has {MAP_DEF_LEN}",
+                data.len()
+            )));
+        }
+        let symbols: Vec<_> = self
+            .symbols
+            .iter()
+            .filter(|s| section_of(s) == section.0 && s.st_type() != elf::STT_SECTION)
+            .collect();
+        let symbol = match &*symbols {
+            [only] => self.symbol_name(only)?.to_owned(),
+            _ => {
+                return Err(corrupt(format!(
+                    "section `maps/{name}` holds {} symbols, one map is expected",
+                    symbols.len()
+                )));
+            }
+        };
+        let word = |n: usize| {
+            data.get(n * 4..n * 4 + 4).and_then(|w| w.try_into().ok()).map(u32::from_le_bytes).unwrap_or_default()
+        };
+        let def = MapDef {
+            map_type: word(0),
+            key_size: word(1),
+            value_size: word(2),
+            max_entries: word(3),
+            flags: word(4),
+            map_extra: 0,
+        };
+        Ok((MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared }, symbol))
+    }
+
+    /// Every relocation of a program names an instruction of it that loads the address of a map.
+    fn relocations(
+        &self,
+        programs: &mut BTreeMap<usize, XdpProgram>,
+        maps: &BTreeMap<usize, String>,
+    ) -> Result<(), ObjectError> {
+        for (_, section) in self.sections.enumerate() {
+            if section.sh_type(LE) != elf::SHT_REL && section.sh_type(LE) != elf::SHT_RELA {
+                continue;
+            }
+            let target = SectionIndex(section.sh_info(LE) as usize);
+            let Some((rels, _)) = section.rel(LE, self.bytes).map_err(corrupt)? else {
+                if programs.contains_key(&target.0) {
+                    return Err(ObjectError::Unsupported(
+                        "relocations with addends (RELA) are none of BPF's".into(),
+                    ));
+                }
+                continue;
+            };
+            let code = self.data(self.sections.section(target).map_err(corrupt)?)?;
+            for rel in rels {
+                let symbol = self.symbols.symbol(SymbolIndex(rel.r_sym(LE) as usize)).map_err(corrupt)?;
+                let Some(program) = programs.get_mut(&target.0) else { continue };
+                let at = rel.r_offset(LE);
+                let Some(map) = maps.get(&section_of(symbol)) else {
+                    return Err(self.unresolved(&program.name, symbol)?);
+                };
+                let is_load = at.is_multiple_of(INSN_LEN)
+                    && at.checked_add(2 * INSN_LEN).is_some_and(|end| end <= code.len() as u64)
+                    && usize::try_from(at).ok().and_then(|at| code.get(at)) == Some(&LD_IMM64);
+                if !is_load {
+                    return Err(corrupt(format!(
+                        "program `{}`: the reference to `{map}` at byte {at} is not in a 64-bit load",
+                        program.name
+                    )));
+                }
+                program.maps.insert(map.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn unresolved(
+        &self,
+        program: &str,
+        symbol: &'a elf::Sym64<Endianness>,
+    ) -> Result<ObjectError, ObjectError> {
+        let name = self.symbol_name(symbol)?;
+        let section = self
+            .sections
+            .section(SectionIndex(section_of(symbol)))
+            .ok()
+            .map(|s| self.name(s))
+            .transpose()?
+            .unwrap_or("");
+        let why = match section {
+            ".text" => "redbpf cannot call functions that are not inlined; mark it #[inline(always)]".to_owned(),
+            s if s.starts_with(".bss") => {
+                "redbpf has no zero-initialised global variables; give it a value, or use a map".to_owned()
+            }
+            "" => "it is not defined in the object".to_owned(),
+            other => format!("section `{other}` is neither a map nor data"),
+        };
+        Ok(ObjectError::Unsupported(format!("program `{program}` refers to `{name}`: {why}")))
+    }
+
+    /// Completes the object's BTF for the kernel and notes the types of the maps. Malformed BTF is no reason to
+    /// refuse: programs of this dialect run without it.
+    fn btf(
+        &self,
+        maps: &mut BTreeMap<String, MapSpec>,
+        symbols: &BTreeMap<String, String>,
+    ) -> Result<Option<ObjectBtf>, ObjectError> {
+        let Some((_, section)) = self.sections.section_by_name(LE, b".BTF") else { return Ok(None) };
+        if section.sh_type(LE) != elf::SHT_PROGBITS {
+            return Ok(None);
+        }
+        let data = self.data(section)?;
+        let start = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
+        let at = start..start + data.len();
+        let mut raw = data.to_vec();
+        let section_size = |name: &str| {
+            let (_, section) = self.sections.section_by_name(LE, name.as_bytes())?;
+            u32::try_from(section.sh_size(LE)).ok()
+        };
+        let symbol_offset = |name: &str| {
+            let symbol = self.symbols.iter().find(|s| {
+                s.st_type() == elf::STT_OBJECT && self.symbol_name(s).is_ok_and(|n| n == name)
+            })?;
+            u32::try_from(symbol.st_value(LE)).ok()
+        };
+        if btf::complete_data_sections(&mut raw, section_size, symbol_offset).is_err() {
+            return Ok(None);
+        }
+        let Ok(parsed) = Btf::parse(&raw) else { return Ok(None) };
+        for (name, spec) in maps.iter_mut() {
+            // redbpf's #[map] leaves a variable whose struct has the key and the value as members.
+            let Some(symbol) = symbols.get(name) else { continue };
+            let types = parsed.variable(&format!("MAP_BTF_{symbol}")).and_then(|map| {
+                Some((parsed.member(map, "key_type")?, parsed.member(map, "value_type")?))
+            });
+            spec.btf = types;
+            spec.layout = types.and_then(|(key, value)| map_layout(&parsed, key, value));
+        }
+        Ok(Some(ObjectBtf { raw, at }))
+    }
+}
+
+/// The index of the section that a symbol is defined in.
+fn section_of(symbol: &elf::Sym64<Endianness>) -> usize {
+    usize::from(symbol.st_shndx(LE).0)
+}
+
+/// The layouts of a map's key and value.
+pub fn map_layout(btf: &Btf, key: u32, value: u32) -> Option<MapLayout> {
+    Some(MapLayout { key: btf.layout(key)?, value: btf.layout(value)? })
+}
+
+fn data_map(name: &str, data: &[u8]) -> Option<MapSpec> {
+    let value_size = u32::try_from(data.len()).ok().filter(|len| *len > 0)?;
+    let read_only = name.starts_with(".rodata");
+    const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+    Some(MapSpec {
+        def: MapDef {
+            map_type: BPF_MAP_TYPE_ARRAY,
+            key_size: 4,
+            value_size,
+            max_entries: 1,
+            flags: if read_only { BPF_F_RDONLY_PROG } else { 0 },
+            map_extra: 0,
+        },
+        btf: None,
+        layout: None,
+        origin: if read_only { MapOrigin::ReadOnlyData } else { MapOrigin::Data },
+    })
+}

@@ -1,0 +1,441 @@
+//! What the kernel and bpffs hold: the pins under the pin root, the links behind them, and who runs on a device.
+//!
+//! Reading changes nothing. What an interrupted run left behind is told apart and folded in, so that a plan is made
+//! from the state that the next run starts from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use xdpd_config::escape::{escape, unescape};
+use xdpd_config::record::Record;
+use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
+use xdpd_kernel::{
+    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinnedObject, Program, ProgramId,
+    ProgramInfo, XdpLink,
+};
+
+use crate::devices::Devices;
+use crate::object::{Btf, MapLayout, map_layout};
+
+/// Prefix of a directory that is being put together, or of the one it was exchanged with.
+pub const NEXT: &str = "%next-";
+/// Prefix of a directory that is being removed.
+pub const OLD: &str = "%old-";
+/// The directory whose lock apply and detach hold.
+pub const LOCK: &str = "%lock";
+
+/// A snapshot of everything that a plan depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The devices and the programs they run.
+    pub devices: Devices,
+    /// Whether the pin root exists.
+    pub root: Root,
+    /// The interfaces of any config under the pin root.
+    pub interfaces: BTreeMap<Label, Pinned>,
+    /// What lies under the pin root and is not ours.
+    pub foreign: Vec<ForeignPin>,
+    /// What an interrupted run left, with what the next run does about it.
+    pub interrupted: Vec<Interrupted>,
+    /// Programs on the file's devices that none of our links holds.
+    pub foreign_programs: BTreeMap<ProgramId, ForeignProgram>,
+    /// Possible CPUs, by which the kernel rounds the size of some maps.
+    pub possible_cpus: u32,
+}
+
+/// The state of the pin root.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Root {
+    /// It is there.
+    #[default]
+    Present,
+    /// It does not exist yet; its file system is a bpffs.
+    Missing,
+    /// Neither it nor an ancestor lies on a bpffs.
+    NoBpffs,
+}
+
+/// An interface as it is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// The directory's name under the pin root.
+    pub directory: String,
+    /// Our record of it; Err says what is wrong with it.
+    pub record: Result<Record, String>,
+    /// The link that keeps the program attached.
+    pub link: LinkState,
+    /// Pinned maps by name.
+    pub maps: BTreeMap<String, PinnedMap>,
+    /// Retired maps.
+    pub retired: Vec<Retired>,
+    /// Names of entries that are neither.
+    pub others: Vec<OtherEntry>,
+}
+
+/// What `xdp-link` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// There is no such pin.
+    Missing,
+    /// The pin is something else, in words.
+    NotALink(String),
+    /// A link whose device is gone.
+    Defunct {
+        /// Link id.
+        id: LinkId,
+        /// The program it still holds.
+        program: ProgramId,
+    },
+    /// A link on a device.
+    Live {
+        /// Link id.
+        id: LinkId,
+        /// The program that runs.
+        program: ProgramId,
+        /// The device, in the namespace it is in now.
+        ifindex: IfIndex,
+    },
+}
+
+impl LinkState {
+    /// The program that the link holds.
+    pub fn program(&self) -> Option<ProgramId> {
+        match self {
+            Self::Defunct { program, .. } | Self::Live { program, .. } => Some(*program),
+            Self::Missing | Self::NotALink(_) => None,
+        }
+    }
+}
+
+/// A pinned map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedMap {
+    /// Map id.
+    pub id: MapId,
+    /// Its definition as the kernel tells it.
+    pub def: MapDef,
+    /// BTF object with the type ids of key and value.
+    pub btf: Option<(BtfId, u32, u32)>,
+    /// The layout by that BTF; read only where a plan needs it.
+    pub layout: Option<MapLayout>,
+}
+
+/// A retired map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    /// File name.
+    pub pin: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Its id.
+    pub id: MapId,
+}
+
+/// An entry in an interface's directory that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherEntry {
+    /// File name.
+    pub name: OsString,
+    /// Whether it can be carried over by a hard link, which a directory cannot.
+    pub is_dir: bool,
+}
+
+/// An entry of the pin root that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignPin {
+    /// File name.
+    pub name: String,
+    /// What it is, in words.
+    pub what: &'static str,
+}
+
+/// A leftover of an interrupted run and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interrupted {
+    /// A staged directory whose program never ran, or the replaced one after the exchange: dropped.
+    DropStage {
+        /// Name under the pin root.
+        directory: String,
+    },
+    /// A staged directory whose program runs already: the exchange is finished.
+    FinishExchange {
+        /// Name of the stage.
+        directory: String,
+        /// The interface it is for.
+        label: Label,
+    },
+    /// A removal that was cut off: taken back, so that the plan decides again.
+    TakeBack {
+        /// Name of the directory.
+        directory: String,
+        /// The interface it was.
+        label: Label,
+    },
+}
+
+/// A program on a device that no link of ours holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignProgram {
+    /// Its name in the kernel.
+    pub name: String,
+    /// Hex of its tag.
+    pub tag: String,
+    /// The bpf_link that holds it; `None` where it was attached through netlink.
+    pub link: Option<LinkId>,
+    /// It is the dispatcher of libxdp.
+    pub dispatcher: bool,
+}
+
+impl std::fmt::Display for ForeignProgram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = if self.dispatcher { "libxdp dispatcher" } else { "program" };
+        write!(f, "{what} `{}` (tag {}, ", self.name, self.tag)?;
+        match self.link {
+            Some(id) => write!(f, "held by bpf_link {id})"),
+            None => f.write_str("attached through netlink)"),
+        }
+    }
+}
+
+/// Whether leftovers of interrupted runs are folded into the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// As the next run will find them after recovery.
+    FoldIn,
+    /// As if they were not there: for looking at a run's own result before it has cleaned up.
+    Ignore,
+}
+
+/// Reads the state of `pin_root` beside a snapshot of the devices.
+pub fn observe(pin_root: &Path, devices: Devices, leftovers: Leftovers) -> Result<Observed, xdpd_kernel::Error> {
+    let mut observed = Observed {
+        devices,
+        possible_cpus: u32::try_from(xdpd_kernel::cpu::possible()?).unwrap_or(u32::MAX),
+        ..Observed::default()
+    };
+    match Dir::open(pin_root) {
+        Ok(root) if root.is_bpffs()? => observed.read_root(&root, leftovers)?,
+        Ok(_) => observed.root = Root::NoBpffs,
+        Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root),
+        Err(e) => return Err(e),
+    }
+    observed.read_foreign_programs()?;
+    Ok(observed)
+}
+
+fn missing_root(pin_root: &Path) -> Root {
+    let existing = pin_root.ancestors().skip(1).find(|p| p.exists());
+    match existing {
+        Some(path) if xdpd_kernel::bpffs::is_bpffs(path).unwrap_or(false) => Root::Missing,
+        _ => Root::NoBpffs,
+    }
+}
+
+impl Observed {
+    fn read_root(&mut self, root: &Dir, leftovers: Leftovers) -> Result<(), xdpd_kernel::Error> {
+        let mut stages = Vec::new();
+        let mut removals = Vec::new();
+        for entry in root.list()? {
+            let Ok(name) = entry.name.into_string() else {
+                self.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
+                continue;
+            };
+            if let Some(rest) = name.strip_prefix(NEXT) {
+                stages.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
+            } else if let Some(rest) = name.strip_prefix(OLD) {
+                removals.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
+            } else if name == LOCK {
+            } else if entry.kind != EntryKind::Dir {
+                self.foreign.push(ForeignPin { name, what: "a pin" });
+            } else {
+                match Label::from_file_name(&name).map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
+                    Some((Some(pinned), label)) => drop(self.interfaces.insert(label, pinned)),
+                    _ => self.foreign.push(ForeignPin { name, what: "a directory without our record" }),
+                }
+            }
+        }
+        if leftovers == Leftovers::FoldIn {
+            for (directory, label) in removals {
+                self.fold_removal(root, directory, label)?;
+            }
+            for (directory, label) in stages {
+                self.fold_stage(root, directory, label)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `%old-X` without `X`: the removal had begun. With `X`, the interface was applied anew and only the clean-up is
+    /// missing.
+    fn fold_removal(&mut self, root: &Dir, directory: String, label: Label) -> Result<(), xdpd_kernel::Error> {
+        match read_interface(root, &directory)? {
+            Some(pinned) if !self.interfaces.contains_key(&label) => {
+                self.interfaces.insert(label.clone(), pinned);
+                self.interrupted.push(Interrupted::TakeBack { directory, label });
+            }
+            _ => self.interrupted.push(Interrupted::DropStage { directory }),
+        }
+        Ok(())
+    }
+
+    /// The commit goes link first, exchange second. So the stage wins where its program runs and the interface's own
+    /// record does not describe what runs.
+    fn fold_stage(&mut self, root: &Dir, directory: String, label: Label) -> Result<(), xdpd_kernel::Error> {
+        let Some(staged) = read_interface(root, &directory)? else {
+            self.interrupted.push(Interrupted::DropStage { directory });
+            return Ok(());
+        };
+        let current_runs = self.interfaces.get(&label).is_some_and(Pinned::runs_its_record);
+        if staged.runs_its_record() && !current_runs {
+            self.interfaces.insert(label.clone(), staged);
+            self.interrupted.push(Interrupted::FinishExchange { directory, label });
+        } else {
+            self.interrupted.push(Interrupted::DropStage { directory });
+        }
+        Ok(())
+    }
+
+    fn read_foreign_programs(&mut self) -> Result<(), xdpd_kernel::Error> {
+        let ours: BTreeSet<ProgramId> = self.interfaces.values().filter_map(|p| p.link.program()).collect();
+        let foreign: BTreeSet<ProgramId> =
+            self.devices.iter().flat_map(|(_, d)| &d.xdp).map(|a| a.program_id).filter(|id| !ours.contains(id)).collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let links: BTreeMap<_, _> = XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
+        for id in foreign {
+            let Ok(info) = Program::open_by_id(id).and_then(|p| p.info()) else { continue };
+            let program = ForeignProgram {
+                dispatcher: is_dispatcher(&info),
+                link: links.get(&id).copied(),
+                tag: info.tag_hex(),
+                name: info.name,
+            };
+            self.foreign_programs.insert(id, program);
+        }
+        Ok(())
+    }
+
+    /// Reads the layouts of the maps of these interfaces, for comparing them with an object's.
+    pub fn read_layouts(&mut self, labels: &BTreeSet<Label>) {
+        let mut known: BTreeMap<BtfId, Option<Btf>> = BTreeMap::new();
+        for (_, pinned) in self.interfaces.iter_mut().filter(|(label, _)| labels.contains(*label)) {
+            for map in pinned.maps.values_mut() {
+                let Some((object, key, value)) = map.btf else { continue };
+                let btf = known.entry(object).or_insert_with(|| {
+                    let raw = xdpd_kernel::Btf::open_by_id(object).ok()?.raw().ok()?;
+                    Btf::parse(&raw).ok()
+                });
+                map.layout = btf.as_ref().and_then(|btf| map_layout(btf, key, value));
+            }
+        }
+    }
+}
+
+/// libxdp's dispatcher: a program of that name with exactly one map, its configuration.
+fn is_dispatcher(info: &ProgramInfo) -> bool {
+    info.name == "xdp_dispatcher" && info.map_ids.len() == 1
+}
+
+impl Pinned {
+    /// The link is on this device: its index alone may be that of a device in another namespace, the program is not.
+    pub fn runs_on(&self, device: &xdpd_kernel::netlink::Device) -> bool {
+        match self.link {
+            LinkState::Live { program, ifindex, .. } => {
+                ifindex == device.ifindex && device.xdp.iter().any(|a| a.program_id == program)
+            }
+            _ => false,
+        }
+    }
+
+    /// The live link runs the program of the record.
+    fn runs_its_record(&self) -> bool {
+        match (&self.record, &self.link) {
+            (Ok(record), LinkState::Live { program, .. }) => record.program == program.0,
+            _ => false,
+        }
+    }
+}
+
+/// Reads one interface's directory; `None` where it has no record, so is not ours, or vanished meanwhile.
+pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_kernel::Error> {
+    let gone = |e: &xdpd_kernel::Error| e.errno() == libc::ENOENT;
+    let dir = match root.open_dir(name) {
+        Ok(dir) => dir,
+        Err(e) if gone(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let record = match dir.readlink(OWNER_PIN) {
+        Ok(text) => match text.to_str() {
+            Some(text) => Record::parse(text).map_err(|e| e.to_string()),
+            None => Err("it is not UTF-8".to_owned()),
+        },
+        // EINVAL: something of that name that is no symlink.
+        Err(e) if gone(&e) || e.errno() == libc::EINVAL => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut pinned = Pinned {
+        directory: name.to_owned(),
+        record,
+        link: LinkState::Missing,
+        maps: BTreeMap::new(),
+        retired: Vec::new(),
+        others: Vec::new(),
+    };
+    for entry in dir.list()? {
+        let other = OtherEntry { name: entry.name.clone(), is_dir: entry.kind == EntryKind::Dir };
+        let Ok(name) = entry.name.into_string() else {
+            pinned.others.push(other);
+            continue;
+        };
+        if name == OWNER_PIN || is_own_temporary(&name) {
+        } else if entry.kind != EntryKind::File {
+            pinned.others.push(other);
+        } else if name == LINK_PIN {
+            pinned.link = read_link(&dir)?;
+        } else if let Some((_, generation, id)) = retired::parse(&name) {
+            pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+        } else {
+            // A pin of another type under the name of a map is not ours; neither is one that vanished.
+            match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
+                (Some(map), Ok(PinnedObject::Map(object))) => {
+                    pinned.maps.insert(map, read_map(&object));
+                }
+                _ => pinned.others.push(other),
+            }
+        }
+    }
+    pinned.retired.sort_by_key(|r| r.generation);
+    Ok(Some(pinned))
+}
+
+fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {
+    let link = match dir.open_link(LINK_PIN) {
+        Ok(link) => link,
+        Err(e) if e.errno() == libc::ENOENT => return Ok(LinkState::Missing),
+        Err(e) => return Ok(LinkState::NotALink(e.to_string())),
+    };
+    let info = link.info()?;
+    Ok(match info.kind {
+        LinkKind::Xdp { ifindex: Some(ifindex) } => LinkState::Live { id: info.id, program: info.program_id, ifindex },
+        LinkKind::Xdp { ifindex: None } => LinkState::Defunct { id: info.id, program: info.program_id },
+        LinkKind::Other(kind) => LinkState::NotALink(format!("a bpf_link of type {kind}, not of XDP")),
+    })
+}
+
+fn read_map(map: &Map) -> PinnedMap {
+    let info = map.info();
+    let btf = info.btf_id.map(|btf| (btf, info.btf_key_type_id, info.btf_value_type_id));
+    PinnedMap { id: info.id, def: info.def.clone(), btf, layout: None }
+}
+
+/// Names with `%` and no two hex digits are ours: what an interrupted step left, to go with its directory.
+fn is_own_temporary(name: &str) -> bool {
+    name.starts_with('%') && unescape(name).is_none()
+}
+
+/// File name of a map's pin.
+pub fn map_pin(map: &str) -> String {
+    escape(map)
+}

@@ -1,0 +1,142 @@
+//! The plan as people read it.
+
+use std::fmt::Write;
+
+use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
+
+const LEGEND: &str = "+ apply adds   ~ changes   - removes   ! blocked";
+
+/// Paints the marks.
+#[derive(Debug, Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn mark(self, mark: char) -> String {
+        let colour = match mark {
+            '+' => "32",
+            '~' => "33",
+            '-' | '!' => "31",
+            _ => return mark.to_string(),
+        };
+        if self.0 { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() }
+    }
+}
+
+/// The whole plan; empty where there is nothing to do.
+pub fn plan(plan: &Plan, colour: bool) -> String {
+    let mut out = String::new();
+    if plan.is_empty() {
+        return out;
+    }
+    let paint = Paint(colour);
+    let _ = writeln!(out, "{LEGEND}");
+    for leftover in &plan.interrupted {
+        let _ = writeln!(out, "\n{} {}", paint.mark('~'), interrupted(leftover));
+    }
+    for (label, interface) in &plan.interfaces {
+        let mark = match interface.verdict {
+            Verdict::Add => '+',
+            Verdict::Change => '~',
+            Verdict::Remove => '-',
+            Verdict::Blocked => '!',
+        };
+        let _ = writeln!(out, "\n{} {}", paint.mark(mark), printable(label.as_str()));
+        for change in &interface.changes {
+            write_change(&mut out, change, paint);
+        }
+    }
+    for drift in &plan.drift {
+        let _ = writeln!(out, "\n  drift of {}: {}", printable(&drift.interface), drift.what);
+    }
+    let _ = writeln!(
+        out,
+        "\nPlan: {} to add, {} to change, {} to remove, {} blocked.",
+        plan.count(Verdict::Add),
+        plan.count(Verdict::Change),
+        plan.count(Verdict::Remove),
+        plan.count(Verdict::Blocked)
+    );
+    out
+}
+
+fn interrupted(leftover: &crate::observed::Interrupted) -> String {
+    use crate::observed::Interrupted::{DropStage, FinishExchange, TakeBack};
+    match leftover {
+        DropStage { directory } => format!("{directory}: left by an interrupted run, removed"),
+        FinishExchange { label, .. } => format!("{label}: an interrupted apply is finished"),
+        TakeBack { label, .. } => format!("{label}: an interrupted removal is taken back first"),
+    }
+}
+
+fn write_change(out: &mut String, change: &Change, paint: Paint) {
+    let mark = match (change.blocked_by.is_some(), change.action) {
+        (true, _) => '!',
+        (_, Action::Create) => '+',
+        (_, Action::Update | Action::Replace) => '~',
+        (_, Action::Delete) => '-',
+    };
+    let what = match &change.address {
+        Address::Program => "program".to_owned(),
+        Address::Mode => "mode".to_owned(),
+        Address::Link => "link".to_owned(),
+        Address::Map(name) => format!("map {}", printable(name)),
+    };
+    let _ = write!(out, "    {} {what}", paint.mark(mark));
+    if let Some(facts) = transition(change) {
+        let _ = write!(out, ": {facts}");
+    }
+    out.push('\n');
+    if let Some(reason) = &change.reason {
+        let _ = writeln!(out, "        {reason}");
+    }
+    if let Some(why) = &change.blocked_by {
+        let _ = writeln!(out, "        blocked: {why}");
+    }
+}
+
+/// `from -> to`, or the one side there is.
+fn transition(change: &Change) -> Option<String> {
+    match (change.before.as_ref().map(facts), change.after.as_ref().map(facts)) {
+        (Some(before), Some(after)) if before != after => Some(format!("{before} -> {after}")),
+        (Some(one), _) | (None, Some(one)) => Some(one),
+        (None, None) => None,
+    }
+}
+
+fn facts(facts: &Facts) -> String {
+    match facts {
+        Facts::Program { digest, function, .. } => {
+            let object = digest.split_once(':').map_or(&**digest, |(kind, _)| kind);
+            match facts {
+                Facts::Program { object: Some(path), .. } => format!("{function} of {path}"),
+                _ if object == "builtin" => format!("{function} of builtin"),
+                _ => function.clone(),
+            }
+        }
+        Facts::Mode { mode } => mode.to_string(),
+        Facts::Link { config: Some(config), .. } => format!("of {config}"),
+        Facts::Link { device, ifindex, netns, modes, .. } => {
+            let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
+            let mut text = format!("{} on {}", modes.join(" or "), printable(device));
+            if let Some(ifindex) = ifindex {
+                let _ = write!(text, " (ifindex {ifindex})");
+            }
+            if let Some(netns) = netns {
+                let _ = write!(text, " in netns {}", printable(netns));
+            }
+            text
+        }
+        Facts::Map { kind, key_size, value_size, max_entries, id, .. } => {
+            let mut text = format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} entries");
+            if let Some(id) = id {
+                let _ = write!(text, ", id {id}");
+            }
+            text
+        }
+    }
+}
+
+/// Names come from files and from other people's programs: nothing of them may steer a terminal.
+pub fn printable(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}

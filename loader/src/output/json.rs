@@ -1,0 +1,119 @@
+//! The JSON forms of plan and outcome.
+
+use serde::Serialize;
+use xdpd_config::Config;
+
+use crate::plan::{Action, Address, Change, Drift, Facts, Plan, Verdict};
+
+/// Version of the plan's JSON.
+const FORMAT_VERSION: &str = "1.0";
+
+/// How an apply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The changes were made.
+    Applied,
+    /// There was nothing to do.
+    Unchanged,
+    /// It could not be done, and nothing was.
+    Refused,
+    /// It failed, and the previous state is back.
+    Restored,
+    /// It failed, and something could not be restored.
+    Incomplete,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format_version: &'static str,
+    config: ConfigId<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    applyable: bool,
+    changes: Vec<ChangeDocument<'a>>,
+    drift: &'a [Drift],
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct ConfigId<'a> {
+    path: String,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChangeDocument<'a> {
+    interface: &'a str,
+    address: String,
+    actions: &'static [&'static str],
+    reason: Option<&'a str>,
+    before: Option<&'a Facts>,
+    after: Option<&'a Facts>,
+    blocked_by: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    add: usize,
+    change: usize,
+    remove: usize,
+    blocked: usize,
+    unchanged: usize,
+}
+
+/// The plan as one line; with the outcome of an apply and the error that it ended with.
+pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Option<&str>) -> String {
+    let changes = plan.interfaces.iter().flat_map(|(label, interface)| {
+        interface.changes.iter().map(move |change| change_document(label.as_str(), change))
+    });
+    let document = Document {
+        format_version: FORMAT_VERSION,
+        config: ConfigId { path: config.path.display().to_string(), sha256: &config.sha256 },
+        outcome,
+        error,
+        applyable: !plan.is_blocked(),
+        changes: changes.collect(),
+        drift: &plan.drift,
+        summary: Summary {
+            add: plan.count(Verdict::Add),
+            change: plan.count(Verdict::Change),
+            remove: plan.count(Verdict::Remove),
+            blocked: plan.count(Verdict::Blocked),
+            unchanged: plan.unchanged,
+        },
+    };
+    line(&document)
+}
+
+/// Any document as one line.
+pub fn line(document: &impl Serialize) -> String {
+    // Plain data with string keys: serialising cannot fail.
+    let mut text = serde_json::to_string(document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn change_document<'a>(label: &'a str, change: &'a Change) -> ChangeDocument<'a> {
+    ChangeDocument {
+        interface: label,
+        address: match &change.address {
+            Address::Program => format!("{label}.program"),
+            Address::Mode => format!("{label}.mode"),
+            Address::Link => format!("{label}.link"),
+            Address::Map(map) => format!("{label}.map.{map}"),
+        },
+        actions: match change.action {
+            Action::Create => &["create"],
+            Action::Update => &["update"],
+            Action::Delete => &["delete"],
+            Action::Replace => &["delete", "create"],
+        },
+        reason: change.reason.as_deref(),
+        before: change.before.as_ref(),
+        after: change.after.as_ref(),
+        blocked_by: change.blocked_by.as_deref(),
+    }
+}

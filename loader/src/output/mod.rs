@@ -1,0 +1,36 @@
+//! What people and tools read. Only here is anything printed: data to stdout, words for people to stderr.
+
+pub mod human;
+pub mod json;
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+/// Writes data to stdout. A reader that has gone away wants no more: that is success.
+pub fn data(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Tells people something. That nobody can read it is no failure.
+pub fn say(message: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "xdpd: {message}");
+}
+
+/// Whether stderr takes colour.
+pub fn stderr_colour() -> bool {
+    io::stderr().is_terminal() && colour_wanted()
+}
+
+/// Whether stdout takes colour.
+pub fn stdout_colour() -> bool {
+    io::stdout().is_terminal() && colour_wanted()
+}
+
+/// <https://no-color.org>: set and not empty means none.
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

@@ -1,0 +1,160 @@
+//! The pin root: made when missing, locked while something changes, gone when nothing is left in it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libc::{EEXIST, ENOENT};
+use xdpd_kernel::{Dir, Lock, bpffs};
+
+use crate::observed::LOCK;
+
+/// Where a bpffs is mounted when there is none.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Directories are for root until the file names a group.
+const DIR_MODE: u32 = 0o700;
+/// How often a busy lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The locked pin root. Only who holds one changes what is under it.
+#[derive(Debug)]
+pub struct PinRoot {
+    dir: Dir,
+    lock: Option<Lock>,
+}
+
+/// Why the pin root cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// A call failed.
+    #[error(transparent)]
+    Kernel(#[from] xdpd_kernel::Error),
+    /// It is not on a bpffs, and this is no place to mount one.
+    #[error("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}", path = .0.display())]
+    NotBpffs(std::path::PathBuf),
+    /// Mounting here would help nobody.
+    #[error(
+        "no bpffs at {BPFFS} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it die \
+         with the process. Run xdpd in the host's mount namespace, either with `nsenter --net=/run/netns/NAME xdpd …` \
+         or by naming the namespace in the file: netns = \"NAME\""
+    )]
+    PrivateMounts,
+    /// It belongs to someone else.
+    #[error("pin_root {path} belongs to user {uid}, not to root: xdpd does not use it", path = .path.display())]
+    NotRoots {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// Another run holds the lock.
+    #[error("{path} is locked{}; wait for it, or give --lock-timeout", .holder.as_deref().unwrap_or(""), path = .path.display())]
+    Locked {
+        /// The lock.
+        path: std::path::PathBuf,
+        /// Who holds it, ` by NAME (pid N)`.
+        holder: Option<String>,
+    },
+}
+
+impl PinRoot {
+    /// Makes what is missing and takes the lock.
+    pub fn lock(path: &Path, timeout: Duration) -> Result<Self, RootError> {
+        ensure_bpffs(path)?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(root) = Self::try_lock(path, deadline)? {
+                return Ok(root);
+            }
+        }
+    }
+
+    /// Takes the lock of a pin root that exists; `None` where it does not.
+    pub fn lock_existing(path: &Path, timeout: Duration) -> Result<Option<Self>, RootError> {
+        match Dir::open(path) {
+            Ok(dir) if dir.is_bpffs()? => Self::lock(path, timeout).map(Some),
+            Ok(_) => Err(RootError::NotBpffs(path.to_owned())),
+            Err(e) if e.errno() == ENOENT => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// `None`: what was made vanished under our hands, since another run has just cleaned up. Start over.
+    fn try_lock(path: &Path, deadline: Instant) -> Result<Option<Self>, RootError> {
+        make_dirs(path)?;
+        let dir = match Dir::open(path) {
+            Ok(dir) => dir,
+            Err(e) if e.errno() == ENOENT => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let uid = dir.stat_self()?.uid;
+        if uid != 0 {
+            return Err(RootError::NotRoots { path: path.to_owned(), uid });
+        }
+        match dir.mkdir(LOCK, DIR_MODE) {
+            Err(e) if e.errno() == ENOENT => return Ok(None),
+            Err(e) if e.errno() != EEXIST => return Err(e.into()),
+            _ => {}
+        }
+        loop {
+            match dir.try_lock(LOCK) {
+                Ok(Some(lock)) => return Ok(Some(Self { dir, lock: Some(lock) })),
+                Ok(None) => {}
+                Err(e) if e.errno() == ENOENT => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+            if Instant::now() >= deadline {
+                let holders = dir.lock_holders(LOCK).unwrap_or_default();
+                let holder = holders.first().map(|holder| format!(" by {holder}"));
+                return Err(RootError::Locked { path: path.join(LOCK), holder });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+}
+
+impl Drop for PinRoot {
+    /// Where nothing else is left, the lock and the root go too. Whoever waits for the lock meanwhile notices that
+    /// its directory is gone, and starts over.
+    fn drop(&mut self) {
+        let only_lock = self.dir.list().is_ok_and(|entries| entries.iter().all(|e| e.name == LOCK));
+        if only_lock && self.dir.rmdir(LOCK).is_ok() {
+            // A mount point, or a root that someone has just put something into, stays.
+            if let (Some(parent), Some(name)) = (self.dir.path().parent(), self.dir.path().file_name()) {
+                let _ = Dir::open(parent).and_then(|parent| parent.rmdir(name));
+            }
+        }
+        drop(self.lock.take());
+    }
+}
+
+/// Mounts a bpffs at /sys/fs/bpf where that would make `pin_root` usable and last.
+fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
+    let existing = pin_root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    if bpffs::is_bpffs(existing)? {
+        return Ok(());
+    }
+    if !pin_root.starts_with(BPFFS) {
+        return Err(RootError::NotBpffs(pin_root.to_owned()));
+    }
+    if !bpffs::in_init_mount_namespace()? {
+        return Err(RootError::PrivateMounts);
+    }
+    Ok(bpffs::mount(Path::new(BPFFS))?)
+}
+
+fn make_dirs(path: &Path) -> Result<(), RootError> {
+    let missing: Vec<_> = path.ancestors().take_while(|p| !p.exists()).collect();
+    for path in missing.into_iter().rev() {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { continue };
+        match Dir::open(parent)?.mkdir(name, DIR_MODE) {
+            Err(e) if e.errno() != EEXIST => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Checks the system packages; `src/lib.rs` says why it is done here.
+
+mod system;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=system.rs");
+    if let Err(problem) = system::check() {
+        println!("cargo::error={problem}");
+    }
+}

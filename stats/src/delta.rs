@@ -1,0 +1,578 @@
+//! The delta rules: what is seen of an interface at a tick becomes events. Pure: no system calls, no clock.
+//!
+//! A [`Ledger`] keeps the last values of every map of one interface, by map id. Everything else follows from that: a
+//! replacement that is noticed late is still counted exactly, because the maps in between are found among the retired
+//! ones and each map goes on from its own last values. The caller reads maps and keeps descriptors; which ones, the
+//! ledger says ([`Ledger::wants`], [`Ledger::holds`]).
+//!
+//! How the first values of a map are understood:
+//!
+//! | the map is | its packets since |
+//! |---|---|
+//! | the first that is seen of the interface, or retired by then | that moment; what it holds is the baseline |
+//! | seen before | it was last read |
+//! | new | zero |
+//! | new, with entries carried over from a map that was read | the last values of that map |
+//! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
+
+#[cfg(test)]
+mod world;
+
+use std::collections::BTreeSet;
+
+use xdpd_kernel::{IfIndex, MapId};
+
+use crate::record::{ACTIONS, Count, Counter, Event, Sample};
+
+/// How many retired maps `xdpd` keeps of an interface at most.
+const RETIRED: usize = 16;
+
+/// How many maps are remembered that are gone, which are not even retired ones any more.
+///
+/// A map that comes back, because a change was undone or because somebody pinned it again, goes on from its last
+/// values. One that comes back after so many others is taken for new. It is enough for a directory that is full of
+/// retired maps and away for a while.
+const REMEMBERED: usize = 2 * RETIRED;
+
+/// All counters of one map at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) map: MapId,
+    /// The moment, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) at: u64,
+    /// `slots[action * cpus + cpu]`; a map that is not per CPU has one slot for each action.
+    pub(crate) slots: Vec<Counter>,
+}
+
+/// What is seen of one interface at a tick.
+#[derive(Debug)]
+pub(crate) struct Observation<'a> {
+    /// The moment, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) at: u64,
+    pub(crate) device: Sight,
+    pub(crate) pin: Pin<'a>,
+    /// The retired maps beside the pin, in the order of their generations.
+    pub(crate) retired: &'a [Retired],
+    /// The maps that were read beside the current one: all that could be read of those the ledger holds and wants.
+    pub(crate) others: &'a [Reading],
+}
+
+/// What is seen of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Whether it exists cannot be seen: its network namespace cannot be entered.
+    Hidden,
+    Absent,
+    Present(IfIndex),
+}
+
+/// What the pin of the stats map resolves to.
+#[derive(Debug)]
+pub(crate) enum Pin<'a> {
+    Map {
+        current: &'a Reading,
+        /// The generation that the record tells; `None` for pins without one, made by other loaders.
+        generation: Option<u64>,
+        /// The map whose entries were carried over to this one.
+        base: Option<MapId>,
+    },
+    /// Nothing, and why.
+    Absent(&'a str),
+    /// Something that is no stats map, and what.
+    Other(&'a str),
+    /// Something that cannot be read now, and why.
+    Unreadable(&'a str),
+}
+
+/// A retired map that is kept beside the pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retired {
+    pub(crate) map: MapId,
+    /// The last generation in which it was current.
+    pub(crate) generation: u64,
+    /// The map whose entries were carried over to this one.
+    pub(crate) base: Option<MapId>,
+}
+
+/// The maps of one interface, and what was last read of them.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    phase: Phase,
+    /// Every map that was read and may come again, the oldest first.
+    known: Vec<Known>,
+    /// The map that was current when one last was.
+    last: Option<Current>,
+    observed: u64,
+    device: Device,
+    /// What was last said about a pin that gives no map; said once, not at every tick.
+    complaint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was seen yet: the first map is the baseline.
+    Fresh,
+    /// There was no stats map: every map that comes is read from zero.
+    Empty,
+    /// A stats map is followed.
+    Following,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    map: MapId,
+    /// The highest generation that was seen along with it: a change that was undone has used up a number too.
+    generation: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Known {
+    map: MapId,
+    /// The values last read; empty when the map could not be read.
+    slots: Vec<Counter>,
+    read: u64,
+    standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Current,
+    /// Replaced a tick ago or less: a program that ran during the replacement may count once more.
+    Settling,
+    /// Final, and not read any more.
+    Settled,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Device {
+    Unknown,
+    Here(IfIndex),
+    Gone,
+}
+
+/// The maps that were missed on the way to the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missed {
+    Maps(u64),
+    /// The interface began anew: nothing connects what was seen before to what is there now.
+    Unknown,
+}
+
+impl Ledger {
+    /// The ledger of an interface that nothing is known of: the first map that is seen is its baseline.
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Fresh,
+            known: Vec::new(),
+            last: None,
+            observed: 0,
+            device: Device::Unknown,
+            complaint: None,
+        }
+    }
+
+    /// The ledger of an interface that was not there at the time `seen`, when the reader looked: all that it has counted
+    /// since counts.
+    pub(crate) fn arrived(seen: u64) -> Self {
+        Self { phase: Phase::Empty, observed: seen, ..Self::new() }
+    }
+
+    /// Whether a retired map is to be read.
+    pub(crate) fn wants(&self, map: MapId) -> bool {
+        self.find(map).is_none_or(|known| known.standing == Standing::Settling)
+    }
+
+    /// Whether a map will be read at the next tick wherever its pin is by then: its descriptor is to be kept.
+    pub(crate) fn holds(&self, map: MapId) -> bool {
+        self.find(map).is_some_and(|known| known.standing != Standing::Settled)
+    }
+
+    /// Takes in what was seen at a tick, and appends what there is to say about it.
+    pub(crate) fn observe(&mut self, seen: &Observation<'_>, events: &mut Vec<Event>) {
+        self.device.observe(seen.device, events);
+        match &seen.pin {
+            Pin::Map { current, generation, base } => {
+                self.complaint = None;
+                let now = Current { map: current.map, generation: *generation };
+                if self.phase == Phase::Fresh {
+                    self.begin(current, seen, events);
+                } else {
+                    self.follow(current, now, *base, seen, events);
+                }
+                self.phase = Phase::Following;
+                let listed = seen.retired.iter().map(|retired| Some(retired.generation)).max().flatten();
+                self.last = Some(Current { generation: now.generation.max(listed), ..now });
+            }
+            Pin::Absent(reason) => {
+                self.part(seen, events);
+                self.complain(reason, events, |reason| Event::Waiting(reason.to_owned()));
+            }
+            Pin::Other(reason) => {
+                self.part(seen, events);
+                let map = None;
+                self.complain(reason, events, |reason| Event::Error { map, message: reason.to_owned() });
+            }
+            Pin::Unreadable(reason) => {
+                // What is there may well be the map that was there before: it stays the current one.
+                self.read_former(seen, false, events);
+                let map = self.last.map(|last| last.map);
+                self.complain(reason, events, |reason| Event::Error { map, message: reason.to_owned() });
+            }
+        }
+        self.observed = seen.at;
+        if !matches!(seen.pin, Pin::Unreadable(_)) {
+            self.forget(seen.retired);
+        }
+    }
+
+    /// Takes in the last readings of an interface that is no longer followed.
+    pub(crate) fn conclude(&mut self, others: &[Reading], events: &mut Vec<Event>) {
+        let pin = Pin::Absent("");
+        let seen = Observation { at: self.observed, device: Sight::Hidden, pin, retired: &[], others };
+        self.part(&seen, events);
+    }
+
+    fn begin(&mut self, current: &Reading, seen: &Observation<'_>, events: &mut Vec<Event>) {
+        self.read_retired(Some(current.map), seen, events);
+        self.remember(current, Standing::Current);
+        events.push(Event::Baseline { map: current.map, at: current.at, actions: totals(&current.slots) });
+    }
+
+    fn follow(
+        &mut self,
+        reading: &Reading,
+        now: Current,
+        base: Option<MapId>,
+        seen: &Observation<'_>,
+        events: &mut Vec<Event>,
+    ) {
+        let previous = self.last;
+        let replaced = previous.filter(|last| last.map != now.map);
+        if let Some(old) = replaced {
+            events.push(Event::MapReplaced { old: old.map, new: now.map, generation: now.generation });
+        }
+        let is_new = self.find(now.map).is_none();
+        let lineage = if is_new { self.lineage(now, seen.retired) } else { Lineage::Known };
+
+        let mut unread = 0;
+        if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
+            unread += self.read_former(seen, true, events);
+            unread += self.read_retired(Some(now.map), seen, events);
+        }
+        match Self::missed(lineage, now, seen.retired, unread) {
+            Missed::Maps(0) => {}
+            Missed::Maps(maps) => events.push(Event::Gap {
+                map: Some(now.map),
+                maps: Some(maps),
+                reason: "maps came and went, or could not be read, since the last reading",
+            }),
+            Missed::Unknown => events.push(Event::Gap {
+                map: Some(now.map),
+                maps: None,
+                reason: "detached and applied anew since the last reading; what came in between is unknown",
+            }),
+        }
+        let start = if is_new { self.start(base) } else { Start::Known };
+        self.sample(reading, start, Role::Current, events);
+    }
+
+    /// There is no stats map any more: reads what can still be read.
+    fn part(&mut self, seen: &Observation<'_>, events: &mut Vec<Event>) {
+        self.read_former(seen, true, events);
+        // The phase changes only afterwards: what is there at the very first look was there before.
+        self.read_retired(None, seen, events);
+        self.phase = Phase::Empty;
+    }
+
+    /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any more.
+    /// Returns how many were replaced and could not be read a last time.
+    fn read_former(&mut self, seen: &Observation<'_>, ended: bool, events: &mut Vec<Event>) -> u64 {
+        let current = match &seen.pin {
+            Pin::Map { current, .. } => Some(current.map),
+            _ => None,
+        };
+        let mut unread = 0;
+        for index in 0..self.known.len() {
+            let Known { map, standing, .. } = self.known[index];
+            if standing == Standing::Settled || Some(map) == current {
+                continue;
+            }
+            let role = match standing {
+                Standing::Current if current.is_some() => Role::Replaced,
+                Standing::Current if ended => Role::Unpinned,
+                Standing::Current => Role::OutOfSight,
+                _ => Role::Trailing,
+            };
+            if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
+                self.sample(reading, Start::Known, role, events);
+            } else if role != Role::OutOfSight {
+                unread += u64::from(role == Role::Replaced);
+                self.known[index].standing = Standing::Settled;
+            }
+        }
+        unread
+    }
+
+    /// Reads the retired maps that are seen for the first time. Returns how many of them could not be read.
+    fn read_retired(&mut self, current: Option<MapId>, seen: &Observation<'_>, events: &mut Vec<Event>) -> u64 {
+        let mut unread = 0;
+        for retired in seen.retired {
+            if Some(retired.map) == current || self.find(retired.map).is_some() {
+                continue;
+            }
+            match seen.others.iter().find(|reading| reading.map == retired.map) {
+                Some(reading) if self.phase == Phase::Fresh => self.remember(reading, Standing::Settling),
+                Some(reading) => {
+                    let start = self.start(retired.base);
+                    self.sample(reading, start, Role::Replaced, events);
+                }
+                None if current.is_some() => {
+                    unread += 1;
+                    let lost = Reading { map: retired.map, at: seen.at, slots: Vec::new() };
+                    self.remember(&lost, Standing::Settled);
+                }
+                // Without a current map nothing is judged to be lost yet: it is tried again.
+                None => {}
+            }
+        }
+        unread
+    }
+
+    /// How the values of a new map are to be understood.
+    fn start(&self, base: Option<MapId>) -> Start {
+        match base.map(|base| self.find(base)) {
+            None => Start::Zero,
+            Some(Some(base)) if !base.slots.is_empty() => Start::Carried(totals(&base.slots)),
+            // Nothing of this interface was read before: the map it came from began in the same unseen time.
+            Some(_) if self.last.is_none() => Start::Zero,
+            Some(_) => Start::Unknown,
+        }
+    }
+
+    /// Appends the sample of one map, unless there is nothing to tell, and takes over its values.
+    fn sample(&mut self, reading: &Reading, start: Start, role: Role, events: &mut Vec<Event>) {
+        let total = totals(&reading.slots);
+        let mut resets = Vec::new();
+        let known = self.known.iter_mut().find(|known| known.map == reading.map);
+        let since = known.as_ref().map_or(self.observed, |known| known.read);
+        let delta = match (start, &known) {
+            (Start::Known, Some(known)) if !known.slots.is_empty() => {
+                deltas(&known.slots, &reading.slots, &mut resets)
+            }
+            (Start::Zero, _) => total,
+            // Per action and not per slot: what was carried over may have moved to another CPU.
+            (Start::Carried(base), _) => std::array::from_fn(|action| Counter {
+                packets: total[action].packets.saturating_sub(base[action].packets),
+                bytes: total[action].bytes.saturating_sub(base[action].bytes),
+            }),
+            (Start::Known | Start::Unknown, _) => {
+                let reason = "the values that this map began with were never read";
+                events.push(Event::Gap { map: Some(reading.map), maps: None, reason });
+                Default::default()
+            }
+        };
+        if !resets.is_empty() {
+            events.push(Event::CounterReset { map: reading.map, slots: resets });
+        }
+        if role.tells_zeros() || delta != [Counter::default(); ACTIONS.len()] {
+            events.push(Event::Sample(Sample {
+                map: reading.map,
+                at: reading.at,
+                interval: reading.at.saturating_sub(since),
+                partial: role != Role::Current,
+                actions: std::array::from_fn(|action| Count { delta: delta[action], total: total[action] }),
+            }));
+        }
+        match known {
+            Some(known) => {
+                known.slots.clone_from(&reading.slots);
+                known.read = reading.at;
+                known.standing = role.standing();
+            }
+            None => self.remember(reading, role.standing()),
+        }
+    }
+
+    fn remember(&mut self, reading: &Reading, standing: Standing) {
+        let Reading { map, at, slots } = reading;
+        self.known.push(Known { map: *map, slots: slots.clone(), read: *at, standing });
+    }
+
+    fn find(&self, map: MapId) -> Option<&Known> {
+        self.known.iter().find(|known| known.map == map)
+    }
+
+    /// Where a new map comes from, judged before anything of this tick is taken in.
+    ///
+    /// It rests on what `xdpd` keeps: a map that it replaces is retired, and the one retired last is always there.
+    fn lineage(&self, now: Current, retired: &[Retired]) -> Lineage {
+        let Some(generation) = now.generation else { return Lineage::Untold };
+        let last = self.last.and_then(|last| Some((last.map, last.generation?)));
+        if let Some((map, seen)) = last
+            && let Some(kept) = retired.iter().find(|retired| retired.map == map)
+        {
+            // The map may have outlived several generations since it was last seen.
+            return Lineage::After(kept.generation.max(seen));
+        }
+        let mut strangers = retired.iter().filter(|retired| self.find(retired.map).is_none());
+        match (self.phase, last) {
+            (Phase::Following, Some((_, seen))) => {
+                if generation <= seen || strangers.any(|retired| retired.generation <= seen) {
+                    Lineage::Anew
+                } else {
+                    Lineage::Perhaps(seen)
+                }
+            }
+            // The pin was away, and what came then is the first, or the list tells of it from the first on.
+            _ if strangers.next().is_none() => Lineage::After(generation),
+            _ => Lineage::After(0),
+        }
+    }
+
+    /// The maps that were missed: generations that no map is listed of, and `unread` ones that are listed.
+    fn missed(lineage: Lineage, now: Current, retired: &[Retired], unread: u64) -> Missed {
+        let after = match lineage {
+            Lineage::Known | Lineage::Untold => return Missed::Maps(unread),
+            Lineage::Anew => return Missed::Unknown,
+            Lineage::After(after) | Lineage::Perhaps(after) => after,
+        };
+        let generation = now.generation.unwrap_or_default();
+        let generations = retired.iter().map(|retired| retired.generation);
+        let listed: BTreeSet<u64> = generations.filter(|listed| *listed > after && *listed < generation).collect();
+        let between = generation.saturating_sub(1).saturating_sub(after);
+        match between.saturating_sub(listed.len() as u64).saturating_add(unread) {
+            // The map that was last read is not kept, and the list is not full: its lineage is broken.
+            0 if matches!(lineage, Lineage::Perhaps(_)) && retired.len() < RETIRED => Missed::Unknown,
+            maps => Missed::Maps(maps),
+        }
+    }
+
+    fn complain(&mut self, reason: &str, events: &mut Vec<Event>, event: impl FnOnce(&str) -> Event) {
+        if self.complaint.as_deref() != Some(reason) {
+            self.complaint = Some(reason.to_owned());
+            events.push(event(reason));
+        }
+    }
+
+    /// Drops maps that are neither current nor held nor retired, but for the newest of them.
+    fn forget(&mut self, retired: &[Retired]) {
+        if self.known.len() <= REMEMBERED {
+            return;
+        }
+        let is_past = |known: &Known| {
+            known.standing == Standing::Settled && retired.iter().all(|retired| retired.map != known.map)
+        };
+        let mut excess = self.known.iter().filter(|known| is_past(known)).count().saturating_sub(REMEMBERED);
+        self.known.retain(|known| {
+            let drop = excess > 0 && is_past(known);
+            excess -= usize::from(drop);
+            !drop
+        });
+    }
+}
+
+/// The part that a map plays at the tick at which it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Current,
+    /// Another one has taken its place since the last tick.
+    Replaced,
+    /// Its pin is gone.
+    Unpinned,
+    /// Its pin cannot be read now, but its descriptor is still there.
+    OutOfSight,
+    /// It was replaced or unpinned a tick ago, and is read a last time.
+    Trailing,
+}
+
+impl Role {
+    fn standing(self) -> Standing {
+        match self {
+            Self::Current | Self::OutOfSight => Standing::Current,
+            Self::Replaced | Self::Unpinned => Standing::Settling,
+            Self::Trailing => Standing::Settled,
+        }
+    }
+
+    /// Whether its sample is due even when nothing was counted: at every tick for the current map, and for each map of a
+    /// replacement.
+    fn tells_zeros(self) -> bool {
+        matches!(self, Self::Current | Self::Replaced)
+    }
+}
+
+/// What a map's values are compared with.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    /// Its own last values.
+    Known,
+    Zero,
+    /// The last values of another map, whose entries it took over.
+    Carried([Counter; ACTIONS.len()]),
+    /// Values that nobody read.
+    Unknown,
+}
+
+/// Where the current map comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lineage {
+    /// It was read before.
+    Known,
+    /// There is no record that would tell.
+    Untold,
+    /// It descends from the map of this generation, through one map per generation.
+    After(u64),
+    /// The same by its number, but the map of this generation is not among the retired ones.
+    Perhaps(u64),
+    /// It does not descend from the map that was read before.
+    Anew,
+}
+
+impl Device {
+    fn observe(&mut self, sight: Sight, events: &mut Vec<Event>) {
+        *self = match (*self, sight) {
+            (before, Sight::Hidden) => before,
+            (Self::Here(index), Sight::Absent) => {
+                events.push(Event::InterfaceGone(index));
+                Self::Gone
+            }
+            (before, Sight::Absent) => before,
+            (Self::Here(old), Sight::Present(new)) if old != new => {
+                events.push(Event::InterfaceGone(old));
+                events.push(Event::InterfaceUp(new));
+                Self::Here(new)
+            }
+            (Self::Gone, Sight::Present(index)) => {
+                events.push(Event::InterfaceUp(index));
+                Self::Here(index)
+            }
+            (_, Sight::Present(index)) => Self::Here(index),
+        }
+    }
+}
+
+/// The sums over all CPUs.
+fn totals(slots: &[Counter]) -> [Counter; ACTIONS.len()] {
+    let cpus = slots.len() / ACTIONS.len();
+    std::array::from_fn(|action| {
+        slots[action * cpus..(action + 1) * cpus].iter().fold(Counter::default(), |sum, slot| sum.plus(*slot))
+    })
+}
+
+/// What came from `old` to `new`. A slot that went back, in packets or in bytes, was reset: all that it holds is new.
+fn deltas(old: &[Counter], new: &[Counter], resets: &mut Vec<(usize, usize)>) -> [Counter; ACTIONS.len()] {
+    let cpus = new.len() / ACTIONS.len();
+    std::array::from_fn(|action| {
+        let mut sum = Counter::default();
+        for cpu in 0..cpus {
+            let (old, new) = (old[action * cpus + cpu], new[action * cpus + cpu]);
+            if new.packets < old.packets || new.bytes < old.bytes {
+                resets.push((action, cpu));
+                sum = sum.plus(new);
+            } else {
+                sum = sum.plus(Counter { packets: new.packets - old.packets, bytes: new.bytes - old.bytes });
+            }
+        }
+        sum
+    })
+}

@@ -1,0 +1,4 @@
+//! test
+mod delta;
+mod record;
+fn main() {}
