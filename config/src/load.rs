@@ -126,3 +126,81 @@ fn not_utf8(path: &Path, bytes: &[u8], offset: usize) -> Diagnostics {
         ));
     Diagnostics::new(source, vec![error])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Two places of a search, of which the given ones exist.
+    fn places(existing: &[&str]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in existing {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let [here, etc] = ["here.toml", "etc.toml"].map(|name| dir.path().join(name));
+        (dir, here, etc)
+    }
+
+    #[test]
+    fn the_argument_is_meant_whether_or_not_it_exists() {
+        let (dir, here, etc) = places(&["here.toml", "etc.toml"]);
+        let named = dir.path().join("named.toml");
+        let found = search(Some(&named), Some("variable.toml".into()), [&here, &etc]).unwrap();
+        assert_eq!(found, Found { path: named, searched: false });
+    }
+
+    #[test]
+    fn without_an_argument_the_variable_comes_first() {
+        let (dir, here, etc) = places(&["here.toml", "etc.toml", "variable.toml"]);
+        let variable = dir.path().join("variable.toml");
+        let found = search(None, Some(variable.clone().into()), [&here, &etc]).unwrap();
+        assert_eq!(found, Found { path: variable, searched: true });
+    }
+
+    #[test]
+    fn a_variable_that_leads_nowhere_is_no_reason_to_use_another_file() {
+        let (dir, here, etc) = places(&["here.toml", "etc.toml"]);
+        let variable = dir.path().join("variable.toml");
+        match search(None, Some(variable.clone().into()), [&here, &etc]) {
+            Err(LoadError::NotFound { searched }) => assert_eq!(searched, [variable]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn then_the_usual_places_are_tried_in_order() {
+        let (_dir, here, etc) = places(&["here.toml", "etc.toml"]);
+        assert_eq!(search(None, None, [&here, &etc]).unwrap().path, here);
+        let (_dir, here, etc) = places(&["etc.toml"]);
+        assert_eq!(
+            search(None, Some(OsString::new()), [&here, &etc]).unwrap(),
+            Found { path: etc, searched: true }
+        );
+    }
+
+    #[test]
+    fn not_found_names_all_places() {
+        let (_dir, here, etc) = places(&[]);
+        let error = search(None, None, [&here, &etc]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(here.to_str().unwrap()) && text.contains(etc.to_str().unwrap()), "{text}");
+        assert!(text.contains("$XDPD_CONFIG"), "{text}");
+    }
+
+    #[test]
+    fn paths_become_absolute_and_keep_links() {
+        let (dir, ..) = places(&[]);
+        fs::create_dir_all(dir.path().join("real/sub")).unwrap();
+        symlink("real/sub", dir.path().join("link")).unwrap();
+        let base = dir.path().canonicalize().unwrap();
+
+        assert_eq!(absolute_path(Path::new("a/./b")).unwrap(), env::current_dir().unwrap().join("a/b"));
+        assert_eq!(absolute_path(&base.join("link/x.toml")).unwrap(), base.join("link/x.toml"));
+        // `..` after a link leads out of its target.
+        assert_eq!(absolute_path(&base.join("link/../x.toml")).unwrap(), base.join("real/x.toml"));
+        assert_eq!(absolute_path(&base.join("real/../link/x.toml")).unwrap(), base.join("link/x.toml"));
+    }
+}

@@ -8,8 +8,8 @@ const LONGEST_MAP_NAME: usize = 255 - "-18446744073709551615-4294967295".len();
 /// The longest name of a device, in bytes (`IFNAMSIZ` less the terminating zero).
 const LONGEST_DEVICE: usize = 15;
 
-/// Whether a network device can have this name: the rule of the kernel's `dev_valid_name` (`net/core/dev.c`), and no control
-/// characters.
+/// Whether a network device can have this name: the rules of the kernel's `dev_valid_name` and `__dev_alloc_name`
+/// (`net/core/dev.c`), and no control characters.
 pub(crate) fn device(name: &str) -> Result<(), &'static str> {
     match name {
         "" => return Err("it is empty"),
@@ -17,16 +17,17 @@ pub(crate) fn device(name: &str) -> Result<(), &'static str> {
         _ if name.len() > LONGEST_DEVICE => return Err("it is longer than 15 bytes"),
         _ => {}
     }
-    for c in name.chars() {
-        match c {
-            '/' => return Err("it holds `/`"),
-            ':' => return Err("it holds `:`"),
-            c if c.is_whitespace() => return Err("it holds white space"),
-            c if c.is_control() => return Err("it holds a control character"),
+    for byte in name.bytes() {
+        match byte {
+            b'/' => return Err("it holds `/`"),
+            b':' => return Err("it holds `:`"),
+            b'%' => return Err("it holds `%`, which asks the kernel to choose a number"),
+            b'\t'..=b'\r' | b' ' => return Err("it holds white space"),
+            0xa0 => return Err("it holds the byte 0xa0, which the kernel takes for white space"),
             _ => {}
         }
     }
-    Ok(())
+    if name.contains(char::is_control) { Err("it holds a control character") } else { Ok(()) }
 }
 
 /// Whether a network namespace can be named so: a file's name below `/run/netns`, or an absolute path.

@@ -77,7 +77,7 @@ fn not_toml(source: &Source, message: &str, span: Span) -> Diagnostic {
         text.starts_with(char::is_alphabetic) && (what.starts_with("invalid ") || what.contains("quoted"));
     let (what, expected, help) = match what {
         "string values must be quoted" if text.is_empty() => ("missing value", "a value", None),
-        _ if bare_word => ("text must be in quotes", "quotes", Some(format!("did you mean \"{text}\"?"))),
+        _ if bare_word => ("text must be in quotes", "quotes", None),
         "invalid unquoted key" => (what, expected, Some(QUOTE_NAMES.to_owned())),
         _ => (what, expected, None),
     };

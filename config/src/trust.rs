@@ -190,3 +190,164 @@ impl Caller {
 fn unknown(path: &Path, place: &Path, source: io::Error) -> Untrusted {
     Untrusted::Unknown { path: path.to_owned(), place: place.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    const ROOT: u32 = 0;
+    const CALLER: u32 = 1000;
+    const STRANGER: u32 = 1001;
+
+    fn judge(kind: Kind, uid: u32, mode: u32) -> Result<(), Reason> {
+        Facts { kind, uid, mode }.judge(Some(CALLER))
+    }
+
+    #[test]
+    fn files_of_root_and_of_who_called_sudo_are_trusted() {
+        for mode in [0o400, 0o644, 0o664, 0o600] {
+            assert_eq!(judge(Kind::File, ROOT, mode), Ok(()));
+            assert_eq!(judge(Kind::File, CALLER, mode), Ok(()));
+            assert_eq!(judge(Kind::File, STRANGER, mode), Err(Reason::Owner(STRANGER)));
+        }
+    }
+
+    #[test]
+    fn without_sudo_only_roots_files_are_trusted() {
+        let facts = Facts { kind: Kind::File, uid: CALLER, mode: 0o644 };
+        assert_eq!(facts.judge(None), Err(Reason::Owner(CALLER)));
+        assert_eq!(Facts { uid: ROOT, ..facts }.judge(None), Ok(()));
+    }
+
+    #[test]
+    fn a_world_writable_file_is_refused_whoever_owns_it() {
+        for uid in [ROOT, CALLER, STRANGER] {
+            assert_eq!(judge(Kind::File, uid, 0o666), Err(Reason::WorldWritable(0o666)));
+        }
+        // The sticky bit says nothing about a file.
+        assert_eq!(judge(Kind::File, ROOT, 0o1646), Err(Reason::WorldWritable(0o1646)));
+    }
+
+    #[test]
+    fn a_world_writable_directory_is_refused_unless_it_is_sticky() {
+        for uid in [ROOT, CALLER, STRANGER] {
+            assert_eq!(judge(Kind::Directory, uid, 0o777), Err(Reason::WorldWritableDirectory(0o777)));
+            assert_eq!(judge(Kind::Directory, uid, 0o1777), Ok(()));
+            assert_eq!(judge(Kind::Directory, uid, 0o755), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_link_is_judged_by_its_owner_alone() {
+        assert_eq!(judge(Kind::Link, ROOT, 0o777), Ok(()));
+        assert_eq!(judge(Kind::Link, CALLER, 0o777), Ok(()));
+        assert_eq!(judge(Kind::Link, STRANGER, 0o777), Err(Reason::Owner(STRANGER)));
+    }
+
+    /// Root's view, with whoever runs the test in the place of who called `sudo`.
+    fn caller() -> Caller {
+        Caller { sudo_uid: Some(rustix::process::geteuid().as_raw()) }
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// The path that is refused in `result`, and why.
+    fn refused(result: Result<(), Untrusted>) -> (PathBuf, Reason) {
+        match result {
+            Err(Untrusted::Refused { place, reason, .. }) => (place, reason),
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_file_and_its_directory_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        fs::write(&file, "").unwrap();
+        caller().check(&file, None).unwrap();
+
+        chmod(&file, 0o666);
+        assert_eq!(refused(caller().check(&file, None)), (file.clone(), Reason::WorldWritable(0o666)));
+        chmod(&file, 0o644);
+        chmod(dir.path(), 0o777);
+        let expected = (dir.path().to_owned(), Reason::WorldWritableDirectory(0o777));
+        assert_eq!(refused(caller().check(&file, None)), expected);
+        chmod(dir.path(), 0o1777);
+        caller().check(&file, None).unwrap();
+    }
+
+    #[test]
+    fn behind_a_link_the_target_and_every_directory_on_the_way_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second, third] = ["first", "second", "third"].map(|name| dir.path().join(name));
+        for directory in [&first, &second, &third] {
+            fs::create_dir(directory).unwrap();
+        }
+        let link = first.join("config.toml");
+        let target = third.join("config.toml");
+        symlink("../second/config.toml", &link).unwrap();
+        symlink(&target, second.join("config.toml")).unwrap();
+        fs::write(&target, "").unwrap();
+        caller().check(&link, None).unwrap();
+
+        chmod(&target, 0o646);
+        assert_eq!(refused(caller().check(&link, None)).1, Reason::WorldWritable(0o646));
+        chmod(&target, 0o644);
+        for directory in [&first, &second, &third] {
+            chmod(directory, 0o777);
+            let (place, reason) = refused(caller().check(&link, None));
+            assert_eq!(reason, Reason::WorldWritableDirectory(0o777));
+            assert_eq!(place.canonicalize().unwrap(), directory.canonicalize().unwrap());
+            chmod(directory, 0o755);
+        }
+    }
+
+    #[test]
+    fn an_open_file_is_checked_even_when_another_took_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "").unwrap();
+        chmod(&path, 0o666);
+        let file = File::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        caller().check(&path, None).unwrap();
+        assert_eq!(refused(caller().check(&path, Some(&file))).1, Reason::WorldWritable(0o666));
+    }
+
+    #[test]
+    fn a_circle_of_links_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("config.toml");
+        symlink("config.toml", &link).unwrap();
+        let error = caller().check(&link, None).unwrap_err();
+        assert!(matches!(error, Untrusted::Unknown { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_what_to_do() {
+        let refused = |place: &str, reason| {
+            Untrusted::Refused { path: "/etc/xdpd/config.toml".into(), place: place.into(), reason }
+                .to_string()
+        };
+        assert_eq!(
+            refused("/etc/xdpd/config.toml", Reason::WorldWritable(0o666)),
+            "/etc/xdpd/config.toml is not trusted: everybody may write it, its mode is 0666 \
+             (chmod o-w /etc/xdpd/config.toml)"
+        );
+        assert_eq!(
+            refused("/etc/xdpd", Reason::WorldWritableDirectory(0o777)),
+            "/etc/xdpd/config.toml is not trusted: /etc/xdpd: everybody may replace the files in this directory, its \
+             mode is 0777 (chmod o-w /etc/xdpd)"
+        );
+        assert_eq!(
+            refused("/etc/xdpd/config.toml", Reason::Owner(1001)),
+            "/etc/xdpd/config.toml is not trusted: it belongs to user 1001, and not to root or $SUDO_UID (chown -h root \
+             /etc/xdpd/config.toml)"
+        );
+    }
+}

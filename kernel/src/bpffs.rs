@@ -26,7 +26,10 @@ pub fn is_mount_point(path: impl AsRef<Path>) -> Result<bool> {
     Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Mounts a bpffs at a directory, in our mount namespace, for root alone (mode 0700, as systemd does it).
+/// Mounts a bpffs at a directory, in our mount namespace, for root alone (mode 0700, as systemd does it; the kernel
+/// adds the sticky bit).
+///
+/// Its root need not be empty: a kernel with `CONFIG_BPF_PRELOAD` puts `maps.debug` and `progs.debug` there.
 pub fn mount(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

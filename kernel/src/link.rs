@@ -5,9 +5,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
+
 use crate::error::{Error, PinError, Result};
 use crate::id::{IfIndex, LinkId, ProgramId};
 use crate::mode::XdpMode;
+use crate::netlink;
 use crate::object::{self, Ids, ObjectKind};
 use crate::program::Program;
 use crate::sys;
@@ -71,9 +74,14 @@ impl XdpLink {
             flags: mode.flag(),
         };
         let origin = format!("interface {ifindex} ({mode})");
-        let fd = sys::link_create(&mut attr)
-            .map_err(|source| Error::new(BPF_LINK_CREATE.1, origin.as_str(), source))?;
-        Ok(Self { fd, origin })
+        match sys::link_create(&mut attr) {
+            Ok(fd) => Ok(Self { fd, origin }),
+            // That is what the kernel says of an absent device, too.
+            Err(source) if source.raw_os_error() == Some(libc::EINVAL) && !netlink::exists(ifindex) => {
+                Err(Error::new(BPF_LINK_CREATE.1, origin, Errno::NODEV))
+            }
+            Err(source) => Err(Error::new(BPF_LINK_CREATE.1, origin, source)),
+        }
     }
 
     /// Opens a link by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.

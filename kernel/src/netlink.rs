@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::netdevice::index_to_name;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -79,6 +80,12 @@ pub fn devices() -> Result<Vec<Device>> {
         }
     }
     Err(error(Errno::INTR))
+}
+
+/// Whether the calling thread's network namespace has a device of this index; true when that cannot be found out.
+pub(crate) fn exists(ifindex: IfIndex) -> bool {
+    let Ok(socket) = Socket::open(0) else { return true };
+    !matches!(index_to_name(&socket.0, ifindex.0), Err(Errno::NODEV))
 }
 
 /// Attaches a program to a device of the calling thread's network namespace without a link, as `ip link` does: it stays

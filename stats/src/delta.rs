@@ -137,8 +137,12 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Current,
-    /// Replaced a tick ago or less: a program that ran during the replacement may count once more.
-    Settling,
+    /// Replaced since the tick before: a program that ran during the replacement may count once more.
+    Replaced,
+    /// Not pinned any more since the tick before, but not known to be replaced.
+    Unpinned,
+    /// Not pinned any more. A program may go on counting in it, and it may turn up again, if only as a retired one.
+    Away,
     /// Final, and not read any more.
     Settled,
 }
@@ -179,12 +183,13 @@ impl Ledger {
 
     /// Whether a retired map is to be read.
     pub(crate) fn wants(&self, map: MapId) -> bool {
-        self.find(map).is_none_or(|known| known.standing == Standing::Settling)
+        self.find(map).is_none_or(|known| known.standing != Standing::Settled)
     }
 
     /// Whether a map will be read at the next tick wherever its pin is by then: its descriptor is to be kept.
     pub(crate) fn holds(&self, map: MapId) -> bool {
-        self.find(map).is_some_and(|known| known.standing != Standing::Settled)
+        let held = [Standing::Current, Standing::Replaced, Standing::Unpinned];
+        self.find(map).is_some_and(|known| held.contains(&known.standing))
     }
 
     /// Takes in what was seen at a tick, and appends what there is to say about it.
@@ -285,7 +290,7 @@ impl Ledger {
     }
 
     /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any more.
-    /// Returns how many were replaced and could not be read a last time.
+    /// Returns how many were replaced and could not be read.
     fn read_former(&mut self, seen: &Observation<'_>, ended: bool, events: &mut Vec<Event>) -> u64 {
         let current = match &seen.pin {
             Pin::Map { current, .. } => Some(current.map),
@@ -297,15 +302,19 @@ impl Ledger {
             if standing == Standing::Settled || Some(map) == current {
                 continue;
             }
+            let retired = seen.retired.iter().any(|retired| retired.map == map);
             let role = match standing {
                 Standing::Current if current.is_some() => Role::Replaced,
                 Standing::Current if ended => Role::Unpinned,
                 Standing::Current => Role::OutOfSight,
-                _ => Role::Trailing,
+                Standing::Unpinned | Standing::Away if retired => Role::Replaced,
+                Standing::Unpinned => Role::Leaving,
+                Standing::Replaced => Role::Trailing,
+                Standing::Away | Standing::Settled => continue,
             };
             if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
                 self.sample(reading, Start::Known, role, events);
-            } else if role != Role::OutOfSight {
+            } else if current.is_some() {
                 unread += u64::from(role == Role::Replaced);
                 self.known[index].standing = Standing::Settled;
             }
@@ -321,7 +330,7 @@ impl Ledger {
                 continue;
             }
             match seen.others.iter().find(|reading| reading.map == retired.map) {
-                Some(reading) if self.phase == Phase::Fresh => self.remember(reading, Standing::Settling),
+                Some(reading) if self.phase == Phase::Fresh => self.remember(reading, Standing::Replaced),
                 Some(reading) => {
                     let start = self.start(retired.base);
                     self.sample(reading, start, Role::Replaced, events);
@@ -460,7 +469,8 @@ impl Ledger {
             return;
         }
         let is_past = |known: &Known| {
-            known.standing == Standing::Settled && retired.iter().all(|retired| retired.map != known.map)
+            matches!(known.standing, Standing::Away | Standing::Settled)
+                && retired.iter().all(|retired| retired.map != known.map)
         };
         let mut excess = self.known.iter().filter(|known| is_past(known)).count().saturating_sub(REMEMBERED);
         self.known.retain(|known| {
@@ -481,16 +491,20 @@ enum Role {
     Unpinned,
     /// Its pin cannot be read now, but its descriptor is still there.
     OutOfSight,
-    /// It was replaced or unpinned a tick ago, and is read a last time.
+    /// It was replaced at the tick before, and is read a last time.
     Trailing,
+    /// It was unpinned at the tick before, and is read a last time unless it turns up again.
+    Leaving,
 }
 
 impl Role {
     fn standing(self) -> Standing {
         match self {
             Self::Current | Self::OutOfSight => Standing::Current,
-            Self::Replaced | Self::Unpinned => Standing::Settling,
+            Self::Replaced => Standing::Replaced,
+            Self::Unpinned => Standing::Unpinned,
             Self::Trailing => Standing::Settled,
+            Self::Leaving => Standing::Away,
         }
     }
 

@@ -340,17 +340,19 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
     Ok(Type { name, at, kind })
 }
 
-/// Makes an object's BTF acceptable to the kernel: compilers leave the size of a data section and the offsets of
-/// its variables at zero, since only the linker or loader knows them.
+/// Makes an object's BTF acceptable to the kernel.
 ///
-/// `section_size` and `symbol_offset` look up a section by name and a variable by name.
-pub fn complete_data_sections(
+/// Compilers leave the size of a data section and the offsets of its variables at zero, since only the linker or loader
+/// knows them: `section_size` and `symbol_offset` look them up by name. And the kernel takes identifiers as names
+/// (`btf_name_valid_identifier` in kernel/bpf/btf.c), while Rust's generic types and redbpf's sections have others:
+/// every other character becomes `_`.
+pub(super) fn make_loadable(
     raw: &mut [u8],
     section_size: impl Fn(&str) -> Option<u32>,
     symbol_offset: impl Fn(&str) -> Option<u32>,
 ) -> Result<(), BtfError> {
     let btf = Btf::parse(raw)?;
-    let (type_range, _) = sections(raw)?;
+    let (type_range, string_range) = sections(raw)?;
     let mut put = |at: usize, value: u32| {
         if let Some(word) = raw.get_mut(type_range.start + at..type_range.start + at + 4) {
             word.copy_from_slice(&value.to_le_bytes());
@@ -369,5 +371,23 @@ pub fn complete_data_sections(
             }
         }
     }
+    for name in btf.types.iter().flat_map(Type::names) {
+        for byte in raw[string_range.clone()].iter_mut().skip(name as usize).take_while(|b| **b != 0) {
+            if !byte.is_ascii_alphanumeric() && *byte != b'.' {
+                *byte = b'_';
+            }
+        }
+    }
     Ok(())
+}
+
+impl Type {
+    /// The offsets of its own name and of its members' names.
+    fn names(&self) -> impl Iterator<Item = u32> {
+        let members = match &self.kind {
+            Kind::Struct { members, .. } => &**members,
+            _ => &[],
+        };
+        std::iter::once(self.name).chain(members.iter().map(|m| m.name))
+    }
 }

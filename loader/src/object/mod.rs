@@ -540,7 +540,7 @@ impl<'a> Elf<'a> {
             })?;
             u32::try_from(symbol.st_value(LE)).ok()
         };
-        if btf::complete_data_sections(&mut raw, section_size, symbol_offset).is_err() {
+        if btf::make_loadable(&mut raw, section_size, symbol_offset).is_err() {
             return Ok(None);
         }
         let Ok(parsed) = Btf::parse(&raw) else { return Ok(None) };

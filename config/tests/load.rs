@@ -1,0 +1,88 @@
+//! Reading a file from disk: what is refused before a word of it is understood.
+
+use std::fs;
+use std::path::PathBuf;
+
+use xdpd_config::{Config, LoadError, MAX_FILE_SIZE};
+
+fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    fs::write(&path, content).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn a_file_is_known_by_its_path_and_the_digest_of_its_bytes() {
+    let (_dir, path) = file("[interfaces.eth0]\n");
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.path, path);
+    // As sha256sum says.
+    assert_eq!(config.sha256, "5d7b54016af14a39442b992e7acf3cd47e1935c6b0dbc57f33c57ed153371493");
+}
+
+#[test]
+fn errors_name_the_path_with_line_and_column() {
+    let (_dir, path) = file("[interfaces.eth0]\nmode = 1\n");
+    let error = Config::load(&path).unwrap_err();
+    assert!(error.to_string().contains(&format!("{}:2:8", path.display())), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_names_it() {
+    let (dir, path) = file("");
+    drop(dir);
+    let error = Config::load(&path).unwrap_err();
+    assert!(matches!(error, LoadError::Read { .. }), "{error:?}");
+    assert!(
+        error.to_string().starts_with(&format!("cannot read {}: No such file", path.display())),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_directory_is_no_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Config::load(dir.path()).unwrap_err();
+    assert!(matches!(error, LoadError::Read { .. }), "{error:?}");
+}
+
+#[test]
+fn the_byte_that_is_not_utf8_is_named_by_its_offset() {
+    let (_dir, path) = file(b"[interfaces.eth0]\nprogram = \"edge\xff\x00\"\n");
+    let LoadError::Invalid(errors) = Config::load(&path).unwrap_err() else {
+        panic!("expected an invalid file")
+    };
+    let places: Vec<_> = errors.iter().map(|(line, column, _)| (line, column)).collect();
+    assert_eq!(places, [(2, 16)]);
+    let text = errors.to_string();
+    assert!(text.contains("byte offset 33"), "{text}");
+    assert!(text.contains("0xff"), "{text}");
+    assert!(!text.contains('\0'), "{text:?}");
+}
+
+#[test]
+fn a_file_of_just_the_limit_is_read_and_a_larger_one_is_refused() {
+    let limit = usize::try_from(MAX_FILE_SIZE).unwrap();
+    let mut text = "[interfaces.eth0]\n".to_owned();
+    text.extend(std::iter::repeat_n('#', limit - text.len()));
+    let (_dir, path) = file(&text);
+    Config::load(&path).unwrap();
+    fs::write(&path, text + "#").unwrap();
+    let error = Config::load(&path).unwrap_err();
+    assert!(matches!(error, LoadError::Read { .. }), "{error:?}");
+    assert!(error.to_string().contains("more than 1024 KiB"), "{error}");
+}
+
+#[test]
+fn root_refuses_a_file_that_everybody_may_write() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, path) = file("[interfaces.eth0]\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let loaded = Config::load(&path);
+    if rustix::process::geteuid().is_root() {
+        assert!(matches!(loaded, Err(LoadError::Untrusted { .. })), "{loaded:?}");
+    } else {
+        loaded.expect("only root is careful");
+    }
+}

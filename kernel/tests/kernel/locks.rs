@@ -1,0 +1,50 @@
+//! The lock on a directory.
+
+use std::process;
+
+use xdpd_kernel::Dir;
+
+use crate::lab::{Bpffs, require_root};
+
+fn check(root: &Dir) {
+    root.mkdir("lock", 0o700).unwrap();
+    let lock = root.try_lock("lock").unwrap().expect("free");
+    assert!(root.try_lock("lock").unwrap().is_none());
+    let holders = root.lock_holders("lock").unwrap();
+    let [holder] = holders.as_slice() else { panic!("{holders:?}") };
+    assert_eq!(holder.pid, process::id());
+    let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(holder.to_string(), format!("{} (pid {})", comm.trim_end(), process::id()));
+    drop(lock);
+    assert_eq!(root.lock_holders("lock").unwrap(), []);
+    assert!(root.try_lock("lock").unwrap().is_some());
+    assert_eq!(root.try_lock("absent").unwrap_err().errno(), libc::ENOENT);
+}
+
+#[test]
+fn a_lock_has_one_holder_who_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    // A file system whose device number in stat is that in /proc/locks.
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    for dir in [temp, shm] {
+        check(&Dir::open(dir.path()).unwrap());
+    }
+}
+
+#[test]
+fn a_lock_on_bpffs_has_one_holder_who_is_named() {
+    require_root!();
+    check(&Bpffs::new().root());
+}
+
+#[test]
+fn a_lock_is_on_what_the_name_leads_to_now() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = Dir::open(temp.path()).unwrap();
+    root.mkdir("lock", 0o700).unwrap();
+    let _old = root.try_lock("lock").unwrap().expect("free");
+    root.rename("lock", "old").unwrap();
+    root.mkdir("lock", 0o700).unwrap();
+    assert!(root.try_lock("lock").unwrap().is_some());
+    assert!(root.try_lock("old").unwrap().is_none());
+}

@@ -1,0 +1,186 @@
+//! Maps and their entries.
+
+use xdpd_kernel::{BatchReader, Map, MapDef, cpu};
+
+use crate::lab::{ARRAY, HASH, PERCPU_ARRAY, counters, def, eventually, pass, require_root};
+
+/// Fills each slot of each entry with bytes of its own.
+fn fill(map: &Map) {
+    for key in 0..map.def().max_entries {
+        let mut value = vec![0; map.value_len()];
+        for (slot, bytes) in value.chunks_mut(map.slot_len()).enumerate() {
+            bytes.fill(u8::try_from(key as usize * 10 + slot + 1).unwrap());
+        }
+        map.update(&key.to_ne_bytes(), &value, 0).unwrap();
+    }
+}
+
+/// What the batch reader finds equals what single lookups find.
+fn check_batch(reader: &mut BatchReader, map: &Map) {
+    let size = map.def().value_size as usize;
+    let entries = reader.read(map).unwrap();
+    assert_eq!(entries.len(), map.def().max_entries as usize);
+    assert_eq!(entries.slots(), map.slots());
+    for key in 0..map.def().max_entries {
+        let mut value = vec![0; map.value_len()];
+        assert!(map.lookup(&key.to_ne_bytes(), &mut value).unwrap());
+        let expected: Vec<_> = value.chunks(map.slot_len()).map(|slot| &slot[..size]).collect();
+        assert_eq!(entries.values(key as usize).collect::<Vec<_>>(), expected, "key {key}");
+        assert!(entries.get(key as usize, 0).unwrap().iter().any(|&byte| byte != 0));
+    }
+}
+
+#[test]
+fn a_batch_read_equals_single_lookups() {
+    require_root!();
+    let mut reader = BatchReader::new();
+    let shapes =
+        [(PERCPU_ARRAY, 16, 5), (ARRAY, 16, 5), (PERCPU_ARRAY, 12, 3), (ARRAY, 12, 3), (PERCPU_ARRAY, 8, 20)];
+    for (map_type, value_size, entries) in shapes {
+        let map = Map::create("m", &def(map_type, 4, value_size, entries), None).unwrap();
+        fill(&map);
+        check_batch(&mut reader, &map);
+    }
+}
+
+#[test]
+fn per_cpu_maps_have_a_slot_for_each_possible_cpu() {
+    require_root!();
+    let map = counters("m");
+    assert_eq!(map.slots(), cpu::possible().unwrap());
+    assert_eq!(map.value_len(), 16 * map.slots());
+    let map = Map::create("m", &def(PERCPU_ARRAY, 4, 12, 5), None).unwrap();
+    assert_eq!(map.slot_len(), 16);
+    let map = Map::create("m", &def(ARRAY, 4, 12, 5), None).unwrap();
+    assert_eq!((map.slots(), map.slot_len(), map.value_len()), (1, 12, 12));
+}
+
+#[test]
+fn a_buffer_of_the_wrong_length_is_an_error() {
+    require_root!();
+    let map = counters("m");
+    let (key, value) = ([0; 4], vec![0; map.value_len()]);
+    let refused = |result: xdpd_kernel::Result<bool>| assert_eq!(result.unwrap_err().errno(), libc::EINVAL);
+    for len in [0, 16, map.value_len() - 1, map.value_len() + 1] {
+        refused(map.lookup(&key, &mut vec![0; len]));
+        refused(map.update(&key, &vec![0; len], 0).map(|()| true));
+    }
+    for len in [0, 3, 5, 8] {
+        let key = vec![0; len];
+        refused(map.lookup(&key, &mut value.clone()));
+        refused(map.update(&key, &value, 0).map(|()| true));
+        refused(map.delete(&key));
+    }
+    let (mut keys, mut values, mut position) = (vec![0; 20], vec![0; 5 * map.value_len()], [0; 4]);
+    assert_eq!(map.lookup_batch(&mut keys, &mut values, &mut position).unwrap(), 5);
+    refused(map.lookup_batch(&mut keys, &mut values[1..], &mut position).map(|_| true));
+    refused(map.lookup_batch(&mut keys[1..], &mut values, &mut position).map(|_| true));
+    refused(map.lookup_batch(&mut keys, &mut values, &mut position[1..]).map(|_| true));
+    let error = map.lookup(&key, &mut [0; 16]).unwrap_err();
+    let expected =
+        format!("BPF_MAP_LOOKUP_ELEM of map m: buffer of 16 bytes for a value of {} bytes", map.value_len());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn only_arrays_are_read_as_arrays() {
+    require_root!();
+    let map = Map::create("m", &def(HASH, 4, 8, 5), None).unwrap();
+    let error = BatchReader::new().read(&map).unwrap_err();
+    assert!(error.to_string().contains("not an array: hash with 4-byte keys"), "{error}");
+    let huge = Map::create("m", &def(ARRAY, 4, 1 << 20, 65), None).unwrap();
+    let error = BatchReader::new().read(&huge).unwrap_err();
+    assert!(error.to_string().contains("too large to read at once"), "{error}");
+}
+
+#[test]
+fn entries_of_a_hash_come_and_go() {
+    require_root!();
+    let map = Map::create("m", &def(HASH, 2, 8, 8), None).unwrap();
+    assert_eq!(map.keys().count(), 0);
+    for key in 0..5_u16 {
+        map.update(&key.to_ne_bytes(), &[7; 8], 1).unwrap();
+    }
+    assert_eq!(map.update(&[0; 2], &[7; 8], 1).unwrap_err().errno(), libc::EEXIST);
+    let mut keys: Vec<_> =
+        map.keys().map(|key| u16::from_ne_bytes(key.unwrap().try_into().unwrap())).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [0, 1, 2, 3, 4]);
+    let (mut keys, mut values) = ([0; 16], [0; 64]);
+    assert_eq!(map.lookup_batch(&mut keys, &mut values, &mut [0; 4]).unwrap(), 5);
+    assert_eq!(values[..40], [7; 40]);
+    assert!(map.delete(&[0; 2]).unwrap());
+    assert!(!map.delete(&[0; 2]).unwrap());
+    assert!(!map.lookup(&[0; 2], &mut [0; 8]).unwrap());
+    assert_eq!(map.update(&[0; 2], &[7; 8], 2).unwrap_err().errno(), libc::ENOENT);
+}
+
+#[test]
+fn a_map_knows_its_definition() {
+    require_root!();
+    let wanted = MapDef { flags: 1 << 10, ..def(ARRAY, 4, 64, 10) };
+    let map = Map::create("a_name_that_is_longer_than_15", &wanted, None).unwrap();
+    assert_eq!(map.def(), &wanted);
+    assert_eq!(map.info().name, "a_name_that_is_");
+    assert_eq!(map.info().btf_id, None);
+    let same = Map::open_by_id(map.id()).unwrap();
+    assert_eq!(same.info(), map.info());
+    let error = Map::create("bad", &def(PERCPU_ARRAY, 8, 16, 5), None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "BPF_MAP_CREATE of map bad (percpu_array with 8-byte keys, 16-byte values, 5 entries): \
+         Invalid argument (EINVAL)"
+    );
+}
+
+#[test]
+fn a_frozen_map_takes_no_update() {
+    require_root!();
+    let map = Map::create("m", &def(ARRAY, 4, 8, 1), None).unwrap();
+    map.freeze().unwrap();
+    assert_eq!(map.update(&[0; 4], &[0; 8], 0).unwrap_err().errno(), libc::EPERM);
+}
+
+#[test]
+fn objects_are_found_by_id_until_they_are_gone() {
+    require_root!();
+    let (map, program) = (counters("m"), pass("p"));
+    let (map_id, program_id) = (map.id(), program.info().unwrap().id);
+    assert!(Map::ids().any(|id| id.unwrap() == map_id));
+    assert!(xdpd_kernel::Program::ids().any(|id| id.unwrap() == program_id));
+    drop((map, program));
+    eventually("the map is freed", || Map::ids().all(|id| id.unwrap() != map_id));
+    eventually("the program is freed", || {
+        xdpd_kernel::Program::open_by_id(program_id).is_err_and(|error| error.errno() == libc::ENOENT)
+    });
+}
+
+#[test]
+fn btf_goes_in_and_out_unchanged() {
+    require_root!();
+    let data = int_btf();
+    let btf = xdpd_kernel::Btf::load(&data).unwrap();
+    assert_eq!(btf.raw().unwrap(), data);
+    let id = btf.id().unwrap();
+    assert_eq!(xdpd_kernel::Btf::open_by_id(id).unwrap().raw().unwrap(), data);
+    let types = xdpd_kernel::MapBtf { btf: &btf, key_type_id: 1, value_type_id: 1 };
+    let map = Map::create("m", &def(ARRAY, 4, 4, 1), Some(types)).unwrap();
+    assert_eq!(map.info().btf_id, Some(id));
+    assert_eq!((map.info().btf_key_type_id, map.info().btf_value_type_id), (1, 1));
+    assert_eq!(xdpd_kernel::Btf::load(b"nonsense").unwrap_err().errno(), libc::EINVAL);
+}
+
+/// The smallest type information that a map can use: `unsigned int`.
+fn int_btf() -> Vec<u8> {
+    let strings = b"\0unsigned int\0";
+    let types: [u32; 4] = [1, 1 << 24, 4, 32]; // name, kind INT, size, bits
+    let mut data = Vec::new();
+    data.extend(0xeb9f_u16.to_ne_bytes());
+    data.extend([1, 0]); // version, flags
+    for number in [24_u32, 0, 16, 16, u32::try_from(strings.len()).unwrap()] {
+        data.extend(number.to_ne_bytes());
+    }
+    data.extend(types.iter().flat_map(|number| number.to_ne_bytes()));
+    data.extend(strings);
+    data
+}
