@@ -50,11 +50,11 @@ pub fn unmount(path: impl AsRef<Path>) -> Result<()> {
 /// the kernel, and a new mount namespace gets copies with new ones. Limits: in a container with a pid namespace of its
 /// own, process 1 is the container's; after chroot(2) the answer is that for the mount at the new root.
 pub fn in_init_mount_namespace() -> Result<bool> {
-    let root = |path: &'static str| {
+    let root = |path: &str| {
         let text = std::fs::read_to_string(path).map_err(|source| Error::new("read", path, source))?;
         root_mount(&text).ok_or_else(|| Error::invalid("read", path, "no mount at /"))
     };
-    Ok(root("/proc/self/mountinfo")? == root("/proc/1/mountinfo")?)
+    Ok(root("/proc/thread-self/mountinfo")? == root("/proc/1/mountinfo")?)
 }
 
 /// The id of the mount at `/` in a mountinfo: of the last one, which lies on top of those before it.

@@ -20,7 +20,8 @@ impl Btf {
     /// fault with it.
     pub fn load(data: &[u8]) -> Result<Self> {
         let origin = format!("{} bytes of BTF", data.len());
-        let fd = sys::btf_load(data).map_err(|source| Error::new(BPF_BTF_LOAD.1, origin.as_str(), source))?;
+        let fd =
+            sys::btf_load(data).map_err(|source| Error::new(BPF_BTF_LOAD.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
     }
 
@@ -28,7 +29,7 @@ impl Btf {
     pub fn open_by_id(id: BtfId) -> Result<Self> {
         let origin = format!("BTF {id}");
         let fd = sys::fd_by_id(BPF_BTF_GET_FD_BY_ID, id.0)
-            .map_err(|source| Error::new(BPF_BTF_GET_FD_BY_ID.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_BTF_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
     }
 
@@ -50,7 +51,7 @@ impl Btf {
     }
 
     fn info_error(&self, source: std::io::Error) -> Error {
-        Error::new(BPF_OBJ_GET_INFO_BY_FD.1, self.origin.as_str(), source)
+        Error::new(BPF_OBJ_GET_INFO_BY_FD.name, self.origin.as_str(), source)
     }
 }
 

@@ -16,8 +16,8 @@ pub fn dup_raw(fd: RawFd) -> Result<OwnedFd> {
 /// Lets the open descriptor `onto`, which another library owns, refer to the map behind `map` instead of the one it
 /// has now. The library keeps the number and closes it when it is done.
 ///
-/// Both must be maps with keys, values and number of entries alike (`EINVAL` otherwise), so that no size that anybody
-/// remembers becomes wrong.
+/// Both must be maps of the same type, sizes and number of entries (`EINVAL` otherwise), so that no size that anybody
+/// remembers becomes wrong. The owner must keep `onto` open meanwhile.
 pub fn dup_onto(map: &impl AsFd, onto: RawFd) -> Result<()> {
     const CALL: &str = "dup3";
     let object = format!("descriptor {onto}");

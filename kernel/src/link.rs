@@ -78,9 +78,9 @@ impl XdpLink {
             Ok(fd) => Ok(Self { fd, origin }),
             // That is what the kernel says of an absent device, too.
             Err(source) if source.raw_os_error() == Some(libc::EINVAL) && !netlink::exists(ifindex) => {
-                Err(Error::new(BPF_LINK_CREATE.1, origin, Errno::NODEV))
+                Err(Error::new(BPF_LINK_CREATE.name, origin, Errno::NODEV))
             }
-            Err(source) => Err(Error::new(BPF_LINK_CREATE.1, origin, source)),
+            Err(source) => Err(Error::new(BPF_LINK_CREATE.name, origin, source)),
         }
     }
 
@@ -88,7 +88,7 @@ impl XdpLink {
     pub fn open_by_id(id: LinkId) -> Result<Self> {
         let origin = format!("link {id}");
         let fd = sys::fd_by_id(BPF_LINK_GET_FD_BY_ID, id.0)
-            .map_err(|source| Error::new(BPF_LINK_GET_FD_BY_ID.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_LINK_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
     }
 
@@ -165,7 +165,7 @@ impl XdpLink {
     }
 
     fn error(&self, call: Command, source: std::io::Error) -> Error {
-        Error::new(call.1, self.origin.as_str(), source)
+        Error::new(call.name, self.origin.as_str(), source)
     }
 }
 

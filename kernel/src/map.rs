@@ -184,7 +184,7 @@ impl Map {
         }
         let origin = format!("map {name}");
         let fd = sys::map_create(&mut attr)
-            .map_err(|source| Error::new(BPF_MAP_CREATE.1, format!("{origin} ({def})"), source))?;
+            .map_err(|source| Error::new(BPF_MAP_CREATE.name, format!("{origin} ({def})"), source))?;
         Self::known(fd, origin)
     }
 
@@ -192,7 +192,7 @@ impl Map {
     pub fn open_by_id(id: MapId) -> Result<Self> {
         let origin = format!("map {id}");
         let fd = sys::fd_by_id(BPF_MAP_GET_FD_BY_ID, id.0)
-            .map_err(|source| Error::new(BPF_MAP_GET_FD_BY_ID.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_MAP_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Self::known(fd, origin)
     }
 
@@ -206,7 +206,7 @@ impl Map {
     /// Takes a descriptor that is known to be of a map.
     pub(crate) fn known(fd: OwnedFd, origin: String) -> Result<Self> {
         let raw = sys::map_info(fd.as_fd())
-            .map_err(|source| Error::new(BPF_OBJ_GET_INFO_BY_FD.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_OBJ_GET_INFO_BY_FD.name, origin.as_str(), source))?;
         let def = MapDef {
             map_type: raw.map_type,
             key_size: raw.key_size,
@@ -225,7 +225,7 @@ impl Map {
         };
         let (slots, slot_len) = (def.slots()?, def.slot_len());
         let value_len = slots.checked_mul(slot_len).ok_or_else(|| {
-            Error::invalid(BPF_OBJ_GET_INFO_BY_FD.1, origin.as_str(), "its values are too large")
+            Error::invalid(BPF_OBJ_GET_INFO_BY_FD.name, origin.as_str(), "its values are too large")
         })?;
         Ok(Self { fd, info, key_len: def.key_size as usize, value_len, slots, slot_len, origin })
     }
@@ -325,7 +325,7 @@ impl Map {
             keys: sys::address_mut(keys),
             values: sys::address_mut(values),
             count: u32::try_from(room)
-                .map_err(|_| Error::invalid(CALL.1, self.origin.as_str(), "too many keys"))?,
+                .map_err(|_| Error::invalid(CALL.name, self.origin.as_str(), "too many keys"))?,
             map_fd: sys::number(self.as_fd()),
             ..MapBatch::default()
         };
@@ -368,7 +368,7 @@ impl Map {
             return Ok(());
         }
         let reason = format!("buffer of {found} bytes for a {what} of {expected} bytes");
-        Err(Error::invalid(call.1, self.origin.as_str(), reason))
+        Err(Error::invalid(call.name, self.origin.as_str(), reason))
     }
 
     fn found(&self, call: Command, answer: io::Result<i32>) -> Result<bool> {
@@ -380,11 +380,11 @@ impl Map {
     }
 
     fn error(&self, call: Command, source: io::Error) -> Error {
-        Error::new(call.1, self.origin.as_str(), source)
+        Error::new(call.name, self.origin.as_str(), source)
     }
 
     pub(crate) fn refusal(&self, call: Command, reason: String) -> Error {
-        Error::invalid(call.1, self.origin.as_str(), reason)
+        Error::invalid(call.name, self.origin.as_str(), reason)
     }
 }
 

@@ -1,7 +1,6 @@
 //! What all BPF objects have in common: their kinds, their names, their ids.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::error::{Error, PinError, Result};
@@ -69,12 +68,11 @@ pub struct Ids<T> {
     last: u32,
     done: bool,
     id: fn(u32) -> T,
-    kind: PhantomData<T>,
 }
 
 impl<T> Ids<T> {
     pub(crate) fn new(command: Command, id: fn(u32) -> T) -> Self {
-        Self { command, last: 0, done: false, id, kind: PhantomData }
+        Self { command, last: 0, done: false, id }
     }
 }
 
@@ -96,7 +94,7 @@ impl<T> Iterator for Ids<T> {
             }
             Err(source) => {
                 self.done = true;
-                Some(Err(Error::new(self.command.1, format!("id {}", self.last), source)))
+                Some(Err(Error::new(self.command.name, format!("id {}", self.last), source)))
             }
         }
     }

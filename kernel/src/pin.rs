@@ -117,7 +117,8 @@ impl Dir {
         let name = self.name("mkdirat", name.as_ref())?;
         rustix::fs::mkdirat(&self.fd, &name, Mode::from_raw_mode(mode))
             .map_err(|errno| self.error("mkdirat", &name, errno))?;
-        self.chmod(os(&name), mode)
+        // The umask may have taken something away.
+        self.chmod(os(&name), mode).inspect_err(|_| _ = self.rmdir(os(&name)))
     }
 
     /// The path under which the directory was opened. For people: it may have been renamed since.
@@ -203,14 +204,14 @@ impl Dir {
     /// Pins a BPF object. `EEXIST` when the name is taken, `EPERM` when it holds a dot (bpffs reserves it) or this is no
     /// bpffs.
     pub fn pin(&self, name: impl AsRef<OsStr>, object: &impl AsFd) -> Result<()> {
-        let name = self.name(BPF_OBJ_PIN.1, name.as_ref())?;
+        let name = self.name(BPF_OBJ_PIN.name, name.as_ref())?;
         // By the descriptor's number, since the command takes a directory's descriptor only from Linux 6.5 on.
         let mut path = proc_path(&self.fd).into_bytes();
         path.push(b'/');
         path.extend_from_slice(name.as_bytes());
-        let path = CString::new(path).map_err(|_| self.refusal(BPF_OBJ_PIN.1, &name, NOT_A_NAME))?;
+        let path = CString::new(path).map_err(|_| self.refusal(BPF_OBJ_PIN.name, &name, NOT_A_NAME))?;
         sys::obj_pin(&path, object.as_fd())
-            .map_err(|source| Error::new(BPF_OBJ_PIN.1, self.path_of(os(&name)).to_string_lossy(), source))
+            .map_err(|source| Error::new(BPF_OBJ_PIN.name, self.path_of(os(&name)).to_string_lossy(), source))
     }
 
     /// Opens a pin, whatever it holds. `ENOENT` when there is none.
@@ -218,12 +219,12 @@ impl Dir {
     /// The kernel opens links for writing only; a link pin that was asked for [`Access::ReadOnly`] is opened so if the
     /// caller may.
     pub fn open_pin(&self, name: impl AsRef<OsStr>, access: Access) -> Result<PinnedObject> {
-        let name = self.name(BPF_OBJ_GET.1, name.as_ref())?;
+        let name = self.name(BPF_OBJ_GET.name, name.as_ref())?;
         let fd = match self.obj_get(&name, access)? {
             Opened::Object(fd) => fd,
             Opened::ReadOnlyLink => match self.obj_get(&name, Access::ReadWrite)? {
                 Opened::Object(fd) => fd,
-                Opened::ReadOnlyLink => return Err(self.error(BPF_OBJ_GET.1, &name, Errno::INVAL)),
+                Opened::ReadOnlyLink => return Err(self.error(BPF_OBJ_GET.name, &name, Errno::INVAL)),
             },
         };
         let origin = self.path_of(os(&name)).to_string_lossy().into_owned();
@@ -231,7 +232,7 @@ impl Dir {
             Some(ObjectKind::Map) => PinnedObject::Map(Map::known(fd, origin)?),
             Some(ObjectKind::Program) => PinnedObject::Program(Program::known(fd, origin)),
             Some(ObjectKind::Link) => PinnedObject::Link(XdpLink::known(fd, origin)),
-            None => return Err(self.refusal(BPF_OBJ_GET.1, &name, "a BPF object of an unknown kind")),
+            None => return Err(self.refusal(BPF_OBJ_GET.name, &name, "a BPF object of an unknown kind")),
         })
     }
 
@@ -342,7 +343,7 @@ impl Dir {
         access: Access,
         expected: ObjectKind,
     ) -> Result<(OwnedFd, String), PinError> {
-        let name = self.name(BPF_OBJ_GET.1, name)?;
+        let name = self.name(BPF_OBJ_GET.name, name)?;
         let path = self.path_of(os(&name));
         let fd = match self.obj_get(&name, access)? {
             Opened::Object(fd) => fd,
@@ -353,7 +354,7 @@ impl Dir {
         match object::kind_of(&fd)? {
             Some(found) if found == expected => Ok((fd, path.to_string_lossy().into_owned())),
             Some(found) => Err(PinError::WrongType { path, found, expected }),
-            None => Err(self.refusal(BPF_OBJ_GET.1, &name, "a BPF object of an unknown kind").into()),
+            None => Err(self.refusal(BPF_OBJ_GET.name, &name, "a BPF object of an unknown kind").into()),
         }
     }
 
@@ -372,7 +373,7 @@ impl Dir {
             // The only reason for it here: all else about the call is right.
             Some(libc::EINVAL) if access == Access::ReadOnly => Ok(Opened::ReadOnlyLink),
             // The entry exists, since it is open.
-            Some(libc::ENOENT) => Err(self.refusal(BPF_OBJ_GET.1, name, "/proc is not mounted here")),
+            Some(libc::ENOENT) => Err(self.refusal(BPF_OBJ_GET.name, name, "/proc is not mounted here")),
             // This is also the answer for what is no pin at all.
             Some(libc::EACCES) => {
                 let reason = match rustix::fs::fstat(&entry).map(|stat| FileType::from_raw_mode(stat.st_mode))
@@ -385,11 +386,11 @@ impl Dir {
                     },
                 };
                 Err(match reason {
-                    Some(reason) => self.refusal(BPF_OBJ_GET.1, name, reason),
-                    None => Error::new(BPF_OBJ_GET.1, self.path_of(os(name)).to_string_lossy(), source),
+                    Some(reason) => self.refusal(BPF_OBJ_GET.name, name, reason),
+                    None => Error::new(BPF_OBJ_GET.name, self.path_of(os(name)).to_string_lossy(), source),
                 })
             }
-            _ => Err(Error::new(BPF_OBJ_GET.1, self.path_of(os(name)).to_string_lossy(), source)),
+            _ => Err(Error::new(BPF_OBJ_GET.name, self.path_of(os(name)).to_string_lossy(), source)),
         }
     }
 

@@ -106,7 +106,7 @@ impl Program {
         let insns: Vec<u64> = insns.iter().map(|insn| insn.0).collect();
         let origin = format!("program {name}");
         let fd = sys::prog_load(&attr, &insns, license, log)
-            .map_err(|source| Error::new(BPF_PROG_LOAD.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_PROG_LOAD.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
     }
 
@@ -119,7 +119,7 @@ impl Program {
     pub fn open_by_id(id: ProgramId) -> Result<Self> {
         let origin = format!("program {id}");
         let fd = sys::fd_by_id(BPF_PROG_GET_FD_BY_ID, id.0)
-            .map_err(|source| Error::new(BPF_PROG_GET_FD_BY_ID.1, origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_PROG_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
     }
 
@@ -143,7 +143,7 @@ impl Program {
     /// What the kernel knows about this program.
     pub fn info(&self) -> Result<ProgramInfo> {
         let (info, map_ids) = sys::prog_info(self.as_fd())
-            .map_err(|source| Error::new(BPF_OBJ_GET_INFO_BY_FD.1, self.origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_OBJ_GET_INFO_BY_FD.name, self.origin.as_str(), source))?;
         Ok(ProgramInfo {
             id: ProgramId(info.id),
             name: object::from_kernel_name(&info.name),
@@ -161,7 +161,7 @@ impl Program {
     /// `EINTR` when a signal came; it has then run fewer times.
     pub fn test_run(&self, data: &[u8], repeat: u32) -> Result<TestRun> {
         let (return_value, duration) = sys::prog_test_run(self.as_fd(), data, repeat)
-            .map_err(|source| Error::new(BPF_PROG_TEST_RUN.1, self.origin.as_str(), source))?;
+            .map_err(|source| Error::new(BPF_PROG_TEST_RUN.name, self.origin.as_str(), source))?;
         Ok(TestRun { return_value, duration: Duration::from_nanos(duration.into()) })
     }
 }

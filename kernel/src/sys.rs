@@ -25,7 +25,7 @@ pub(crate) unsafe fn bpf<A: Copy>(command: Command, attr: &mut A) -> io::Result<
         // SAFETY: `attr` is a live, exclusively borrowed structure of the size given; the caller vouches for the
         // addresses in it.
         let answer =
-            unsafe { libc::syscall(libc::SYS_bpf, command.0, std::ptr::from_mut(attr), size_of::<A>()) };
+            unsafe { libc::syscall(libc::SYS_bpf, command.number, std::ptr::from_mut(attr), size_of::<A>()) };
         if let Ok(answer) = RawFd::try_from(answer)
             && answer >= 0
         {

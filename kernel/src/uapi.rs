@@ -4,13 +4,17 @@
 //! `union bpf_attr` that one command uses: the kernel takes what is missing at the end for zero. Padding is spelled
 //! out, since the kernel reads it.
 
-/// Commands of bpf(2).
+/// A command of bpf(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Command(pub(crate) u32, pub(crate) &'static str);
+pub(crate) struct Command {
+    pub(crate) number: u32,
+    pub(crate) name: &'static str,
+}
 
 macro_rules! commands {
     ($($name:ident = $number:literal,)*) => {
-        $(pub(crate) const $name: Command = Command($number, stringify!($name));)*
+        $(pub(crate) const $name: Command =
+            Command { number: $number, name: stringify!($name) };)*
     };
 }
 

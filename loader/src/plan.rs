@@ -746,7 +746,7 @@ impl Planner<'_> {
         let difference = definition_difference(&map.spec, now, self.observed.possible_cpus);
         match (map.reuse, difference) {
             (Reuse::Never, _) => {
-                (MapWork::Create, replaced("reuse = \"never\": a fresh map, its content is lost".into()))
+                (MapWork::Create, replaced("its content is lost: reuse = \"never\"".into()))
             }
             (_, None) => (MapWork::Keep(now.id), None),
             (Reuse::Require, Some(difference)) => {
@@ -755,7 +755,7 @@ impl Planner<'_> {
             }
             // `migrate` is refused when the file is read.
             (Reuse::IfCompatible | Reuse::Migrate, Some(difference)) => {
-                (MapWork::Create, replaced(format!("another definition ({difference}): its content is lost")))
+                (MapWork::Create, replaced(format!("its content is lost: another definition, {difference}")))
             }
         }
     }

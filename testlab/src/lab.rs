@@ -23,6 +23,9 @@ pub struct Lab {
 }
 
 /// A veth pair of a lab: `near` is the device under test, `far` the other end of its cable.
+///
+/// What a program sends back (`XDP_TX`) is counted by the program and ends at `far`, which does not listen: a veth device
+/// takes such frames only with a program of its own or with GRO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Veth {
     /// Name of the device in the near namespace.

@@ -1,12 +1,10 @@
 //! A network namespace of one's own, without any packet in it that a test did not send.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::net::{AddressFamily, SocketType, netdevice};
-use rustix::thread::LinkNameSpaceType;
+use xdpd_kernel::NetNs;
 
 /// Where iproute2 keeps named network namespaces.
 pub(crate) const RUN_NETNS: &str = "/run/netns";
@@ -46,23 +44,7 @@ impl Netns {
 
     /// Runs `work` inside the namespace and returns what it returns. Processes it starts are born there.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        Self::enter(&self.path(), work)
-    }
-
-    /// Like [`Netns::run`] for a namespace that somebody else made: `path` stands for it.
-    ///
-    /// The work runs on a thread of its own, so the caller never leaves its namespace.
-    pub fn enter<R: Send>(path: &Path, work: impl FnOnce() -> R + Send) -> R {
-        let file = File::open(path).unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
-        let result = std::thread::scope(|scope| {
-            let inside = || {
-                rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .unwrap_or_else(|errno| panic!("cannot enter {}: {errno}", path.display()));
-                work()
-            };
-            scope.spawn(inside).join()
-        });
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        run_in(self.path(), work)
     }
 
     /// Runs `ip` in the namespace with the words of `arguments`, and returns its stdout.
@@ -98,6 +80,11 @@ impl Drop for Netns {
 /// Deletes a namespace as far as possible: when it fails nothing is left to do, and a panic in a drop would hide the first.
 pub(crate) fn delete(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).output();
+}
+
+/// Runs `work` in the namespace of that name or path.
+pub(crate) fn run_in<R: Send>(namespace: impl AsRef<Path>, work: impl FnOnce() -> R + Send) -> R {
+    NetNs::open(namespace).and_then(|netns| netns.run(work)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Runs a tool that has to succeed, and returns its stdout.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::netns::Netns;
+use crate::netns::{Netns, run_in};
 use crate::wait::DEADLINE;
 
 /// An `xdpd` command line to be.
@@ -167,7 +167,7 @@ impl std::fmt::Display for Output {
 /// Starts the program, born in `netns`: the namespace belongs to the thread that starts it.
 fn start(command: &mut Command, netns: Option<&Path>) -> Child {
     let spawned = match netns {
-        Some(path) => Netns::enter(path, || command.spawn()),
+        Some(path) => run_in(path, || command.spawn()),
         None => command.spawn(),
     };
     spawned.unwrap_or_else(|e| panic!("cannot run {}: {e}", command.get_program().display()))

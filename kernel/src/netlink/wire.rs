@@ -246,3 +246,145 @@ fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
     array_at(bytes, at).map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::uapi::{NLM_F_DUMP, RTM_GETLINK};
+
+    /// A message about a device, as the kernel makes them: the request of the same shape is all that is needed.
+    fn device(kind: u16, name: &str, xdp: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut message = Request::link(kind, 0, 7, 3);
+        message.attribute(999, &[1, 2, 3]);
+        message.attribute(IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat());
+        message.attribute(IFLA_MTU, &1500_u32.to_ne_bytes());
+        message.nested(IFLA_XDP, |message| {
+            for (kind, value) in xdp {
+                message.attribute(*kind, value);
+            }
+        });
+        message.finish()
+    }
+
+    /// All that can be asked of all messages in some bytes; the number of those that are well-formed.
+    fn parse(bytes: &[u8]) -> usize {
+        messages(bytes)
+            .filter_map(Result::ok)
+            .inspect(|message| {
+                let _ = (message.device(), message.event(), message.end(), message.is_interrupted());
+            })
+            .count()
+    }
+
+    fn only_device(bytes: &[u8]) -> Device {
+        let found: Vec<_> = messages(bytes).map(|message| message.unwrap().device().unwrap()).collect();
+        let [Some(device)] = found.as_slice() else { panic!("{found:?}") };
+        device.clone()
+    }
+
+    #[test]
+    fn a_device_is_read_with_its_programs() {
+        let id = |id: u32| id.to_ne_bytes();
+        let several =
+            [(IFLA_XDP_ATTACHED, &[4][..]), (IFLA_XDP_SKB_PROG_ID, &id(12)), (IFLA_XDP_DRV_PROG_ID, &id(11))];
+        let program = |mode, id| Attached { mode, program_id: ProgramId(id) };
+        assert_eq!(
+            only_device(&device(RTM_NEWLINK, "eth0", &several)),
+            Device {
+                ifindex: IfIndex(3),
+                name: "eth0".into(),
+                mtu: 1500,
+                xdp: vec![program(XdpMode::Native, 11), program(XdpMode::Generic, 12)],
+            }
+        );
+        let one = [(IFLA_XDP_ATTACHED, &[1][..]), (IFLA_XDP_PROG_ID, &id(5)), (IFLA_XDP_DRV_PROG_ID, &id(5))];
+        assert_eq!(only_device(&device(RTM_NEWLINK, "e", &one)).xdp, [program(XdpMode::Native, 5)]);
+        let none = [(IFLA_XDP_ATTACHED, &[0][..])];
+        assert_eq!(only_device(&device(RTM_NEWLINK, "e", &none)).xdp, []);
+        let without_mode = [(IFLA_XDP_ATTACHED, &[3][..]), (IFLA_XDP_PROG_ID, &id(5))];
+        assert_eq!(only_device(&device(RTM_NEWLINK, "e", &without_mode)).xdp, [program(XdpMode::Offload, 5)]);
+    }
+
+    #[test]
+    fn requests_are_laid_out_as_the_kernel_reads_them() {
+        let mut request = Request::link(RTM_GETLINK, NLM_F_DUMP, 2, 0);
+        request.attribute(IFLA_IFNAME, b"abcde");
+        let bytes = request.finish();
+        assert_eq!(bytes.len(), 32 + 12);
+        assert_eq!(u32_at(&bytes, 0), Ok(44));
+        assert_eq!(u16_at(&bytes, 6), Ok(NLM_F_DUMP | NLM_F_REQUEST));
+        // The attribute's length is without the padding.
+        assert_eq!(u16_at(&bytes, 32), Ok(9));
+        assert_eq!(bytes[41..], [0; 3]);
+    }
+
+    #[test]
+    fn an_answer_ends_with_an_error_number_or_none() {
+        let end = |kind: u16, payload: &[u8]| Message { kind, flags: 0, sequence: 0, payload }.end();
+        assert_eq!(end(NLMSG_DONE, &[]), Ok(Some(0)));
+        assert_eq!(end(NLMSG_DONE, &0_i32.to_ne_bytes()), Ok(Some(0)));
+        assert_eq!(end(NLMSG_ERROR, &(-16_i32).to_ne_bytes()), Ok(Some(16)));
+        assert_eq!(end(NLMSG_ERROR, &16_i32.to_ne_bytes()), Err(Malformed));
+        assert_eq!(end(NLMSG_ERROR, &i32::MIN.to_ne_bytes()), Err(Malformed));
+        assert_eq!(end(NLMSG_ERROR, &[1]), Err(Malformed));
+        assert_eq!(end(RTM_NEWLINK, &[]), Ok(None));
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_do_not_hide_a_device() {
+        let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+        message.attribute(IFLA_IFNAME, b"e\xffth\0");
+        assert_eq!(only_device(&message.finish()).name, "e\u{fffd}th");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            parse(&bytes);
+        }
+
+        #[test]
+        fn damaged_messages_are_parsed_or_refused(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            kind in prop::sample::select(vec![RTM_NEWLINK, RTM_DELLINK, NLMSG_ERROR, NLMSG_DONE]),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let xdp = [(IFLA_XDP_ATTACHED, &[1][..]), (IFLA_XDP_DRV_PROG_ID, &[9, 0, 0, 0][..])];
+            let mut bytes = [device(kind, "eth0", &xdp), device(RTM_NEWLINK, "eth1", &[])].concat();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            parse(&bytes);
+            parse(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn a_message_cut_short_is_malformed(cut in 1_usize..1000) {
+            let bytes = device(RTM_NEWLINK, "eth0", &[(IFLA_XDP_ATTACHED, &[0])]);
+            prop_assume!(cut < bytes.len());
+            prop_assert_eq!(parse(&bytes[..cut]), 0);
+            prop_assert!(messages(&bytes[..cut]).any(|message| message.is_err()));
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            values in proptest::collection::vec((1_u16..=NLA_TYPE_MASK, proptest::collection::vec(any::<u8>(), 0..40)), 0..10),
+        ) {
+            let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+            for (kind, value) in &values {
+                message.attribute(*kind, value);
+            }
+            let bytes = message.finish();
+            let message = split_message(&mut &bytes[..]).unwrap();
+            let found: Vec<_> = message
+                .link_attributes()
+                .unwrap()
+                .map(|attribute| attribute.map(|(kind, value)| (kind, value.to_vec())).unwrap())
+                .collect();
+            prop_assert_eq!(found, values);
+        }
+    }
+}

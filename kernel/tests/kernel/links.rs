@@ -54,8 +54,9 @@ fn what_is_taken_is_busy() {
         let gone = XdpLink::create(&program, xdpd_kernel::IfIndex(0x7fff_fff0), XdpMode::Native).unwrap_err();
         assert_eq!(gone.errno(), libc::ENODEV);
     });
+    // No network card to run it on. (Drivers that have no XDP at all say EOPNOTSUPP.)
     let refused = lab.within(|| XdpLink::create(&program, ifindex, XdpMode::Offload).unwrap_err());
-    assert_eq!(refused.errno(), libc::EOPNOTSUPP);
+    assert_eq!(refused.errno(), libc::EINVAL);
 }
 
 #[test]

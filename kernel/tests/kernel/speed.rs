@@ -27,6 +27,7 @@ fn devices_cost_less_than_ip_link() {
     for number in 0..100 {
         lab.ip(&format!("link add v{number} type veth peer name w{number}"));
     }
+    assert_eq!(lab.within(|| netlink::devices().unwrap().len()), 201);
     let ours = lab.within(|| median(100, || drop(black_box(netlink::devices().unwrap()))));
     // In the namespace already, so that entering it is not in the figure.
     let ip = lab.within(|| median(50, || drop(black_box(run("ip", &["-j", "link", "show"])))));

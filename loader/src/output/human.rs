@@ -81,25 +81,23 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Link => "link".to_owned(),
         Address::Map(name) => format!("map {}", printable(name)),
     };
-    let _ = write!(out, "    {} {what}", paint.mark(mark));
-    if let Some(facts) = transition(change) {
-        let _ = write!(out, ": {facts}");
-    }
-    out.push('\n');
-    if let Some(reason) = &change.reason {
-        let _ = writeln!(out, "        {reason}");
-    }
-    if let Some(why) = &change.blocked_by {
-        let _ = writeln!(out, "        blocked: {why}");
+    let (headline, detail) = words(change);
+    let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
+    for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
+        let _ = writeln!(out, "        {detail}");
     }
 }
 
-/// `from -> to`, or the one side there is.
-fn transition(change: &Change) -> Option<String> {
-    match (change.before.as_ref().map(facts), change.after.as_ref().map(facts)) {
-        (Some(before), Some(after)) if before != after => Some(format!("{before} -> {after}")),
-        (Some(one), _) | (None, Some(one)) => Some(one),
-        (None, None) => None,
+/// What happens, on the line of the thing; and why, below it, unless that says it all.
+fn words(change: &Change) -> (String, Option<String>) {
+    let reason = || change.reason.clone().unwrap_or_default();
+    match (&change.address, change.action, &change.before, &change.after) {
+        (Address::Program, Action::Update, ..) => (reason(), None),
+        (Address::Map(_), Action::Replace, ..) => (format!("replaced, {}", reason()), None),
+        (Address::Mode, _, Some(before), Some(after)) => (format!("{} -> {}", facts(before), facts(after)), None),
+        (_, Action::Delete, Some(facts_before), _) => (facts(facts_before), change.reason.clone()),
+        (_, _, _, Some(facts_after)) => (facts(facts_after), change.reason.clone()),
+        _ => (reason(), None),
     }
 }
 

@@ -271,7 +271,8 @@ impl World {
             Step::Hide => self.hidden = true,
             Step::Unhide => self.hidden = false,
             Step::Reset { action } => {
-                if let Some(Directory { current, .. }) = self.directory {
+                let current = self.directory.as_ref().map(|directory| directory.current);
+                if let Some(current) = current.filter(|current| self.followed == Some(*current)) {
                     let map = self.map(current);
                     for slot in action * CPUS..(action + 1) * CPUS {
                         // Packets between a look and a reset are lost, and nobody can know: not at other times.

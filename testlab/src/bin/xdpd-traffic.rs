@@ -3,14 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use xdpd_testlab::{Netns, Sender};
+use xdpd_kernel::NetNs;
+use xdpd_testlab::Sender;
 
 /// Sends raw Ethernet frames out of a device and prints how many the peer has taken.
 #[derive(Debug, Parser)]
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    let sender =
-        Netns::enter(&Path::new("/run/netns").join(&arguments.netns), || Sender::open(&arguments.device))?;
+    let netns = NetNs::open(&arguments.netns).map_err(io::Error::other)?;
+    let sender = netns.run(|| Sender::open(&arguments.device)).map_err(io::Error::other)??;
     let sender = sender.size(arguments.size);
     let sent = match (arguments.count, arguments.rate) {
         (Some(count), _) => sender.send(count),
