@@ -54,7 +54,9 @@ impl LinkInfo {
 /// An open link. One that was made here is an XDP link; one from a pin or an id may be another, which
 /// [`info`](Self::info) tells.
 ///
-/// Dropping it closes a descriptor: the program stays attached as long as the link is pinned or open elsewhere.
+/// Dropping it closes a descriptor: the program stays attached as long as the link is pinned or open elsewhere, if only
+/// for a moment by somebody who lists all links, or by a child between fork and exec. So what must be detached when a
+/// call returns takes [`detach`](Self::detach).
 #[derive(Debug)]
 pub struct XdpLink {
     fd: OwnedFd,

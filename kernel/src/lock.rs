@@ -17,6 +17,14 @@ pub struct Lock {
     fd: OwnedFd,
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child that was forked and has not come to exec yet. There is nobody to tell
+        // about an error, and the end of the process unlocks in any case.
+        _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+    }
+}
+
 impl AsFd for Lock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

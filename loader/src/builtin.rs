@@ -1,13 +1,7 @@
 //! The built-in programs: the object that `build.rs` made of `probes/`.
 
-/// The ELF object, in the redbpf dialect.
+/// The ELF object, in the redbpf dialect. Its functions are [`xdpd_config::BUILTIN_FUNCTIONS`].
 pub(crate) const OBJECT: &[u8] = &ALIGNED.0;
-
-/// The XDP functions in it, the default first.
-pub(crate) const FUNCTIONS: [&str; 4] = xdpd_config::BUILTIN_FUNCTIONS;
-
-/// The function that runs where the file names none.
-pub(crate) const DEFAULT_FUNCTION: &str = FUNCTIONS[0];
 
 /// `include_bytes!` promises no alignment; parsers read ELF headers in place, as structures of eight-byte fields.
 #[repr(C, align(8))]
@@ -29,7 +23,7 @@ mod tests {
         let object = parse();
         let mut found: Vec<_> =
             object.sections().filter_map(|section| section.name().ok()?.strip_prefix("xdp/").map(str::to_owned)).collect();
-        let mut promised = FUNCTIONS.map(str::to_owned);
+        let mut promised = xdpd_config::BUILTIN_FUNCTIONS.map(str::to_owned);
         found.sort();
         promised.sort();
         assert_eq!(found, promised);

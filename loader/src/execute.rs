@@ -17,7 +17,7 @@ use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
 use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::objects::Objects;
-use crate::observed::{Interrupted, NEXT, OLD, Observed, map_pin};
+use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherKind, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
 use crate::{devices, mode};
 
@@ -367,7 +367,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let Some(pinned) = self.observed.interfaces.values().find(|p| p.directory == *directory) else {
             return Ok(kept);
         };
-        for other in pinned.others.iter().filter(|o| !o.is_dir) {
+        for other in pinned.others.iter().filter(|o| o.what != OtherKind::Directory) {
             dir.link(&old.dir, &other.name, &other.name).map_err(at(label, "carry a pin over"))?;
         }
         let now = clock::boottime().as_secs();

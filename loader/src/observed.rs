@@ -137,8 +137,35 @@ pub struct Retired {
 pub struct OtherEntry {
     /// File name.
     pub name: OsString,
-    /// Whether it can be carried over by a hard link, which a directory cannot.
-    pub is_dir: bool,
+    /// What it is. A directory cannot be carried over by a hard link.
+    pub what: OtherKind,
+}
+
+/// What an entry is that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherKind {
+    /// A directory.
+    Directory,
+    /// A pinned map of a name that is none of a map's.
+    Map,
+    /// A pinned program.
+    Program,
+    /// A pinned link.
+    Link,
+    /// A symlink, or something that cannot be opened.
+    Unknown,
+}
+
+impl std::fmt::Display for OtherKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "a directory",
+            Self::Map => "a map",
+            Self::Program => "a program",
+            Self::Link => "a link",
+            Self::Unknown => "neither map, program nor link",
+        })
+    }
 }
 
 /// An entry of the pin root that is not ours.
@@ -384,12 +411,14 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         others: Vec::new(),
     };
     for entry in dir.list()? {
-        let other = OtherEntry { name: entry.name.clone(), is_dir: entry.kind == EntryKind::Dir };
+        let mut other = OtherEntry { name: entry.name.clone(), what: OtherKind::Unknown };
         let Ok(name) = entry.name.into_string() else {
             pinned.others.push(other);
             continue;
         };
         if name == OWNER_PIN || is_own_temporary(&name) {
+        } else if entry.kind == EntryKind::Dir {
+            pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
         } else if entry.kind != EntryKind::File {
             pinned.others.push(other);
         } else if name == LINK_PIN {
@@ -402,7 +431,15 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
                 (Some(map), Ok(PinnedObject::Map(object))) => {
                     pinned.maps.insert(map, read_map(&object));
                 }
-                _ => pinned.others.push(other),
+                (_, object) => {
+                    other.what = match object {
+                        Ok(PinnedObject::Map(_)) => OtherKind::Map,
+                        Ok(PinnedObject::Program(_)) => OtherKind::Program,
+                        Ok(PinnedObject::Link(_)) => OtherKind::Link,
+                        Err(_) => OtherKind::Unknown,
+                    };
+                    pinned.others.push(other);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use xdpd_config::escape::escape;
 use xdpd_config::record::Record;
 use xdpd_config::{Label, Mode, Reuse};
 use xdpd_kernel::map::{MapDef, map_type_name};
@@ -16,7 +17,7 @@ use crate::desired::{Attachment, Desired, DesiredMap, Instance};
 use crate::devices::Space;
 use crate::mode;
 use crate::object::{MapOrigin, MapSpec};
-use crate::observed::{Interrupted, LinkState, Observed, Pinned, PinnedMap, Root};
+use crate::observed::{Interrupted, LinkState, Observed, OtherKind, Pinned, PinnedMap, Root};
 
 /// What an apply would do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -531,15 +532,18 @@ impl Planner<'_> {
                     record.config.display()
                 ));
             }
-            if let Some(other) = pinned.others.iter().find(|o| o.is_dir) {
+            if let Some(other) = pinned.others.iter().find(|o| o.what == OtherKind::Directory) {
                 return Some(format!(
                     "directory `{}` in {} is not xdpd's and cannot be carried over; remove it",
                     other.name.display(), pinned.directory
                 ));
             }
-            let pin_taken = |map: &String| pinned.others.iter().any(|o| o.name.to_str() == Some(&*xdpd_config::escape::escape(map)));
-            if let Some(map) = self.instance.maps.keys().find(|m| pin_taken(m)) {
-                return Some(format!("the pin `{map}` in {} is not a map; remove it", pinned.directory));
+            let holder = |map: &String| pinned.others.iter().find(|o| o.name.to_str() == Some(&*escape(map)));
+            if let Some((map, other)) = self.instance.maps.keys().find_map(|m| Some((m, holder(m)?))) {
+                return Some(format!(
+                    "the pin `{map}` in {} is {}, not a map; remove it",
+                    pinned.directory, other.what
+                ));
             }
         }
         if pinned.is_none() {

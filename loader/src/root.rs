@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libc::{EEXIST, ENOENT};
-use xdpd_kernel::{Dir, Lock, bpffs};
+use xdpd_config::OWNER_PIN;
+use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
-use crate::observed::LOCK;
+use crate::observed::{LOCK, NEXT, OLD};
 
 /// Where a bpffs is mounted when there is none.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -117,13 +118,27 @@ impl PinRoot {
     }
 }
 
+impl PinRoot {
+    /// Whether anything of ours but the lock is left.
+    fn holds_ours(&self) -> bool {
+        let ours = |entry: &Entry| {
+            let name = entry.name.to_string_lossy();
+            entry.kind == EntryKind::Dir
+                && name != LOCK
+                && (name.starts_with(NEXT)
+                    || name.starts_with(OLD)
+                    || self.dir.open_dir(&entry.name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()))
+        };
+        self.dir.list().map_or(true, |entries| entries.iter().any(ours))
+    }
+}
+
 impl Drop for PinRoot {
-    /// Where nothing else is left, the lock and the root go too. Whoever waits for the lock meanwhile notices that
-    /// its directory is gone, and starts over.
+    /// Where nothing of ours is left, the lock goes, and the root when it is empty. Whoever waits for the lock meanwhile
+    /// notices that its directory is gone, and starts over.
     fn drop(&mut self) {
-        let only_lock = self.dir.list().is_ok_and(|entries| entries.iter().all(|e| e.name == LOCK));
-        if only_lock && self.dir.rmdir(LOCK).is_ok() {
-            // A mount point, or a root that someone has just put something into, stays.
+        if !self.holds_ours() && self.dir.rmdir(LOCK).is_ok() {
+            // A mount point, or a root with something of others in it, stays.
             if let (Some(parent), Some(name)) = (self.dir.path().parent(), self.dir.path().file_name()) {
                 let _ = Dir::open(parent).and_then(|parent| parent.rmdir(name));
             }

@@ -56,6 +56,12 @@ impl Invocation {
         Self { command, netns: None, deadline: DEADLINE }
     }
 
+    /// The program's path, for a shell line.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.command.get_program().into()
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -136,7 +142,7 @@ impl Output {
 
     /// The output again, once it is sure that the program ended with `code`.
     #[track_caller]
-    #[must_use]
+    #[allow(clippy::return_self_not_must_use)] // an assertion: most callers want no more
     pub fn expect_code(self, code: i32) -> Self {
         assert!(self.status.code() == Some(code), "exit code {code} was expected of {self}");
         self

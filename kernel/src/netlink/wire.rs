@@ -339,6 +339,15 @@ mod tests {
         assert_eq!(only_device(&message.finish()).name, "e\u{fffd}th");
     }
 
+    #[test]
+    fn a_message_cut_short_is_malformed() {
+        let bytes = device(RTM_NEWLINK, "eth0", &[(IFLA_XDP_ATTACHED, &[0])]);
+        for cut in 1..bytes.len() {
+            let found: Vec<_> = messages(&bytes[..cut]).map(Result::err).collect();
+            assert_eq!(found, [Some(Malformed)], "{cut} of {} bytes", bytes.len());
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
@@ -359,14 +368,6 @@ mod tests {
             }
             parse(&bytes);
             parse(&bytes[..cut.index(bytes.len())]);
-        }
-
-        #[test]
-        fn a_message_cut_short_is_malformed(cut in 1_usize..1000) {
-            let bytes = device(RTM_NEWLINK, "eth0", &[(IFLA_XDP_ATTACHED, &[0])]);
-            prop_assume!(cut < bytes.len());
-            prop_assert_eq!(parse(&bytes[..cut]), 0);
-            prop_assert!(messages(&bytes[..cut]).any(|message| message.is_err()));
         }
 
         #[test]

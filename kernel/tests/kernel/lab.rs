@@ -58,8 +58,14 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        if let Err(error) = bpffs::unmount(&self.mount_point) {
-            eprintln!("{error}");
+        // Busy for as long as a process that another test starts has not come to exec, which closes our descriptors.
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = bpffs::unmount(&self.mount_point) {
+            if error.errno() != libc::EBUSY || Instant::now() > deadline {
+                eprintln!("{error}");
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 }
@@ -128,11 +134,14 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// How long anything that must happen may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Waits until a condition holds; the kernel frees objects in the background.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::yield_now();
     }
 }

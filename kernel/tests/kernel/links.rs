@@ -50,7 +50,7 @@ fn what_is_taken_is_busy() {
         assert_eq!(error.to_string(), expected);
         let other = XdpLink::create(&program, ifindex, XdpMode::Generic).unwrap_err();
         assert_eq!(other.errno(), libc::EEXIST);
-        drop(link);
+        link.detach().unwrap();
         let gone = XdpLink::create(&program, xdpd_kernel::IfIndex(0x7fff_fff0), XdpMode::Native).unwrap_err();
         assert_eq!(gone.errno(), libc::ENODEV);
     });
@@ -108,11 +108,8 @@ fn a_pin_alone_keeps_the_program_attached() {
     root.pin("link", &link).unwrap();
     drop((link, program));
     assert_eq!(lab.device("left").xdp, [Attached { mode: XdpMode::Generic, program_id: id }]);
-    // Whoever closes the last reference waits for the detach.
-    let link = root.open_link("link").unwrap();
     root.unlink("link").unwrap();
-    drop(link);
-    assert_eq!(lab.device("left").xdp, []);
+    eventually("the program is detached", || lab.device("left").xdp.is_empty());
     eventually("the program is freed", || {
         Program::open_by_id(id).is_err_and(|error| error.errno() == libc::ENOENT)
     });

@@ -1,4 +1,10 @@
 //! The crate against the running kernel. Without root, tests that need it are reported as skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests, too"
+)]
 
 mod lab;
 

@@ -1,9 +1,10 @@
 //! Pins and the directories they are in.
 
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use xdpd_kernel::{
-    Access, Dir, EntryKind, Map, ObjectKind, PinError, PinnedObject, Program, XdpLink, XdpMode, bpffs,
+    Access, Dir, EntryKind, Map, ObjectKind, PinError, PinnedObject, Program, XdpLink, XdpMode, bpffs, fd,
     kind_of,
 };
 
@@ -51,18 +52,17 @@ fn a_pin_of_another_type_is_named_so() {
     root.pin("program", &program).unwrap();
     root.pin("link", &link).unwrap();
 
-    use ObjectKind::{Link, Map, Program};
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let (found, expected, text) = wrong_type(root.open_map("link", access));
-        assert_eq!((found, expected), (Link, Map));
+        assert_eq!((found, expected), (ObjectKind::Link, ObjectKind::Map));
         assert_eq!(text, format!("{}/link is a link, not a map", bpffs.path().display()));
         let (found, expected, _) = wrong_type(root.open_map("program", access));
-        assert_eq!((found, expected), (Program, Map));
+        assert_eq!((found, expected), (ObjectKind::Program, ObjectKind::Map));
     }
-    assert_eq!(wrong_type(root.open_program("map")).0, Map);
-    assert_eq!(wrong_type(root.open_program("link")).0, Link);
-    assert_eq!(wrong_type(root.open_link("map")).0, Map);
-    assert_eq!(wrong_type(root.open_link("program")).0, Program);
+    assert_eq!(wrong_type(root.open_program("map")).0, ObjectKind::Map);
+    assert_eq!(wrong_type(root.open_program("link")).0, ObjectKind::Link);
+    assert_eq!(wrong_type(root.open_link("map")).0, ObjectKind::Map);
+    assert_eq!(wrong_type(root.open_link("program")).0, ObjectKind::Program);
 }
 
 #[test]
@@ -308,26 +308,24 @@ fn descriptors_tell_their_kind() {
     assert_eq!(kind_of(&program).unwrap(), Some(ObjectKind::Program));
     assert_eq!(kind_of(&link).unwrap(), Some(ObjectKind::Link));
     assert_eq!(kind_of(std::io::stdin()).unwrap(), None);
-    let fd = xdpd_kernel::fd::dup_raw(std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&program)))
-        .unwrap();
+    let fd = fd::dup_raw(program.as_fd().as_raw_fd()).unwrap();
     assert_eq!(wrong_type(Map::from_fd(fd, "theirs")).2, "theirs is a program, not a map");
-    assert_eq!(xdpd_kernel::fd::dup_raw(-1).unwrap_err().errno(), libc::EBADF);
+    assert_eq!(fd::dup_raw(-1).unwrap_err().errno(), libc::EBADF);
     assert!(Program::from_fd(tempfile::tempfile().unwrap().into(), "file").is_err());
 }
 
 #[test]
 fn a_foreign_descriptor_is_given_only_a_map_of_the_same_shape() {
     require_root!();
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     let ours = counters("ours");
     let theirs: OwnedFd = counters("theirs").into();
-    xdpd_kernel::fd::dup_onto(&ours, theirs.as_raw_fd()).unwrap();
+    fd::dup_onto(&ours, theirs.as_raw_fd()).unwrap();
     assert_eq!(Map::from_fd(theirs, "theirs").unwrap().id(), ours.id());
     let other: OwnedFd = Map::create("other", &def(HASH, 4, 8, 5), None).unwrap().into();
-    assert_eq!(xdpd_kernel::fd::dup_onto(&ours, other.as_raw_fd()).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(fd::dup_onto(&ours, other.as_raw_fd()).unwrap_err().errno(), libc::EINVAL);
     let program = pass("p");
-    assert!(xdpd_kernel::fd::dup_onto(&ours, program.as_fd().as_raw_fd()).is_err());
-    assert_eq!(xdpd_kernel::fd::dup_onto(&ours, 1_000_000).unwrap_err().errno(), libc::EBADF);
+    assert!(fd::dup_onto(&ours, program.as_fd().as_raw_fd()).is_err());
+    assert_eq!(fd::dup_onto(&ours, 1_000_000).unwrap_err().errno(), libc::EBADF);
 }
 
 #[test]
@@ -349,8 +347,8 @@ fn a_bpffs_is_told_from_other_file_systems() {
 
 #[test]
 fn a_mount_namespace_is_told_from_that_of_process_1() {
-    require_root!();
     const INSIDE: &str = "XDPD_KERNEL_TEST_IN_MOUNT_NAMESPACE";
+    require_root!();
     let inside = std::env::var_os(INSIDE).is_some();
     assert_eq!(bpffs::in_init_mount_namespace().unwrap(), !inside);
     if !inside {

@@ -1,0 +1,283 @@
+//! What others do meanwhile: foreign programs, pins and locks, kills, failures in the middle.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+
+use common::{DROP, PASS, Site};
+use xdpd_kernel::{Dir, Program, XdpLink, XdpMode, netlink};
+use xdpd_testlab::{DEADLINE, require_root, wait_until, xdpd};
+
+#[test]
+#[ignore = "needs root"]
+fn someone_elses_program_is_named_and_left_alone() {
+    require_root!();
+    let site = Site::new("foreign");
+    let veth = site.lab.veth("eth0", "peer0");
+    let ifindex = xdpd_kernel::IfIndex(site.lab.near().ifindex("eth0").unwrap());
+    let program = Program::load_xdp_returning("their_filter", 2).unwrap();
+    let id = program.info().unwrap().id;
+    site.one("eth0", "xdp_drop_func", "");
+
+    let attach = || netlink::attach_netlink(ifindex, &program, XdpMode::Native, None);
+    site.lab.near().run(attach).unwrap();
+    let refused = site.expect("apply", 2);
+    assert!(refused.stdout.contains("their_filter") && refused.stdout.contains("netlink"), "{}", refused.stdout);
+    assert_eq!(site.running("eth0"), Some(id.0));
+    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+    let status = site.expect("status", 0);
+    assert!(status.stdout.contains("their_filter"), "{}", status.stdout);
+    site.lab.near().run(|| netlink::detach_netlink(ifindex, XdpMode::Native, &program)).unwrap();
+
+    let link = site.lab.near().run(|| XdpLink::create(&program, ifindex, XdpMode::Generic)).unwrap();
+    let refused = site.expect("apply", 2);
+    let expected = format!("bpf_link {}", link.info().unwrap().id);
+    assert!(refused.stdout.contains("their_filter") && refused.stdout.contains(&expected), "{}", refused.stdout);
+    let json = site.run("apply config.toml --json").run().expect_code(2).json();
+    assert_eq!((&json["outcome"], &json["summary"]["blocked"]), (&"refused".into(), &1.into()));
+    assert_eq!(site.running("eth0"), Some(id.0));
+    drop(link);
+    wait_until("the foreign link to be gone", DEADLINE, || site.running("eth0").is_none());
+    site.apply();
+    site.send(&veth, "eth0", DROP, 3);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_that_others_put_into_our_link_is_drift_and_is_replaced() {
+    require_root!();
+    let site = Site::new("drift");
+    let veth = site.lab.veth("eth0", "peer0");
+    site.lab.veth("eth1", "peer1");
+    site.one("eth0", "xdp_drop_func", "[interfaces.eth1]\nnetns = \"$NETNS\"");
+    site.apply();
+    // A program of the same engine: the kernel replaces none by one of another expected_attach_type.
+    let running = |device| Program::open_by_id(xdpd_kernel::ProgramId(site.running(device).unwrap())).unwrap();
+    site.link("eth0").update(&running("eth1"), &running("eth0")).unwrap();
+    let diff = site.run("diff config.toml --json").run().expect_code(1).json();
+    assert!(diff["drift"][0]["what"].as_str().unwrap().contains("runs, not"), "{diff}");
+    site.apply();
+    site.send(&veth, "eth0", DROP, 3);
+    site.expect("diff", 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn foreign_pins_are_reported_and_never_touched() {
+    require_root!();
+    let site = Site::new("pins");
+    let veth = site.lab.veth("eth0", "peer0");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    let program = Program::load_xdp_returning("theirs", 2).unwrap();
+    root.pin("their_pin", &program).unwrap();
+    root.mkdir("their_dir", 0o700).unwrap();
+    // Their directory under the name of our interface.
+    root.mkdir("eth0", 0o700).unwrap();
+    site.one("eth0", "xdp_drop_func", "");
+    let refused = site.expect("apply", 2);
+    assert!(refused.stdout.contains("a directory without our record"), "{}", refused.stdout);
+    root.rmdir("eth0").unwrap();
+    site.apply();
+    let status = site.expect("status", 0);
+    assert!(status.stdout.contains("their_pin") && status.stdout.contains("their_dir"), "{}", status.stdout);
+
+    // What others pin beside our maps is carried along.
+    site.dir("eth0").pin("their_map_or_so", &program).unwrap();
+    site.one("eth0", "xdp_pass_func", "");
+    site.apply();
+    assert!(site.dir("eth0").open_program("their_map_or_so").is_ok());
+    // A program where a map is expected is named as one.
+    std::fs::remove_file(site.root().join("eth0/xdp_stats_map")).unwrap();
+    site.dir("eth0").pin("xdp_stats_map", &program).unwrap();
+    site.one("eth0", "xdp_drop_func", "");
+    let refused = site.expect("apply", 2);
+    assert!(refused.stdout.contains("xdp_stats_map") && refused.stdout.contains("is a program"), "{}", refused.stdout);
+    std::fs::remove_file(site.root().join("eth0/xdp_stats_map")).unwrap();
+    site.apply();
+    site.send(&veth, "eth0", DROP, 3);
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), ["xdpd/", "xdpd/their_dir/", "xdpd/their_pin"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_failure_in_the_middle_of_the_commit_restores_what_was() {
+    require_root!();
+    let site = Site::new("restore");
+    let veths = site.lab.veths("v", 2);
+    let file = |function: &str, second: &str| {
+        site.config(&format!(
+            "reuse = \"never\"\n[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
+             [interfaces.v0]\nnetns = \"$NETNS\"\nprogram = \"p\"\n{second}"
+        ))
+    };
+    file("xdp_drop_func", "");
+    site.apply();
+    site.send(&veths[0], "v0", DROP, 10);
+    let (program, map, link) =
+        (site.running("v0"), site.map("v0", "xdp_stats_map").id(), site.link("v0").info().unwrap());
+    // v0 would be updated first; then v1 cannot be attached, since its MTU is too large.
+    site.lab.set_mtu(&veths[1], 9000);
+    file("xdp_pass_func", "[interfaces.v1]\nnetns = \"$NETNS\"\nprogram = \"p\"\n");
+    let failed = site.run("apply config.toml --json").run().expect_code(3);
+    assert!(failed.stderr.contains("v1") && failed.stderr.contains("restored"), "{}", failed.stderr);
+    assert_eq!(failed.json()["outcome"], "restored");
+    assert_eq!(site.running("v0"), program);
+    assert_eq!(site.map("v0", "xdp_stats_map").id(), map);
+    assert_eq!(site.link("v0").info().unwrap(), link);
+    assert_eq!(site.running("v1"), None);
+    assert!(!site.bpffs.tree().iter().any(|e| e.contains("%next") || e.contains("%old")), "{:?}", site.bpffs.tree());
+    site.send(&veths[0], "v0", DROP, 10);
+    assert_eq!(site.packets("v0", DROP), 20);
+    // The next apply of a sound file starts from there.
+    site.lab.set_mtu(&veths[1], 1500);
+    site.apply();
+    site.expect("diff", 0);
+    site.send(&veths[1], "v1", PASS, 3);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_killed_apply_left_is_settled_by_the_next_one() {
+    require_root!();
+    let site = Site::new("killed");
+    let veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "reuse = \"never\"");
+    site.apply();
+    // Killed at ever later moments of an apply, found by waiting for what it leaves on the way.
+    let mut seen = std::collections::BTreeSet::new();
+    for delay in 0..40_u32 {
+        let function = ["xdp_pass_func", "xdp_drop_func"][(delay % 2) as usize];
+        site.one("eth0", function, "reuse = \"never\"");
+        let mut child = site.run("apply config.toml").spawn();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_micros(u64::from(delay) * 1500);
+        while std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        seen.insert((status.signal(), site.bpffs.tree().iter().any(|e| e.contains("%next"))));
+        assert!(site.running("eth0").is_some(), "never without a program");
+        site.apply();
+        assert!(!site.bpffs.tree().iter().any(|e| e.contains("%next") || e.contains("%old")));
+        site.expect("diff", 0);
+    }
+    assert!(seen.contains(&(Some(9), true)), "some of them were killed with a stage made: {seen:?}");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    site.send(&veth, "eth0", DROP, 3);
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
+    require_root!();
+    let site = Site::new("lock");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    let lock = root.try_lock("%lock").unwrap().expect("the lock");
+    let busy = site.expect("apply", 2);
+    assert!(busy.stderr.contains(&format!("pid {}", std::process::id())), "{}", busy.stderr);
+    let mut waiting = site.run("apply config.toml --lock-timeout 20s").spawn();
+    // It holds no lock yet, so nothing of it can be seen; that it still waits is what can be.
+    wait_until("the second apply to open the lock's directory", DEADLINE, || {
+        let fds = format!("/proc/{}/fd", waiting.id());
+        std::fs::read_dir(fds).is_ok_and(|fds| {
+            fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root()))
+        })
+    });
+    assert!(waiting.try_wait().unwrap().is_none());
+    drop(lock);
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert!(site.running("eth0").is_some());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interrupt_leaves_no_half_of_anything() {
+    require_root!();
+    let site = Site::new("interrupt");
+    let veths = site.lab.veths("v", 8);
+    site.config("[interfaces.\"v*\"]\nnetns = \"$NETNS\"\n");
+    let mut codes = std::collections::BTreeSet::new();
+    for delay in 0..12_u32 {
+        let mut child = site.run("apply config.toml").spawn();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(u64::from(delay) * 12);
+        while std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let status = child.wait().unwrap();
+        let running = veths.iter().filter(|v| site.running(&v.near).is_some()).count();
+        match status.code() {
+            Some(0) => assert_eq!(running, veths.len()),
+            // A signal before it is listened for ends the process at once, with nothing done.
+            Some(2 | 3) | None => assert_eq!((running, site.bpffs.tree()), (0, Vec::new()), "{status}"),
+            other => panic!("exit {other:?}"),
+        }
+        codes.insert(status.code());
+        site.expect("detach", 0);
+    }
+    assert!(codes.len() > 1, "interrupted at different moments: {codes:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn in_a_private_mount_namespace_a_missing_bpffs_is_explained() {
+    require_root!();
+    let site = Site::new("mounts");
+    site.lab.veth("eth0", "peer0");
+    let config = site.lab.write("config.toml", format!("[interfaces.eth0]\nnetns = \"{}\"\n", site.netns()));
+    let binary = xdpd().path();
+    let script = format!(
+        "mount -t tmpfs none /sys/fs/bpf && {} apply {}; code=$?; findmnt -n -o FSTYPE --target /sys/fs/bpf; exit $code",
+        binary.display(),
+        config.display()
+    );
+    let output = xdpd_testlab::Invocation::of("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", &script])
+        .run()
+        .expect_code(2);
+    assert!(output.stderr.contains("nsenter") && output.stderr.contains("netns ="), "{}", output.stderr);
+    assert!(output.stdout.trim_end().ends_with("tmpfs"), "nothing was mounted: {}", output.stdout);
+    assert_eq!(site.running("eth0"), None);
+}
+
+#[test]
+fn without_rights_the_error_says_so() {
+    if rustix::process::geteuid().is_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let config = dir.path().join("config.toml");
+        std::fs::write(&config, "[interfaces.lo]\n").unwrap();
+        let run = |command: &str| {
+            // The binary must be reachable for nobody, which a checkout below /root is not.
+            let copy = dir.path().join("xdpd");
+            std::fs::copy(xdpd().path(), &copy).unwrap();
+            let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+            xdpd_testlab::Invocation::of("setpriv").args(nobody).arg(copy).arg(command).arg(&config).run()
+        };
+        let refused = run("apply").expect_code(2);
+        assert!(refused.stderr.contains("root"), "{}", refused.stderr);
+        let _ = run("check").expect_code(0);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_reader_that_goes_away_is_no_error() {
+    require_root!();
+    let site = Site::new("pipe");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let script = format!("{} diff config.toml | true; exit ${{PIPESTATUS[0]}}", xdpd().path().display());
+    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
+    assert_eq!((output.code(), output.stderr.as_str()), (Some(1), ""));
+}
