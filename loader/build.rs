@@ -106,7 +106,8 @@ fn cargo(target_directory: &Path, system: &System) -> Result<Command, String> {
 /// crates come from, and the jobserver, are for both.
 fn steers_the_outer_build(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    let shared = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    let shared =
+        ["CARGO_HOME", "CARGO_HTTP_", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     ["CARGO", "RUSTC", "RUSTFLAGS"].iter().any(|prefix| name.starts_with(prefix))
         && !shared.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -140,8 +141,7 @@ fn target_directory(out: &Path) -> Result<PathBuf, String> {
 
 /// Runs a command; the error is what it had to say.
 fn run(command: &mut Command) -> Result<String, String> {
-    let output =
-        command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

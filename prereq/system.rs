@@ -14,6 +14,10 @@ const CLANG: &str = "clang-22";
 /// Where Debian 12 keeps the newest libclang that bindgen 0.59 can talk to; `.cargo/config.toml` sets the same.
 const LIBCLANG: &str = "/usr/lib/llvm-14/lib";
 
+/// Any version of them will do: the programs use nothing that changed since the oldest kernel that is supported.
+const KERNEL_HEADERS: &str =
+    if cfg!(target_arch = "aarch64") { "linux-headers-arm64" } else { "linux-headers-amd64" };
+
 /// A file that each tree of kernel headers has. redbpf-probes looks for it too.
 const KERNEL_HEADER: &str = "include/linux/kconfig.h";
 
@@ -43,7 +47,7 @@ pub(crate) fn check() -> Result<System, String> {
     }
     let kernel_source = kernel_source()?;
     if kernel_source.is_none() {
-        missing.push(if cfg!(target_arch = "aarch64") { "linux-headers-arm64" } else { "linux-headers-amd64" });
+        missing.push(KERNEL_HEADERS);
     }
     if in_path("make").is_none() {
         missing.push("make");
@@ -88,7 +92,7 @@ fn has_c_header(name: &str) -> bool {
 
 fn kernel_source() -> Result<Option<PathBuf>, String> {
     let holds_headers = |path: &Path| {
-        ["source", "build", ""].iter().any(|subdirectory| path.join(subdirectory).join(KERNEL_HEADER).is_file())
+        ["source", "build", "."].iter().any(|part| path.join(part).join(KERNEL_HEADER).is_file())
     };
     if let Some(chosen) = env::var_os("KERNEL_SOURCE") {
         let chosen = PathBuf::from(chosen);
@@ -98,7 +102,6 @@ fn kernel_source() -> Result<Option<PathBuf>, String> {
             Err(format!("KERNEL_SOURCE holds no kernel headers: {}", chosen.display()))
         };
     }
-    // Any version will do: the programs use nothing that changed since the oldest supported kernel.
     let modules = Path::new("/lib/modules");
     let mut versions = names(modules);
     versions.sort_by_cached_key(|version| Reverse(numbers(version)));
@@ -118,5 +121,5 @@ fn names(directory: &Path) -> Vec<String> {
 /// A program as a shell would find it; a path is taken as it is.
 fn in_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(program.as_ref())).find(|candidate| candidate.is_file())
+    env::split_paths(&path).map(|directory| directory.join(program.as_ref())).find(|file| file.is_file())
 }

@@ -67,7 +67,8 @@ impl XdpLink {
     /// Attaches a program to a device of the calling thread's network namespace. Needs `CAP_NET_ADMIN` there.
     ///
     /// `EBUSY`: this mode is taken; `EEXIST`: another mode is; `ENODEV`: no such device; `EOPNOTSUPP` or `ERANGE`: this
-    /// device or its MTU does not allow this mode; `EINVAL`: not an XDP program, or one for another attach type.
+    /// device or its MTU does not allow this mode; `EINVAL`: not an XDP program, or one for another attach type, or
+    /// a driver that knows XDP but no offload.
     pub fn create(program: &Program, ifindex: IfIndex, mode: XdpMode) -> Result<Self> {
         let mut attr = LinkCreate {
             prog_fd: sys::number(program.as_fd()),

@@ -13,6 +13,7 @@ use crate::stat::Stat;
 
 /// A lock that is held until this is dropped, or the process ends, however it ends.
 #[derive(Debug)]
+#[must_use = "a lock that is dropped is let go"]
 pub struct Lock {
     fd: OwnedFd,
 }

@@ -96,9 +96,8 @@ impl Dir {
     /// anything else.
     pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let error = |errno| Error::new("fstat", path.to_string_lossy(), errno);
-        let stat = rustix::fs::fstat(&fd).map_err(error)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        let error = |errno| Error::new("statx", path.to_string_lossy(), errno);
+        if Stat::at(&fd, c"").map_err(error)?.kind != EntryKind::Dir {
             return Err(error(Errno::NOTDIR));
         }
         Ok(Self { fd, path })
@@ -376,10 +375,9 @@ impl Dir {
             Some(libc::ENOENT) => Err(self.refusal(BPF_OBJ_GET.name, name, "/proc is not mounted here")),
             // This is also the answer for what is no pin at all.
             Some(libc::EACCES) => {
-                let reason = match rustix::fs::fstat(&entry).map(|stat| FileType::from_raw_mode(stat.st_mode))
-                {
-                    Ok(FileType::Symlink) => Some("a symbolic link, not a pin"),
-                    Ok(FileType::Directory) => Some("a directory, not a pin"),
+                let reason = match Stat::at(&entry, c"").map(|stat| stat.kind) {
+                    Ok(EntryKind::Symlink) => Some("a symbolic link, not a pin"),
+                    Ok(EntryKind::Dir) => Some("a directory, not a pin"),
                     _ => match rustix::fs::fstatfs(&entry) {
                         Ok(fs) if !bpffs::has_magic(&fs) => Some("not on a bpffs, so not a pin"),
                         _ => None,

@@ -21,8 +21,10 @@ mod tests {
     #[test]
     fn the_object_holds_exactly_the_promised_functions() {
         let object = parse();
-        let mut found: Vec<_> =
-            object.sections().filter_map(|section| section.name().ok()?.strip_prefix("xdp/").map(str::to_owned)).collect();
+        let mut found: Vec<_> = object
+            .sections()
+            .filter_map(|section| section.name().ok()?.strip_prefix("xdp/").map(str::to_owned))
+            .collect();
         let mut promised = xdpd_config::BUILTIN_FUNCTIONS.map(str::to_owned);
         found.sort();
         promised.sort();
@@ -35,7 +37,9 @@ mod tests {
         let maps: Vec<_> = object
             .sections()
             .filter_map(|section| section.name().ok().map(str::to_owned))
-            .filter(|name| [".rodata", ".data", ".bss", "maps/"].iter().any(|prefix| name.starts_with(prefix)))
+            .filter(|name| {
+                [".rodata", ".data", ".bss", "maps/"].iter().any(|prefix| name.starts_with(prefix))
+            })
             .collect();
         assert_eq!(maps, ["maps/xdp_stats_map"]);
         assert!(object.section_by_name(".BTF").is_some());

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use xdpd_kernel::{IfIndex, MapId};
 
+use crate::json;
+
 /// The XDP actions in the order of their numbers, which are the keys of a stats map.
 pub(crate) const ACTIONS: [&str; 5] = ["aborted", "drop", "pass", "tx", "redirect"];
 
@@ -44,6 +46,19 @@ pub(crate) struct Sample {
     pub(crate) actions: [Count; ACTIONS.len()],
 }
 
+impl Sample {
+    /// How many per second `count` are over the measured interval. A part of an interval has no rate.
+    #[allow(clippy::cast_precision_loss, reason = "a rate is an approximation")]
+    pub(crate) fn per_second(&self, count: u64) -> Option<f64> {
+        const SECOND: f64 = 1e9;
+        match (self.partial, self.interval) {
+            (true, _) => None,
+            (false, 0) => Some(0.0),
+            (false, interval) => Some(count as f64 * SECOND / interval as f64),
+        }
+    }
+}
+
 /// What there is to say about one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -82,10 +97,65 @@ pub(crate) enum Event {
     },
 }
 
-/// What there is to say about the config, or about the reader as a whole.
+/// What there is to say about the config.
 #[derive(Debug)]
 pub(crate) enum Notice<'a> {
-    ConfigReloaded { config: &'a Path, sha256: &'a str, interval: u64, added: &'a [String], removed: &'a [String] },
-    ConfigRejected { config: &'a Path, line: Option<usize>, column: Option<usize>, message: &'a str, errors: usize },
-    Error { message: &'a str },
+    ConfigReloaded {
+        config: &'a Path,
+        sha256: &'a str,
+        /// The interval that holds from now on, in nanoseconds.
+        interval: u64,
+        /// Keys of `[interfaces]` that were not in the file before.
+        added: &'a [String],
+        /// Keys of `[interfaces]` that are not in the file any more.
+        removed: &'a [String],
+    },
+    ConfigRejected {
+        config: &'a Path,
+        /// Where the first error is; `None` when the file cannot be read at all.
+        line: Option<usize>,
+        column: Option<usize>,
+        message: &'a str,
+        /// How many errors there are.
+        errors: usize,
+    },
+}
+
+/// The interface that a record is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject {
+    facts: Facts,
+    json: Vec<u8>,
+}
+
+/// What is known of an interface and belongs into each of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The label.
+    pub(crate) interface: String,
+    /// The name of its device.
+    pub(crate) device: Option<String>,
+    /// The network namespace as the config names it.
+    pub(crate) netns: Option<String>,
+    pub(crate) ifindex: Option<IfIndex>,
+    /// The name of the stats map.
+    pub(crate) map: String,
+}
+
+impl Subject {
+    pub(crate) fn new(facts: Facts) -> Self {
+        let Facts { interface, device, netns, ifindex, map } = &facts;
+        let ifindex = ifindex.map(|ifindex| ifindex.0);
+        let json = json::subject(interface, device.as_deref(), netns.as_deref(), ifindex, map);
+        Self { facts, json }
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The facts as a part of a JSON object.
+    pub(crate) fn json(&self) -> &[u8] {
+        &self.json
+    }
 }

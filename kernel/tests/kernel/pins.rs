@@ -219,6 +219,18 @@ fn a_directory_swapped_underneath_does_no_harm() {
 }
 
 #[test]
+fn a_directory_is_taken_over_as_a_descriptor() {
+    let temp = tempfile::tempdir().unwrap();
+    let original = Dir::open(temp.path()).unwrap();
+    let copy = Dir::from_fd(original.as_fd().try_clone_to_owned().unwrap(), "handed over").unwrap();
+    original.mkdir("new", 0o700).unwrap();
+    assert_eq!(copy.list().unwrap().len(), 1);
+    assert_eq!(copy.path_of("new").to_str(), Some("handed over/new"));
+    let file = Dir::from_fd(tempfile::tempfile().unwrap().into(), "file").unwrap_err();
+    assert_eq!(file.errno(), libc::ENOTDIR);
+}
+
+#[test]
 fn rename_replaces_only_when_told_so() {
     require_root!();
     let bpffs = Bpffs::new();

@@ -1,0 +1,217 @@
+//! Records as JSON: one object per line, its keys always in the same order. The shapes are in docs/json-stats.md.
+
+use serde::Serialize;
+
+use crate::clock::{Stamp, TimeOfDay};
+use crate::record::{ACTIONS, Count, Counter, Event, Notice, Sample, Subject};
+
+/// What is the same in all records of a run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) boot_id: String,
+    pub(crate) run_id: String,
+    pub(crate) host: String,
+}
+
+/// Writes records, one after the other, into a buffer that is used again.
+#[derive(Debug)]
+pub(crate) struct Json {
+    line: Vec<u8>,
+    /// What is written between `mono_ns` and the value of `seq`.
+    run: Vec<u8>,
+    /// What is written after the value of `seq`.
+    host: Vec<u8>,
+    seq: u64,
+    stamp: Stamp,
+}
+
+impl Json {
+    pub(crate) fn new(run: &Run) -> Self {
+        let mut before = Vec::new();
+        before.text(r#","boot_id":"#).string(&run.boot_id).text(r#","run_id":"#).string(&run.run_id);
+        before.text(r#","seq":"#);
+        let mut host = Vec::new();
+        host.text(r#","host":"#).string(&run.host);
+        Self { line: Vec::new(), run: before, host, seq: 0, stamp: Stamp::default() }
+    }
+
+    /// The line of an event of an interface, its end included.
+    pub(crate) fn event(&mut self, time: TimeOfDay, at: u64, subject: &Subject, event: &Event) -> &[u8] {
+        match event {
+            Event::Sample(sample) => {
+                self.head("sample", time, sample.at, subject);
+                self.sample(sample);
+            }
+            Event::Baseline { map, at, actions } => {
+                self.head("baseline", time, *at, subject);
+                self.line.text(r#","map_id":"#).value(map.0);
+                self.baseline(actions);
+            }
+            Event::MapReplaced { old, new, generation } => {
+                let line = self.head("map_replaced", time, at, subject);
+                line.text(r#","old_map_id":"#).value(old.0).text(r#","new_map_id":"#).value(new.0);
+                line.text(r#","generation":"#).value(*generation);
+            }
+            Event::CounterReset { map, slots } => {
+                let line = self.head("counter_reset", time, at, subject);
+                let mut actions: Vec<usize> = slots.iter().map(|(action, _)| *action).collect();
+                let mut cpus: Vec<usize> = slots.iter().map(|(_, cpu)| *cpu).collect();
+                actions.dedup();
+                cpus.sort_unstable();
+                cpus.dedup();
+                let actions: Vec<&str> = actions.into_iter().map(|action| ACTIONS[action]).collect();
+                line.text(r#","map_id":"#).value(map.0).text(r#","actions":"#).value(actions);
+                line.text(r#","cpus":"#).value(cpus);
+            }
+            Event::InterfaceUp(_) => drop(self.head("interface_up", time, at, subject)),
+            Event::InterfaceGone(_) => drop(self.head("interface_gone", time, at, subject)),
+            Event::Waiting(reason) => {
+                self.head("waiting", time, at, subject).text(r#","reason":"#).string(reason);
+            }
+            Event::Gap { map, maps, reason } => {
+                let line = self.head("gap", time, at, subject);
+                line.text(r#","map_id":"#).value(map.map(|map| map.0)).text(r#","maps":"#).value(*maps);
+                line.text(r#","reason":"#).string(reason);
+            }
+            Event::Error { map, message } => {
+                let line = self.head("error", time, at, subject);
+                line.text(r#","map_id":"#).value(map.map(|map| map.0)).text(r#","message":"#).string(message);
+            }
+        }
+        self.end()
+    }
+
+    /// The line of something that concerns no interface, its end included.
+    pub(crate) fn notice(&mut self, time: TimeOfDay, at: u64, notice: &Notice<'_>) -> &[u8] {
+        match notice {
+            Notice::ConfigReloaded { config, sha256, interval, added, removed } => {
+                let line = self.begin("config_reloaded", time, at);
+                line.text(r#","config":"#).string(&config.to_string_lossy()).text(r#","sha256":"#).string(sha256);
+                line.text(r#","interval_ns":"#).value(*interval);
+                line.text(r#","added":"#).value(added).text(r#","removed":"#).value(removed);
+            }
+            Notice::ConfigRejected { config, line: number, column, message, errors } => {
+                let line = self.begin("config_rejected", time, at);
+                line.text(r#","config":"#).string(&config.to_string_lossy());
+                line.text(r#","line":"#).value(*number).text(r#","column":"#).value(*column);
+                line.text(r#","message":"#).string(message).text(r#","errors":"#).value(*errors);
+            }
+        }
+        self.end()
+    }
+
+    fn begin(&mut self, event: &str, time: TimeOfDay, at: u64) -> &mut Vec<u8> {
+        self.seq += 1;
+        let line = &mut self.line;
+        line.clear();
+        line.text(r#"{"schema":1,"event":""#).text(event).text(r#"","ts":""#);
+        self.stamp.write(line, time, at);
+        line.text(r#"","mono_ns":"#).value(at);
+        line.extend_from_slice(&self.run);
+        line.value(self.seq);
+        line.extend_from_slice(&self.host);
+        line
+    }
+
+    fn head(&mut self, event: &str, time: TimeOfDay, at: u64, subject: &Subject) -> &mut Vec<u8> {
+        let line = self.begin(event, time, at);
+        line.push(b',');
+        line.extend_from_slice(subject.json());
+        line
+    }
+
+    fn sample(&mut self, sample: &Sample) {
+        let line = &mut self.line;
+        line.text(r#","map_id":"#).value(sample.map.0).text(r#","interval_ns":"#).value(sample.interval);
+        line.text(r#","partial":"#).text(if sample.partial { "true" } else { "false" });
+        let mut totals = Count::default();
+        for (index, (name, count)) in ACTIONS.iter().zip(sample.actions).enumerate() {
+            line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
+            counts(line, count, sample);
+            totals.delta = totals.delta.plus(count.delta);
+            totals.total = totals.total.plus(count.total);
+        }
+        line.text(r#"},"totals":"#);
+        counts(line, totals, sample);
+    }
+
+    fn baseline(&mut self, actions: &[Counter; ACTIONS.len()]) {
+        let line = &mut self.line;
+        let mut totals = Counter::default();
+        for (index, (name, counter)) in ACTIONS.iter().zip(actions).enumerate() {
+            line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
+            held(line, *counter);
+            totals = totals.plus(*counter);
+        }
+        line.text(r#"},"totals":"#);
+        held(line, totals);
+    }
+
+    fn end(&mut self) -> &[u8] {
+        self.line.text("}\n");
+        &self.line
+    }
+}
+
+/// The six fields of a sample.
+fn counts(line: &mut Vec<u8>, count: Count, sample: &Sample) {
+    let Count { delta, total } = count;
+    line.text(r#"{"packets":"#).value(delta.packets).text(r#","bytes":"#).value(delta.bytes);
+    line.text(r#","packets_total":"#).value(total.packets).text(r#","bytes_total":"#).value(total.bytes);
+    line.text(r#","packets_per_second":"#).rate(sample.per_second(delta.packets));
+    let bits = sample.per_second(delta.bytes).map(|bytes| bytes * 8.0);
+    line.text(r#","bits_per_second":"#).rate(bits).text("}");
+}
+
+/// The two fields of a baseline.
+fn held(line: &mut Vec<u8>, counter: Counter) {
+    line.text(r#"{"packets_total":"#).value(counter.packets);
+    line.text(r#","bytes_total":"#).value(counter.bytes).text("}");
+}
+
+/// What is the same in all records of an interface, for as long as nothing about it changes.
+pub(crate) fn subject(
+    interface: &str,
+    device: Option<&str>,
+    netns: Option<&str>,
+    ifindex: Option<u32>,
+    map: &str,
+) -> Vec<u8> {
+    let mut json = Vec::new();
+    json.text(r#""interface":"#).string(interface).text(r#","device":"#).value(device);
+    json.text(r#","netns":"#).value(netns).text(r#","ifindex":"#).value(ifindex).text(r#","map":"#).string(map);
+    json
+}
+
+/// Appending JSON to a buffer, which takes all that is written: the results are of no interest.
+trait Append {
+    /// Text that is JSON already.
+    fn text(&mut self, json: &str) -> &mut Self;
+    /// Any value that serde knows.
+    fn value(&mut self, value: impl Serialize) -> &mut Self;
+
+    fn string(&mut self, text: &str) -> &mut Self {
+        self.value(text)
+    }
+
+    fn rate(&mut self, rate: Option<f64>) -> &mut Self {
+        match rate {
+            None => self.text("null"),
+            // By far the most frequent one.
+            Some(0.0) => self.text("0.0"),
+            Some(rate) => self.value(rate),
+        }
+    }
+}
+
+impl Append for Vec<u8> {
+    fn text(&mut self, json: &str) -> &mut Self {
+        self.extend_from_slice(json.as_bytes());
+        self
+    }
+
+    fn value(&mut self, value: impl Serialize) -> &mut Self {
+        let _ = serde_json::to_writer(&mut *self, &value);
+        self
+    }
+}
