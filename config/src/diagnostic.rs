@@ -18,6 +18,9 @@ const LONGEST_QUOTE: usize = 60;
 /// The longest line of which anything is shown, in bytes. The renderer shows a window of it, and takes its time to find one.
 const LONGEST_LINE: usize = 4096;
 
+/// As many errors are shown; of more, their number is said. Beyond this, it is not a config that somebody wrote.
+const MOST_SHOWN: usize = 1000;
+
 /// One thing that is wrong with the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Diagnostic {
@@ -108,18 +111,15 @@ impl Diagnostics {
         })
     }
 
-    /// Every error as it is shown to people, with a blank line in between, without a line end after the last.
+    /// Every error as it is shown to people, with a blank line in between, without a line end after the last. Of more than a
+    /// thousand, the first thousand.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled().hyperlink(false) } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
-        let mut shown = String::new();
-        for error in &self.errors {
-            if !shown.is_empty() {
-                shown.push_str("\n\n");
-            }
-            shown.push_str(&self.source.render(error, &renderer));
-        }
-        shown
+        let shown = self.errors.iter().take(MOST_SHOWN).map(|error| self.source.render(error, &renderer));
+        let more = self.errors.len().checked_sub(MOST_SHOWN + 1).map(|more| format!("and {} more", more + 1));
+        let parts: Vec<_> = shown.chain(more).collect();
+        parts.join("\n\n")
     }
 }
 

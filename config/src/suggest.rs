@@ -3,6 +3,9 @@
 /// Words longer than this are not looked at: nobody means them, and comparing takes time and memory in their square.
 const LONGEST: usize = 64;
 
+/// As many candidates are looked at: among more, the time for a file full of unknown words would be felt.
+const MOST: usize = 256;
+
 /// Words shorter than this are parts of too many others.
 const SHORTEST_PART: usize = 4;
 
@@ -18,7 +21,7 @@ pub fn suggest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -
     let letters = found.chars().count();
     let allowed = (letters / 3).max(usize::from(letters > 1)).min(3);
     let (mut closest, mut containing) = (None, Vec::new());
-    for candidate in candidates.into_iter().filter(|candidate| candidate.len() <= LONGEST) {
+    for candidate in candidates.into_iter().take(MOST).filter(|candidate| candidate.len() <= LONGEST) {
         let lower = candidate.to_lowercase();
         if found.len().abs_diff(lower.len()) <= 4 * allowed {
             let distance = strsim::damerau_levenshtein(&found, &lower);

@@ -16,7 +16,7 @@ use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 use crate::desired::{Attachment, Desired, DesiredMap, Instance};
 use crate::devices::Space;
 use crate::mode;
-use crate::object::{MapOrigin, MapSpec};
+use crate::object::{Field, Layout, MapSpec};
 use crate::observed::{Interrupted, LinkState, Observed, OtherKind, Pinned, PinnedMap, Root};
 
 /// What an apply would do.
@@ -840,14 +840,30 @@ pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u
     if let (Some(want), Some(have)) = (&wanted.layout, &now.layout)
         && differences.is_empty()
     {
-        if want.key != have.key {
-            differences.push(format!("layout of the key {} -> {}", have.key, want.key));
-        }
-        if want.value != have.value {
-            differences.push(format!("layout of the value {} -> {}", have.value, want.value));
-        }
+        differences.extend(layout_differences("key", &have.key, &want.key));
+        differences.extend(layout_differences("value", &have.value, &want.value));
     }
     (!differences.is_empty()).then(|| differences.join(", "))
+}
+
+/// What became of the fields of a key or value.
+fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
+    let name = |field: &Field| if field.path.is_empty() { "number".to_owned() } else { format!("`{}`", field.path) };
+    let find = |layout: &Layout, path: &str| layout.0.iter().find(|f| f.path == path).cloned();
+    let mut differences = Vec::new();
+    for old in &have.0 {
+        match find(want, &old.path) {
+            None => differences.push(format!("{side} field {} is gone", name(old))),
+            Some(new) if new.size != old.size => {
+                differences.push(format!("{side} field {} {} -> {} bits", name(old), old.size, new.size));
+            }
+            Some(new) if new.offset != old.offset => differences.push(format!("{side} field {} moved", name(old))),
+            Some(_) => {}
+        }
+    }
+    let new = want.0.iter().filter(|new| find(have, &new.path).is_none());
+    differences.extend(new.map(|new| format!("{side} field {} is new", name(new))));
+    differences
 }
 
 /// The definition as the kernel will tell it: kernel/bpf/hashtab.c rounds LRU maps with a list per CPU to a multiple
@@ -886,9 +902,4 @@ fn map_facts(def: &MapDef, id: Option<MapId>) -> Facts {
         flags: def.flags,
         id: id.map(|id| id.0),
     }
-}
-
-/// Whether a map is made of global variables, for the executor, which fills them.
-pub fn is_data(spec: &MapSpec) -> bool {
-    spec.origin == MapOrigin::Data
 }

@@ -3,8 +3,6 @@
 //! The format is described in the kernel's Documentation/bpf/btf.rst. The bytes come either from an object's
 //! `.BTF` section or from the kernel; both are treated as hostile, so every access is checked.
 
-use std::fmt;
-
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 /// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
@@ -76,20 +74,6 @@ pub struct Field {
 /// The fields of a key or value in order of their offset: what "the same layout" compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Layout(pub Vec<Field>);
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{ ")?;
-        for (n, field) in self.0.iter().enumerate() {
-            if n > 0 {
-                f.write_str(", ")?;
-            }
-            let name = if field.path.is_empty() { "value" } else { &field.path };
-            write!(f, "{name}: {} bits at {}", field.size, field.offset)?;
-        }
-        f.write_str(" }")
-    }
-}
 
 /// What a walk over a type has found, and how many types it may still visit.
 struct Collected {

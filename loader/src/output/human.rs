@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
+/// A terminal's usual width.
+const WIDTH: usize = 80;
 const LEGEND: &str = "+ apply adds   ~ changes   - removes   ! blocked";
 
 /// Paints the marks.
@@ -84,8 +86,25 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     let (headline, detail) = words(change);
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
-        let _ = writeln!(out, "        {detail}");
+        write_wrapped(out, &detail);
     }
+}
+
+/// Writes text below a change, at most [`WIDTH`] columns wide unless a single word is wider.
+fn write_wrapped(out: &mut String, text: &str) {
+    const INDENT: &str = "        ";
+    let mut line = INDENT.to_owned();
+    for word in text.split(' ') {
+        if line.len() > INDENT.len() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(out, "{line}");
+            line.clear();
+            line.push_str(INDENT);
+        } else if line.len() > INDENT.len() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let _ = writeln!(out, "{line}");
 }
 
 /// What happens, on the line of the thing; and why, below it, unless that says it all.
@@ -93,7 +112,16 @@ fn words(change: &Change) -> (String, Option<String>) {
     let reason = || change.reason.clone().unwrap_or_default();
     match (&change.address, change.action, &change.before, &change.after) {
         (Address::Program, Action::Update, ..) => (reason(), None),
-        (Address::Map(_), Action::Replace, ..) => (format!("replaced, {}", reason()), None),
+        (Address::Map(_), Action::Replace, ..) => ("replaced".to_owned(), change.reason.clone()),
+        (
+            _,
+            _,
+            Some(Facts::Link { config: Some(before), .. }),
+            Some(Facts::Link { config: Some(after), .. }),
+        ) => (format!("owner {} -> {}", printable(before), printable(after)), change.reason.clone()),
+        (Address::Link, Action::Replace, _, Some(after)) => {
+            (format!("attached anew, {}", facts(after)), change.reason.clone())
+        }
         (Address::Mode, _, Some(before), Some(after)) => (format!("{} -> {}", facts(before), facts(after)), None),
         (_, Action::Delete, Some(facts_before), _) => (facts(facts_before), change.reason.clone()),
         (_, _, _, Some(facts_after)) => (facts(facts_after), change.reason.clone()),
@@ -112,7 +140,6 @@ fn facts(facts: &Facts) -> String {
             }
         }
         Facts::Mode { mode } => mode.to_string(),
-        Facts::Link { config: Some(config), .. } => format!("of {config}"),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));

@@ -1,0 +1,121 @@
+//! Standard output: records as JSON or as tables, each in one write as soon as it is known.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::clock::TimeOfDay;
+use crate::json::{Json, Run};
+use crate::record::{Event, Notice, Subject};
+use crate::table::Table;
+
+/// Where records go, and in which form.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    stdout: Stdout,
+}
+
+#[derive(Debug)]
+enum Format {
+    Json(Json),
+    Table(Table),
+}
+
+/// Why nothing more can be written.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Nobody reads any more.
+    Closed,
+    /// A signal came while the reader was slow.
+    Signalled,
+    Failed(Errno),
+}
+
+impl Output {
+    pub(crate) fn json(run: &Run) -> Self {
+        Self { format: Format::Json(Json::new(run)), stdout: Stdout::open() }
+    }
+
+    pub(crate) fn table() -> Self {
+        Self { format: Format::Table(Table::default()), stdout: Stdout::open() }
+    }
+
+    /// Writes an event of an interface. `signal` becomes readable when the reader shall end.
+    pub(crate) fn event(
+        &mut self,
+        time: TimeOfDay,
+        at: u64,
+        subject: &Subject,
+        event: &Event,
+        signal: BorrowedFd<'_>,
+    ) -> Result<(), Stopped> {
+        let text = match &mut self.format {
+            Format::Json(json) => json.event(time, at, subject, event),
+            Format::Table(table) => table.event(time, at, subject.facts(), event),
+        };
+        self.stdout.write(text, signal)
+    }
+
+    /// Writes something that concerns no interface.
+    pub(crate) fn notice(
+        &mut self,
+        time: TimeOfDay,
+        at: u64,
+        notice: &Notice<'_>,
+        signal: BorrowedFd<'_>,
+    ) -> Result<(), Stopped> {
+        let text = match &mut self.format {
+            Format::Json(json) => json.notice(time, at, notice),
+            Format::Table(table) => table.notice(time, at, notice),
+        };
+        self.stdout.write(text, signal)
+    }
+}
+
+/// Standard output without a buffer of its own.
+#[derive(Debug)]
+struct Stdout {
+    /// A pipe of our own, which a slow reader cannot make us hang on. It is another open file of the same pipe, so that the
+    /// processes with which we share standard output do not find it changed.
+    pipe: Option<File>,
+}
+
+impl Stdout {
+    fn open() -> Self {
+        let stdout = rustix::stdio::stdout();
+        let is_pipe = rustix::fs::fstat(stdout)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = is_pipe.then(|| rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()));
+        // Without /proc, or when the pipe belongs to somebody else, writing waits.
+        Self { pipe: pipe.and_then(Result::ok).map(File::from) }
+    }
+
+    fn write(&self, mut text: &[u8], signal: BorrowedFd<'_>) -> Result<(), Stopped> {
+        let stdout = self.pipe.as_ref().map_or_else(rustix::stdio::stdout, AsFd::as_fd);
+        while !text.is_empty() {
+            match rustix::io::write(stdout, text) {
+                Ok(written) => text = &text[written..],
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => wait(stdout, signal)?,
+                Err(Errno::PIPE) => return Err(Stopped::Closed),
+                Err(errno) => return Err(Stopped::Failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until there is room on stdout, or until a signal comes.
+fn wait(stdout: BorrowedFd<'_>, signal: BorrowedFd<'_>) -> Result<(), Stopped> {
+    let mut fds = [PollFd::new(&stdout, PollFlags::OUT), PollFd::new(&signal, PollFlags::IN)];
+    match poll(&mut fds, None) {
+        Ok(_) if !fds[1].revents().is_empty() => Err(Stopped::Signalled),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(Stopped::Failed(errno)),
+    }
+}
