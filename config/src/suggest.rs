@@ -4,7 +4,7 @@
 const LONGEST: usize = 64;
 
 /// As many candidates are looked at: among more, the time for a file full of unknown words would be felt.
-const MOST: usize = 256;
+const MOST: usize = 100;
 
 /// Words shorter than this are parts of too many others.
 const SHORTEST_PART: usize = 4;

@@ -176,3 +176,10 @@ fn intervals_are_durations_between_a_millisecond_and_a_day() {
         assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
     }
 }
+
+#[test]
+fn of_very_many_errors_the_rest_is_counted() {
+    let errors = Config::parse(Path::new("config.toml"), &"x\n".repeat(1500)).unwrap_err();
+    assert_eq!(errors.iter().len(), 1500);
+    assert!(errors.to_string().ends_with("\n\nand 500 more"), "{errors}");
+}

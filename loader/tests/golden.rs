@@ -112,7 +112,7 @@ fn label(text: &str) -> Label {
     Label::try_new(text).unwrap()
 }
 
-fn devices(state: &State) -> Devices {
+fn devices(state: &State, config: &Config) -> Devices {
     let mut spaces: BTreeMap<Option<String>, Vec<Device>> = BTreeMap::from([(None, Vec::new())]);
     for device in &state.devices {
         let attached = |&(mode, id): &(Mode2, u32)| Attached {
@@ -132,7 +132,13 @@ fn devices(state: &State) -> Devices {
     let present = |(n, (name, devices)): (usize, (Option<String>, Vec<Device>))| {
         (name, Space::Present { id: NetNsId { dev: 4, ino: n as u64 }, devices })
     };
-    Devices::from_spaces(spaces.into_iter().enumerate().map(present))
+    let absent = config
+        .interfaces
+        .iter()
+        .filter(|i| !spaces.contains_key(&i.netns))
+        .map(|i| (i.netns.clone(), Space::Absent("open of /run/netns/blue: No such file or directory (ENOENT)".into())))
+        .collect::<Vec<_>>();
+    Devices::from_spaces(spaces.into_iter().enumerate().map(present).chain(absent))
 }
 
 fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
@@ -207,7 +213,7 @@ fn run(case: &Path) -> (String, String) {
     let objects = Objects::read(&config);
     let builtin = objects.get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
     let inputs = Inputs { config, objects };
-    let devices = devices(&state);
+    let devices = devices(&state, &inputs.config);
     let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects) {
         Ok(desired) => desired,
         Err(diagnostics) => return (diagnostics.to_string(), String::new()),
