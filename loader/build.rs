@@ -24,6 +24,7 @@ const NAME: &str = "xdpd-builtin";
 /// Between the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\u{1f}";
 
+#[expect(clippy::print_stderr, reason = "cargo shows it when the script fails")]
 fn main() {
     for input in ["Cargo.toml", "Cargo.lock", "src"] {
         println!("cargo::rerun-if-changed={PROBES}/{input}");

@@ -21,8 +21,8 @@ pub struct Located<T> {
 /// A valid file.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the file is: absolute, symbolic links not resolved (see [`find`](crate::find)). This is the name under which
-    /// the file owns interfaces.
+    /// Where the file is: absolute, symbolic links not resolved (see [`find`](crate::find)). This is the name
+    /// under which the file owns interfaces.
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, in lower-case hexadecimal digits.
     pub sha256: String,
@@ -46,7 +46,8 @@ pub struct Program {
     pub name: String,
     /// What holds it.
     pub object: Located<ObjectRef>,
-    /// The function's name in the object. `None`: the object's only XDP program, or [`BUILTIN_FUNCTIONS`]`[0]`.
+    /// The function's name in the object. `None`: the object's only XDP program, or
+    /// [`BUILTIN_FUNCTIONS`]`[0]`.
     pub function: Option<Located<String>>,
     /// `[programs.NAME.maps.MAP]`, by the map's name. Maps that are not mentioned have no settings.
     pub maps: BTreeMap<String, MapSettings>,
@@ -59,7 +60,8 @@ pub struct Program {
 pub enum ObjectRef {
     /// The object embedded in `xdpd`.
     Builtin,
-    /// An ELF file, by its absolute path: a relative one is joined to the directory of the file that names it.
+    /// An ELF file, by its absolute path: a relative one is joined to the directory of the file that names
+    /// it.
     File(PathBuf),
 }
 
@@ -77,7 +79,8 @@ pub struct MapSettings {
 pub struct Interface {
     /// Which device or devices.
     pub selector: Selector,
-    /// The network namespace as it is written, a name below `/run/netns` or an absolute path; `None`: the caller's own.
+    /// The network namespace as it is written, a name below `/run/netns` or an absolute path; `None`: the
+    /// caller's own.
     pub netns: Option<String>,
     /// The program's name in [`Config::programs`]; `None`: the builtin counting program.
     pub program: Option<Located<String>>,
@@ -128,7 +131,8 @@ impl fmt::Display for ObjectRef {
 }
 
 impl Program {
-    /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's object.
+    /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's
+    /// object.
     pub fn function(&self) -> Option<&str> {
         match (&self.function, &self.object.value) {
             (Some(function), _) => Some(&function.value),
@@ -147,8 +151,8 @@ impl Interface {
         }
     }
 
-    /// The label of `device` under this entry: its key, or for a pattern the device's name, after `<netns>:` where the
-    /// entry has one. Only a pattern's can fail, where `netns` is a long path.
+    /// The label of `device` under this entry: its key, or for a pattern the device's name, after `<netns>:`
+    /// where the entry has one. Only a pattern's can fail, where `netns` is a long path.
     pub fn label_of(&self, device: &str) -> Result<Label, LabelError> {
         match (&self.selector, &self.netns) {
             (Selector::Device { label, .. }, _) => Ok(label.clone()),
@@ -184,7 +188,8 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
-    /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else the file's.
+    /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else
+    /// the file's.
     pub fn reuse_of(&self, interface: &Interface, program: &Program, map: &str) -> Reuse {
         let of_map = program.maps.get(map).and_then(|settings| settings.reuse.as_ref());
         of_map.map(|reuse| reuse.value).or(interface.reuse).unwrap_or(self.reuse)
@@ -212,8 +217,8 @@ impl Config {
 
     /// The error that `a` and `b`, entries of this file, both claim `device`.
     ///
-    /// Two entries that name it do so in any file; two patterns, or two namespaces that turn out to be one, only on a
-    /// machine where they match.
+    /// Two entries that name it do so in any file; two patterns, or two namespaces that turn out to be one,
+    /// only on a machine where they match.
     pub fn two_claims(&self, device: &str, a: &Interface, b: &Interface) -> Diagnostic {
         two_claims(device, a, b)
     }

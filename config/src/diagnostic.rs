@@ -15,10 +15,12 @@ pub type Span = Range<usize>;
 /// The longest quotation from the file in a message, in characters.
 const LONGEST_QUOTE: usize = 60;
 
-/// The longest line of which anything is shown, in bytes. The renderer shows a window of it, and takes its time to find one.
+/// The longest line of which anything is shown, in bytes. The renderer shows a window of it, and takes its
+/// time to find one.
 const LONGEST_LINE: usize = 4096;
 
-/// As many errors are shown; of more, their number is said. Beyond this, it is not a config that somebody wrote.
+/// As many errors are shown; of more, their number is said. Beyond this, it is not a config that somebody
+/// wrote.
 const MOST_SHOWN: usize = 1000;
 
 /// One thing that is wrong with the file.
@@ -102,8 +104,8 @@ impl Diagnostics {
         &self.source.path
     }
 
-    /// Every error with its line and column: both from 1, the column in characters. An error of the file as a whole is at
-    /// its beginning.
+    /// Every error with its line and column: both from 1, the column in characters. An error of the file as a
+    /// whole is at its beginning.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (usize, usize, &Diagnostic)> {
         self.errors.iter().map(|error| {
             let (line, column) = self.source.position(error.span.as_ref().map_or(0, |span| span.start));
@@ -111,8 +113,8 @@ impl Diagnostics {
         })
     }
 
-    /// Every error as it is shown to people, with a blank line in between, without a line end after the last. Of more than a
-    /// thousand, the first thousand.
+    /// Every error as it is shown to people, with a blank line in between, without a line end after the last.
+    /// Of more than a thousand, the first thousand.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled().hyperlink(false) } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
@@ -188,19 +190,14 @@ impl Source {
         let related =
             error.related.iter().map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
         for (kind, span, label) in primary.chain(related) {
-            group = match self.excerpt(span) {
-                Some(Excerpt { line, text, marked }) => {
-                    let annotation = kind.span(marked).label(label.map(printable));
-                    group.element(
-                        Snippet::source(text).path(self.shown_path()).line_start(line).annotation(annotation),
-                    )
-                }
-                None => {
-                    let (line, column) = self.position(span.start);
-                    group = group.element(self.origin().line(line).char_column(column));
-                    group.elements(label.map(|label| Level::NOTE.message(printable(label))))
-                }
+            let Some(Excerpt { line, text, marked }) = self.excerpt(span) else {
+                let (line, column) = self.position(span.start);
+                group = group.element(self.origin().line(line).char_column(column));
+                group = group.elements(label.map(|label| Level::NOTE.message(printable(label))));
+                continue;
             };
+            let snippet = Snippet::source(text).path(self.shown_path()).line_start(line);
+            group = group.element(snippet.annotation(kind.span(marked).label(label.map(printable))));
         }
         if let Some(help) = &error.help {
             group = group.element(Level::HELP.message(printable(help)));
@@ -249,7 +246,8 @@ struct Excerpt {
     marked: Span,
 }
 
-/// `text` without anything that a terminal would act on: control characters and those that reorder text become `\u{…}`.
+/// `text` without anything that a terminal would act on: control characters and those that reorder text
+/// become `\u{…}`.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(acts_on_terminal) {
         return Cow::Borrowed(text);

@@ -1,12 +1,12 @@
 //! Spelling any name as a file name that bpffs accepts, and back.
 //!
-//! bpffs refuses names with a dot (`bpf_lookup` in the kernel's `kernel/bpf/inode.c`: EPERM), a slash separates directories,
-//! and `%` introduces an escape. Everything else is spelled as it is.
+//! bpffs refuses names with a dot (`bpf_lookup` in the kernel's `kernel/bpf/inode.c`: EPERM), a slash
+//! separates directories, and `%` introduces an escape. Everything else is spelled as it is.
 
 /// Spells `name` as a file name: `.` becomes `%2E`, `/` becomes `%2F`, `%` becomes `%25`.
 ///
-/// No two names have the same spelling, and in every spelling `%` is followed by two hexadecimal digits. Names like
-/// `%lock`, where it is not, can therefore never be the spelling of a label or of a map.
+/// No two names have the same spelling, and in every spelling `%` is followed by two hexadecimal digits.
+/// Names like `%lock`, where it is not, can therefore never be the spelling of a label or of a map.
 pub fn escape(name: &str) -> String {
     let mut spelled = String::with_capacity(name.len());
     for c in name.chars() {
@@ -22,8 +22,8 @@ pub fn escape(name: &str) -> String {
 
 /// The name that [`escape`] spells as `file_name`, or `None` when there is none.
 ///
-/// Strict, so that a name and its spelling determine each other: a raw dot or slash, another escape (`%41`), or lower-case
-/// digits (`%2e`) were not written by [`escape`].
+/// Strict, so that a name and its spelling determine each other: a raw dot or slash, another escape (`%41`),
+/// or lower-case digits (`%2e`) were not written by [`escape`].
 pub fn unescape(file_name: &str) -> Option<String> {
     let mut name = String::with_capacity(file_name.len());
     let mut rest = file_name;

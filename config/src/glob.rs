@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A pattern for device names: `*` is any characters, `?` one character, `[…]` one of a set (`[!…]`: none of it).
+/// A pattern for device names: `*` is any characters, `?` one character, `[…]` one of a set (`[!…]`: none of
+/// it).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Glob(glob::Pattern);
 
@@ -24,7 +25,8 @@ impl Glob {
 
     /// Checks that `pattern` can be one.
     pub fn try_new(pattern: &str) -> Result<Self, GlobError> {
-        // What the crate below knows for paths, and what no device name holds, is said here in terms of devices.
+        // What the crate below knows for paths, and what no device name holds, is said here in terms of
+        // devices.
         for (position, c) in pattern.chars().enumerate() {
             let message = match c {
                 '/' => "no device name holds `/`",

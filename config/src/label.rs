@@ -8,12 +8,15 @@ use crate::escape;
 
 /// The longest spelling of a label as a directory name, in bytes.
 ///
-/// A file name holds 255 bytes; six of them belong to the `%next-` under which a new directory is staged beside the old one.
+/// A file name holds 255 bytes; six of them belong to the `%next-` under which a new directory is staged
+/// beside the old one.
 const MAX_FILE_NAME: usize = 255 - "%next-".len();
 
-/// The label of an interface: not empty, without control characters, and short enough to name a directory on bpffs.
+/// The label of an interface: not empty, without control characters, and short enough to name a directory on
+/// bpffs.
 ///
-/// Anything else is allowed, slashes and dots included: see [`escape`](mod@escape) for how they are spelled on bpffs.
+/// Anything else is allowed, slashes and dots included: see [`escape`](mod@escape) for how they are spelled
+/// on bpffs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Label(String);

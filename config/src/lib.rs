@@ -1,10 +1,12 @@
-//! The file that `xdpd` and `xdp-stats` follow: its types, its errors, and the names of the pins that it describes.
+//! The file that `xdpd` and `xdp-stats` follow: its types, its errors, and the names of the pins that it
+//! describes.
 //!
-//! [`find`] says which file is meant, [`Config::load`] reads it. Everything wrong with a file is reported at once, as
-//! [`Diagnostics`] that point at the text. [`Record`] is what `xdpd` leaves beside the pins of an interface, and what both
-//! programs read there.
+//! [`find`] says which file is meant, [`Config::load`] reads it. Everything wrong with a file is reported at
+//! once, as [`Diagnostics`] that point at the text. [`Record`] is what `xdpd` leaves beside the pins of an
+//! interface, and what both programs read there.
 //!
-//! This crate knows nothing of the kernel: names and paths are checked for their form, never for what they lead to.
+//! This crate knows nothing of the kernel: names and paths are checked for their form, never for what they
+//! lead to.
 
 mod config;
 mod diagnostic;
@@ -44,7 +46,8 @@ pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/xdpd";
 /// The map that `xdp-stats` reads unless the file says otherwise.
 pub const DEFAULT_STATS_MAP: &str = "xdp_stats_map";
 
-/// The name, in an interface's directory, of the pinned `bpf_link`. No map is called so: map names hold no `-`.
+/// The name, in an interface's directory, of the pinned `bpf_link`. No map is called so: map names hold no
+/// `-`.
 pub const LINK_PIN: &str = "xdp-link";
 
 /// The name, in an interface's directory, of the symlink whose target text is the [`Record`].

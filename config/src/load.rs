@@ -39,9 +39,9 @@ pub enum LoadError {
 /// The file that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where it is: absolute. Symbolic links are kept: this is the name under which the file owns interfaces, and a link
-    /// that is turned to another version of the file goes on owning them. `.` is dropped, `..` is followed as the file
-    /// system means it.
+    /// Where it is: absolute. Symbolic links are kept: this is the name under which the file owns interfaces,
+    /// and a link that is turned to another version of the file goes on owning them. `.` is dropped, `..` is
+    /// followed as the file system means it.
     pub path: PathBuf,
     /// It was not named on the command line: the caller says on stderr which file it is.
     pub searched: bool,
@@ -49,8 +49,8 @@ pub struct Found {
 
 /// Says which file is meant: `arg`, else `$XDPD_CONFIG`, else `./config.toml`, else [`DEFAULT_PATH`].
 ///
-/// A file that is named, by `arg` or the variable, is meant even if there are others. Whether `arg` exists is seen when it is
-/// read. An empty variable counts as none.
+/// A file that is named, by `arg` or the variable, is meant even if there are others. Whether `arg` exists is
+/// seen when it is read. An empty variable counts as none.
 pub fn find(arg: Option<&Path>) -> Result<Found, LoadError> {
     search(arg, env::var_os("XDPD_CONFIG"), [Path::new("config.toml"), Path::new(DEFAULT_PATH)])
 }
@@ -99,20 +99,28 @@ impl Config {
     ///
     /// A file of more than [`MAX_FILE_SIZE`] bytes is not read.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        trust::check_open(&file, path)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_FILE_SIZE {
-            let message = format!("it holds more than {} KiB, too much for a config", MAX_FILE_SIZE >> 10);
-            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, message)));
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self::parse(path, &text)?),
-            Err(e) => Err(LoadError::Invalid(not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to()))),
-        }
+        Ok(Self::parse(path, &read(path)?)?)
     }
+
+    /// Reads [`Config::pin_root`] alone, for detaching: errors of the file that are not of TOML itself and
+    /// not about this key do not matter, and a file that was emptied has the default.
+    pub fn load_pin_root(path: &Path) -> Result<PathBuf, LoadError> {
+        Ok(crate::parse::parse_pin_root(path, &read(path)?)?)
+    }
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    trust::check_open(&file, path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        let message = format!("it holds more than {} KiB, too much for a config", MAX_FILE_SIZE >> 10);
+        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| LoadError::Invalid(not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to())))
 }
 
 fn not_utf8(path: &Path, bytes: &[u8], offset: usize) -> Diagnostics {

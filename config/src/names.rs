@@ -1,15 +1,17 @@
-//! The rules for names that the file gives to things of the kernel. Each check gives the first reason why a name will not do.
+//! The rules for names that the file gives to things of the kernel. Each check gives the first reason why a
+//! name will not do.
 
 use crate::escape::escape;
 
-/// The longest spelling of a map's name on bpffs, in bytes: with `-<generation>-<id>` after it, it is still a file name.
+/// The longest spelling of a map's name on bpffs, in bytes: with `-<generation>-<id>` after it, it is still a
+/// file name.
 const LONGEST_MAP_NAME: usize = 255 - "-18446744073709551615-4294967295".len();
 
 /// The longest name of a device, in bytes (`IFNAMSIZ` less the terminating zero).
 const LONGEST_DEVICE: usize = 15;
 
-/// Whether a network device can have this name: the rules of the kernel's `dev_valid_name` and `__dev_alloc_name`
-/// (`net/core/dev.c`), and no control characters.
+/// Whether a network device can have this name: the rules of the kernel's `dev_valid_name` and
+/// `__dev_alloc_name` (`net/core/dev.c`), and no control characters.
 pub(crate) fn device(name: &str) -> Result<(), &'static str> {
     match name {
         "" => return Err("it is empty"),
@@ -45,8 +47,8 @@ pub(crate) fn netns(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a map can have this name: what the kernel allows (`bpf_obj_name_cpy` in `kernel/bpf/syscall.c`), in any length that
-/// can be pinned, since objects hold longer names than the kernel.
+/// Whether a map can have this name: what the kernel allows (`bpf_obj_name_cpy` in `kernel/bpf/syscall.c`),
+/// in any length that can be pinned, since objects hold longer names than the kernel.
 pub(crate) fn map(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         Err("it is empty")

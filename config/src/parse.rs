@@ -23,7 +23,7 @@ use crate::{
 /// The shortest time from one reading to the next that can be asked for.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 
 const FILE: Shape = Shape {
     place: "at the top level",
@@ -60,12 +60,34 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
     if !errors.is_empty() {
         return Err(Diagnostics::new(Arc::clone(&source), errors));
     }
-    let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(&Sha256::digest(text));
     Ok(Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source })
 }
 
-/// Reads the time from one reading to the next, as the file and a command line spell it: `1s`, `500ms`, `1m 30s`; from 1 ms to
-/// 24 h. The error is one line that quotes `text`.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
+        digits
+            .extend([byte >> 4, byte & 0xf].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        digits
+    })
+}
+
+/// What a file says of `pin_root`, whatever else is wrong with what it says.
+pub(crate) fn parse_pin_root(path: &Path, text: &str) -> Result<PathBuf, Diagnostics> {
+    let source = Arc::new(Source::new(path, text.to_owned()));
+    let document = Document::parse(&source);
+    let mut reader = Reader { directory: Path::new("/"), errors: Errors::default() };
+    let pin_root = document.root.get("pin_root").and_then(|value| reader.pin_root(value));
+    let errors = document.all_errors(reader.errors);
+    if errors.is_empty() {
+        Ok(pin_root.unwrap_or_else(|| DEFAULT_PIN_ROOT.into()))
+    } else {
+        Err(Diagnostics::new(Arc::clone(&source), errors))
+    }
+}
+
+/// Reads the time from one reading to the next, as the file and a command line spell it: `1s`, `500ms`, `1m
+/// 30s`; from 1 ms to 24 h. The error is one line that quotes `text`.
 pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let found = quoted(text);
     let interval = humantime::parse_duration(text).map_err(|e| format!("{found} is no duration: {e}"))?;
@@ -156,16 +178,12 @@ impl Reader<'_> {
         if let Err(reason) = names::word(name) {
             self.errors.add(key.span(), "the key must be the name of a program", found(name, reason));
         }
-        let object = match table.get("object") {
-            Some(value) => self.object(value),
-            None => {
-                let error =
-                    Diagnostic::new(format!("program {} has no `object`", quoted(name))).at(key.span());
-                let help = "set `object` to \"builtin\" or to the path of an ELF file";
-                self.errors.missing.push(error.label("expected the key `object` in this table").help(help));
-                None
-            }
-        };
+        let object = table.get("object").and_then(|value| self.object(value));
+        if !table.contains_key("object") {
+            let error = Diagnostic::new(format!("program {} has no `object`", quoted(name))).at(key.span());
+            let help = "set `object` to \"builtin\" or to the path of an ELF file";
+            self.errors.missing.push(error.label("expected the key `object` in this table").help(help));
+        }
         let function = table.get("function").and_then(|value| self.function(value, object.as_ref()));
         let mut maps = BTreeMap::new();
         for (key, table) in self.errors.tables(table, "maps") {
@@ -250,18 +268,14 @@ impl Reader<'_> {
                 None
             }
         };
+        if let (None, Some(_), Err(reason)) = (name, &label, names::device(text)) {
+            let error = Diagnostic::new("the key must be the name of a network device, as `name` is not set");
+            let help = "set `name` to the device; the key may then be any label";
+            self.errors.found.push(error.at(key.span()).label(found(text, reason)).help(help));
+        }
         let device = match name {
             Some(name) => self.errors.name("name", name, "the name of a network device", names::device)?,
-            None => {
-                if let (Some(_), Err(reason)) = (&label, names::device(text)) {
-                    let error =
-                        Diagnostic::new("the key must be the name of a network device, as `name` is not set");
-                    let error = error.at(key.span()).label(found(text, reason));
-                    let help = "set `name` to the device; the key may then be any label";
-                    self.errors.found.push(error.help(help));
-                }
-                text
-            }
+            None => text,
         };
         Some(Selector::Device { label: label?, device: device.to_owned() })
     }

@@ -46,8 +46,8 @@ impl Errors {
         });
     }
 
-    /// The error of a word that is none of those its key knows; `what` says which kind of word it is, and `near` is the one
-    /// that was probably meant.
+    /// The error of a word that is none of those its key knows; `what` says which kind of word it is, and
+    /// `near` is the one that was probably meant.
     pub(crate) fn unknown(
         &mut self,
         span: Span,
@@ -66,8 +66,8 @@ impl Errors {
         self.found.push(error.at(span).label("known, but without effect so far").help(help));
     }
 
-    /// Every key of `table` that its shape does not know, or whose effect is not built yet. `others` are the shapes that such a
-    /// key might belong to instead.
+    /// Every key of `table` that its shape does not know, or whose effect is not built yet. `others` are the
+    /// shapes that such a key might belong to instead.
     pub(crate) fn keys(&mut self, table: &DeTable<'_>, shape: &Shape, others: &[&Shape]) {
         for (key, value) in table {
             let name: &str = key.get_ref();

@@ -1,4 +1,5 @@
-//! The record of an interface: the target text of the symlink [`OWNER_PIN`](crate::OWNER_PIN) beside its pins.
+//! The record of an interface: the target text of the symlink [`OWNER_PIN`](crate::OWNER_PIN) beside its
+//! pins.
 //!
 //! One line of `key=value` pairs with a space in between, everything that could be taken for either escaped:
 //!
@@ -13,7 +14,7 @@
 //! | `function`, `program` | the function's name, the program's id |
 //! | `map.<name>` | id of a map |
 //! | `base.<name>` | id of the map whose entries were carried to the map of this name |
-//! | `retired.<id>` | when the map with this id was retired, in seconds of CLOCK_BOOTTIME |
+//! | `retired.<id>` | when the map with this id was retired, in seconds of `CLOCK_BOOTTIME` |
 //!
 //! Unknown keys are ignored, so that a newer program may add some.
 
@@ -57,7 +58,7 @@ pub struct Record {
     pub maps: BTreeMap<String, u32>,
     /// The ids of the maps whose entries were carried to the map of this name.
     pub base: BTreeMap<String, u32>,
-    /// When each retired map that is kept was retired, in seconds of CLOCK_BOOTTIME, by map id.
+    /// When each retired map that is kept was retired, in seconds of `CLOCK_BOOTTIME`, by map id.
     pub retired: BTreeMap<u32, u64>,
 }
 
@@ -250,8 +251,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Bytes as they are written in a record: what separates pairs, keys and values, what a terminal would act on, and what is
-/// not UTF-8, as `%` and two hexadecimal digits.
+/// Bytes as they are written in a record: what separates pairs, keys and values, what a terminal would act
+/// on, and what is not UTF-8, as `%` and two hexadecimal digits.
 struct Escaped<'a>(&'a [u8]);
 
 impl fmt::Display for Escaped<'_> {

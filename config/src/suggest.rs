@@ -1,6 +1,7 @@
 //! Near misses: which of the known words somebody probably meant.
 
-/// Words longer than this are not looked at: nobody means them, and comparing takes time and memory in their square.
+/// Words longer than this are not looked at: nobody means them, and comparing takes time and memory in their
+/// square.
 const LONGEST: usize = 64;
 
 /// As many candidates are looked at: among more, the time for a file full of unknown words would be felt.
@@ -9,8 +10,8 @@ const MOST: usize = 100;
 /// Words shorter than this are parts of too many others.
 const SHORTEST_PART: usize = 4;
 
-/// The candidate that `found` is a near miss of: the closest of those that differ in a third of the letters at most, whatever
-/// their case, or else the only one that `found` is a part of.
+/// The candidate that `found` is a near miss of: the closest of those that differ in a third of the letters
+/// at most, whatever their case, or else the only one that `found` is a part of.
 ///
 /// The caller puts it into words: "did you mean `…`?".
 pub fn suggest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {

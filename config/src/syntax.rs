@@ -14,7 +14,8 @@ pub(crate) struct Document<'t> {
     source: &'t Source,
     /// Errors of TOML.
     pub(crate) errors: Vec<Diagnostic>,
-    /// The numbers of the lines with errors after which it is unclear what the rest of their table means; ascending.
+    /// The numbers of the lines with errors after which it is unclear what the rest of their table means;
+    /// ascending.
     broken: Vec<usize>,
 }
 
@@ -40,8 +41,8 @@ impl<'t> Document<'t> {
         Self { root: root.into_inner(), source, errors, broken }
     }
 
-    /// The errors of TOML and those that were found in what it says, except such as may only follow from the former: from a
-    /// broken line to the next table, and about what is not there.
+    /// The errors of TOML and those that were found in what it says, except such as may only follow from the
+    /// former: from a broken line to the next table, and about what is not there.
     pub(crate) fn all_errors(self, errors: Errors) -> Vec<Diagnostic> {
         let mut all = errors.found;
         if self.errors.is_empty() {
@@ -112,8 +113,8 @@ fn is_header(line: &str) -> bool {
 
 /// The first line of the file that begins each table, and the first of each table that sets each key.
 ///
-/// The parser says of a duplicate where it is, not what it duplicates. Lines are compared as they are written, so that a key
-/// spelled in two ways is not found: the error then names one place only.
+/// The parser says of a duplicate where it is, not what it duplicates. Lines are compared as they are
+/// written, so that a key spelled in two ways is not found: the error then names one place only.
 struct FirstDefinitions<'t> {
     /// By the line's table and what it defines: the number of the line.
     lines: HashMap<(usize, &'t str), usize>,

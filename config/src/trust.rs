@@ -1,9 +1,9 @@
 //! Whether root may follow a file: what it says decides which code runs in the kernel.
 //!
-//! Only root is careful here, since only root's runs change anything. A file is refused when it is world-writable, when it
-//! lies in a world-writable directory that is not sticky, or when it belongs to somebody other than root and the user who
-//! called `sudo` (`$SUDO_UID`). Behind a symbolic link the same holds for every link on the way, for the file at its end, and
-//! for the directories they lie in.
+//! Only root is careful here, since only root's runs change anything. A file is refused when it is
+//! world-writable, when it lies in a world-writable directory that is not sticky, or when it belongs to
+//! somebody other than root and the user who called `sudo` (`$SUDO_UID`). Behind a symbolic link the same
+//! holds for every link on the way, for the file at its end, and for the directories they lie in.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -88,7 +88,8 @@ pub fn check(path: &Path) -> Result<(), Untrusted> {
     }
 }
 
-/// The same as [`check`], and for `file`, which was opened by this path, even if another file has taken the path since.
+/// The same as [`check`], and for `file`, which was opened by this path, even if another file has taken the
+/// path since.
 pub fn check_open(file: &File, path: &Path) -> Result<(), Untrusted> {
     match Caller::current() {
         Some(caller) => caller.check(path, Some(file)),
@@ -135,11 +136,10 @@ impl Facts {
             Kind::Directory if writable && self.mode & STICKY == 0 => {
                 Err(Reason::WorldWritableDirectory(self.mode))
             }
-            Kind::Directory => Ok(()),
             Kind::File if writable => Err(Reason::WorldWritable(self.mode)),
             // A link has the mode 0777 and cannot be written, but its owner decides where it leads.
             Kind::File | Kind::Link if !owned => Err(Reason::Owner(self.uid)),
-            Kind::File | Kind::Link => Ok(()),
+            Kind::Directory | Kind::File | Kind::Link => Ok(()),
         }
     }
 }
@@ -156,8 +156,8 @@ impl Caller {
         rustix::process::geteuid().is_root().then_some(Self { sudo_uid })
     }
 
-    /// Follows `path` link by link, judging each and the directory that it lies in; `open` is the file at its end, when the
-    /// caller has it already.
+    /// Follows `path` link by link, judging each and the directory that it lies in; `open` is the file at its
+    /// end, when the caller has it already.
     fn check(&self, path: &Path, open: Option<&File>) -> Result<(), Untrusted> {
         if let Some(open) = open {
             self.judge(path, path, open.metadata())?;

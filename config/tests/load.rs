@@ -1,9 +1,9 @@
 //! Reading a file from disk: what is refused before a word of it is understood.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use xdpd_config::{Config, LoadError, MAX_FILE_SIZE};
+use xdpd_config::{Config, DEFAULT_PIN_ROOT, LoadError, MAX_FILE_SIZE};
 
 fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -72,6 +72,20 @@ fn a_file_of_just_the_limit_is_read_and_a_larger_one_is_refused() {
     let error = Config::load(&path).unwrap_err();
     assert!(matches!(error, LoadError::Read { .. }), "{error:?}");
     assert!(error.to_string().contains("more than 1024 KiB"), "{error}");
+}
+
+#[test]
+fn detaching_needs_only_the_pin_root() {
+    let (_dir, path) =
+        file("version = 99\npin_root = '/sys/fs/bpf/x'\n[interfaces.eth0]\nprogram = 'gone'\nnew = 1\n");
+    Config::load(&path).unwrap_err();
+    assert_eq!(Config::load_pin_root(&path).unwrap(), Path::new("/sys/fs/bpf/x"));
+    fs::write(&path, "").unwrap();
+    assert_eq!(Config::load_pin_root(&path).unwrap(), Path::new(DEFAULT_PIN_ROOT));
+    for broken in ["pin_root = 'x'", "pin_root = '/sys/fs/bpf/x'\nreuse =\n"] {
+        fs::write(&path, broken).unwrap();
+        assert!(matches!(Config::load_pin_root(&path), Err(LoadError::Invalid(_))), "{broken}");
+    }
 }
 
 #[test]

@@ -5,13 +5,13 @@
 //! written. Commit: the links first (create or update), one RCU grace period, then one exchange of directories per
 //! interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use libc::{EINVAL, ENODEV, ENOENT, EOPNOTSUPP, ERANGE};
+use libc::{EINVAL, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, escape::escape, retired};
-use xdpd_kernel::{Btf, Dir, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
+use xdpd_kernel::{Btf, Dir, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
 
 use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
@@ -83,7 +83,7 @@ fn hint(error: &xdpd_kernel::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Failure {
     /// The cause.
-    pub error: StepError,
+    pub error: Box<StepError>,
     /// A commit step had been made.
     pub committed: bool,
     /// What could not be undone, in words.
@@ -131,8 +131,6 @@ struct Old {
 struct Leaving<'a> {
     label: &'a Label,
     directory: &'a str,
-    /// Held until the run is verified: the last reference, whose end detaches the program.
-    link: Option<XdpLink>,
 }
 
 /// How one commit step is taken back.
@@ -150,15 +148,16 @@ enum Undo<'s, 'a> {
 }
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
-pub fn recover(root: &Dir, interrupted: &[Interrupted]) -> Result<(), xdpd_kernel::Error> {
-    for leftover in interrupted {
+pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
+    let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+    for leftover in &observed.interrupted {
         match leftover {
-            Interrupted::DropStage { directory } => remove_directory(root, directory)?,
-            Interrupted::TakeBack { directory, label } => root.rename(directory, &label.file_name())?,
+            Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
+            Interrupted::TakeBack { directory, label } => root.rename(directory, label.file_name())?,
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
                 match root.exchange(directory, &name) {
-                    Ok(()) => remove_directory(root, directory)?,
+                    Ok(()) => remove_directory(root, directory, &live)?,
                     Err(e) if e.errno() == ENOENT => root.rename(directory, &name)?,
                     Err(e) => return Err(e),
                 }
@@ -168,9 +167,14 @@ pub fn recover(root: &Dir, interrupted: &[Interrupted]) -> Result<(), xdpd_kerne
     Ok(())
 }
 
-/// Removes a directory of ours. Its link goes with a reference held, so that the program is detached when this
-/// returns and not some time later.
-fn remove_directory(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error> {
+/// Links that stay in use.
+type LinkIds = BTreeSet<LinkId>;
+
+/// Removes a directory of ours, and detaches the program that its link holds unless the link stays in use.
+///
+/// The detach is a call of its own. That of the last reference is not enough: a process that is being started at the
+/// same moment has copies of our descriptors until it execs, and then the program outlives this call.
+fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
     let dir = match root.open_dir(name) {
         Ok(dir) => dir,
         Err(e) if e.errno() == ENOENT => return Ok(()),
@@ -178,8 +182,15 @@ fn remove_directory(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error> {
     };
     let link = dir.open_link(LINK_PIN).ok();
     root.remove_all(name)?;
-    drop(link);
-    Ok(())
+    link.map_or(Ok(()), |link| detach(&link, live))
+}
+
+fn detach(link: &XdpLink, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+    let info = link.info()?;
+    if info.ifindex().is_none() || live.contains(&info.id) {
+        return Ok(());
+    }
+    link.detach()
 }
 
 impl<'a, E: Engine> Executor<'a, E> {
@@ -194,7 +205,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let prepared = self.prepare_all(plan, &mut staged, &mut leaving);
         if let Err(error) = prepared {
             let not_restored = self.drop_stages(plan);
-            return Err(Failure { error, committed: false, not_restored });
+            return Err(Failure { error: Box::new(error), committed: false, not_restored });
         }
         let mut undo = Vec::new();
         let committed = self.commit(&staged, &leaving, &mut undo).and_then(|()| verify());
@@ -206,7 +217,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             }
             drop(staged);
             not_restored.extend(self.drop_stages(plan));
-            return Err(Failure { error, committed, not_restored });
+            return Err(Failure { error: Box::new(error), committed, not_restored });
         }
         drop(undo);
         Ok(self.clean_up(staged, leaving))
@@ -223,10 +234,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.interrupt.check()?;
             match work {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
-                Work::Remove { directory } => {
-                    let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
-                    leaving.push(Leaving { label, directory, link: dir.open_link(LINK_PIN).ok() });
-                }
+                Work::Remove { directory } => leaving.push(Leaving { label, directory }),
             }
         }
         self.interrupt.check()?;
@@ -345,7 +353,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         if let Some(content) = object.and_then(|o| o.data(name)) {
             map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
         }
-        dir.pin(&map_pin(name), &map).map_err(at(label, "pin a map"))?;
+        dir.pin(map_pin(name), &map).map_err(at(label, "pin a map"))?;
         Ok(map.id())
     }
 
@@ -421,8 +429,14 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         if staged.iter().any(|s| matches!(s.install.link, LinkWork::Update { .. })) {
             // From here on no CPU runs an old program: the counters of replaced maps are final.
-            xdpd_kernel::rcu::wait_grace_period()
-                .map_err(|source| StepError::Kernel { what: "wait for running programs".into(), source })?;
+            match xdpd_kernel::rcu::wait_grace_period() {
+                // Not to be had, as on nohz_full kernels: readers look at a retired map once more later on.
+                Err(e) if [EINVAL, ENOSYS].contains(&e.errno()) => {}
+                other => other.map_err(|source| StepError::Kernel {
+                    what: "cannot wait for running programs".into(),
+                    source,
+                })?,
+            }
         }
         for staged in staged.iter().filter(|s| !vanished.contains(&s.name.as_str())) {
             self.interrupt.check()?;
@@ -522,13 +536,12 @@ impl<'a, E: Engine> Executor<'a, E> {
                     (format!("{}: put the old program back", staged.label), result)
                 }
                 Undo::Create { staged, link } => {
-                    // Without its pin the link ends with our reference.
                     let unpinned = match staged.dir.unlink(LINK_PIN) {
                         Err(e) if e.errno() != ENOENT => Err(e),
                         _ => Ok(()),
                     };
-                    drop(link);
-                    (format!("{}: detach the new program", staged.label), unpinned)
+                    let detached = link.detach();
+                    (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
                 Undo::Detach { staged } => {
                     (format!("{}: attach the old program again", staged.label), reattach(staged))
@@ -552,7 +565,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         let name = retired::name(map, staged.install.generation, *id);
         old.dir
-            .link(&staged.dir, &map_pin(map), &name)
+            .link(&staged.dir, map_pin(map), &name)
             .map_err(|e| format!("{}: keep the counts of the program that was rolled back: {e}", staged.label))
     }
 
@@ -561,7 +574,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         installs
             .filter_map(|(label, _)| {
                 let name = format!("{NEXT}{}", label.file_name());
-                remove_directory(self.root, &name).err().map(|e| format!("remove {name}: {e}"))
+                // Its link is that of the running interface, or was detached when the commit was undone.
+                let live = self.observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+                remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}"))
             })
             .collect()
     }
@@ -569,13 +584,13 @@ impl<'a, E: Engine> Executor<'a, E> {
     /// Removes what was replaced or left; tells what could not be.
     fn clean_up(&self, staged: Vec<Staged<'a>>, leaving: Vec<Leaving<'a>>) -> Vec<String> {
         let mut problems = Vec::new();
+        let live = self.live_links(&staged, &leaving);
         let mut remove = |name: &str| {
-            if let Err(e) = remove_directory(self.root, name) {
+            if let Err(e) = remove_directory(self.root, name, &live) {
                 problems.push(format!("remove {name}: {e}"));
             }
         };
         for staged in staged {
-            // The old link is held until its pin is gone: its end detaches at once, not some time later.
             remove(&staged.name);
             if let Some(old) = staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name()) {
                 remove(&format!("{OLD}{old}"));
@@ -583,9 +598,21 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         for leaving in leaving {
             remove(&format!("{OLD}{}", leaving.label.file_name()));
-            drop(leaving.link);
         }
         problems
+    }
+
+    /// The links that are in use after the commit: all but those of interfaces that left or were attached anew.
+    fn live_links(&self, staged: &[Staged<'_>], leaving: &[Leaving<'_>]) -> LinkIds {
+        let ended = |directory: &str| {
+            leaving.iter().any(|l| l.directory == directory)
+                || staged.iter().any(|s| {
+                    matches!(s.install.link, LinkWork::Create { .. })
+                        && s.install.replaces.as_deref() == Some(directory)
+                })
+        };
+        let stay = self.observed.interfaces.values().filter(|p| !ended(&p.directory));
+        stay.filter_map(|p| p.link.id()).collect()
     }
 }
 

@@ -99,6 +99,14 @@ pub enum LinkState {
 }
 
 impl LinkState {
+    /// The id of the link.
+    pub fn id(&self) -> Option<LinkId> {
+        match self {
+            Self::Defunct { id, .. } | Self::Live { id, .. } => Some(*id),
+            Self::Missing | Self::NotALink(_) => None,
+        }
+    }
+
     /// The program that the link holds.
     pub fn program(&self) -> Option<ProgramId> {
         match self {
@@ -208,7 +216,7 @@ pub struct ForeignProgram {
     pub name: String,
     /// Hex of its tag.
     pub tag: String,
-    /// The bpf_link that holds it; `None` where it was attached through netlink.
+    /// The `bpf_link` that holds it; `None` where it was attached through netlink.
     pub link: Option<LinkId>,
     /// It is the dispatcher of libxdp.
     pub dispatcher: bool,
@@ -464,7 +472,7 @@ fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {
 fn read_map(map: &Map) -> PinnedMap {
     let info = map.info();
     let btf = info.btf_id.map(|btf| (btf, info.btf_key_type_id, info.btf_value_type_id));
-    PinnedMap { id: info.id, def: info.def.clone(), btf, layout: None }
+    PinnedMap { id: info.id, def: info.def, btf, layout: None }
 }
 
 /// Names with `%` and no two hex digits are ours: what an interrupted step left, to go with its directory.

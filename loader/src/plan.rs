@@ -869,7 +869,7 @@ fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
 /// The definition as the kernel will tell it: kernel/bpf/hashtab.c rounds LRU maps with a list per CPU to a multiple
 /// of the possible CPUs, kernel/bpf/devmap.c makes device maps read-only for programs.
 fn normalised(def: &MapDef, possible_cpus: u32) -> MapDef {
-    let mut def = def.clone();
+    let mut def = *def;
     def.flags &= !(BPF_F_RDONLY | BPF_F_WRONLY);
     let lru = [BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH].contains(&def.map_type);
     if lru && def.flags & BPF_F_NO_COMMON_LRU != 0 && possible_cpus > 0 {

@@ -60,7 +60,7 @@ fn settle(inputs: &Inputs, options: Options, root: &PinRoot) -> Result<Survey, F
     if survey.plan.interrupted.is_empty() {
         return Ok(survey);
     }
-    execute::recover(root.dir(), &survey.plan.interrupted).map_err(kernel_failure)?;
+    execute::recover(root.dir(), &survey.observed).map_err(kernel_failure)?;
     output::say("settled what an interrupted run had left");
     Survey::take(inputs, options.allow, Leftovers::FoldIn)
 }

@@ -31,7 +31,7 @@ pub fn run(args: &Detach) -> Outcome {
     let observe = |leftovers| observed::observe(&pin_root, Devices::default(), leftovers);
     let mut observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     if !observed.interrupted.is_empty() {
-        execute::recover(root.dir(), &observed.interrupted).map_err(kernel_failure)?;
+        execute::recover(root.dir(), &observed).map_err(kernel_failure)?;
         observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     }
     let chosen = choose(&observed, owner.as_deref(), &args.interfaces)?;

@@ -30,7 +30,8 @@ struct Status {
 
 #[derive(Serialize)]
 struct Interface {
-    interface: String,
+    #[serde(rename = "interface")]
+    label: String,
     device: Option<String>,
     ifindex: Option<u32>,
     netns: Option<String>,
@@ -129,7 +130,7 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
     let running = device.and_then(|(_, d)| d.xdp.iter().find(|a| Some(a.program_id) == pinned.link.program()));
     let mode = running.map(|a| mode::of_kernel(a.mode)).or(record.map(|r| r.mode));
     Interface {
-        interface: label.to_owned(),
+        label: label.to_owned(),
         device: device.map(|(_, d)| d.name.clone()).or_else(|| record.map(|r| r.device.clone())),
         ifindex: match pinned.link {
             LinkState::Live { ifindex, .. } => Some(ifindex.0),
@@ -195,13 +196,13 @@ fn table(status: &Status) -> String {
     }
     for interface in &status.interfaces {
         if interface.state != "attached" {
-            let _ = writeln!(out, "{}: {}", printable(&interface.interface), interface.state);
+            let _ = writeln!(out, "{}: {}", printable(&interface.label), interface.state);
         }
         if let Some(error) = &interface.error {
-            let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.interface));
+            let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.label));
         }
         if let Some(owner) = interface.owner.as_ref().filter(|owner| **owner != status.config) {
-            let _ = writeln!(out, "{}: belongs to {}", printable(&interface.interface), printable(owner));
+            let _ = writeln!(out, "{}: belongs to {}", printable(&interface.label), printable(owner));
         }
     }
     for drift in &status.drift {
@@ -231,7 +232,7 @@ fn row(interface: &Interface) -> [String; 6] {
     let dash = || "-".to_owned();
     let program = interface.program.as_ref();
     [
-        printable(&interface.interface),
+        printable(&interface.label),
         interface.device.as_deref().map_or_else(dash, printable),
         interface.mode.clone().unwrap_or_else(dash),
         program.map_or_else(dash, |p| printable(p.function.as_ref().unwrap_or(&p.name))),

@@ -25,7 +25,7 @@ use crate::object::{MAX_OBJECT_SIZE, MapOrigin};
 pub const WORKER_ARG: &str = "__load";
 
 /// The verifier takes up to a million instructions' time; far above that, something hangs.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Address space of the loader process: bounds what a mangled object can make a parser allocate.
 const MAX_MEMORY: u64 = 1 << 30;
 

@@ -38,7 +38,7 @@ enum Kind {
     Struct { size: u32, members: Vec<Member>, bitfields: bool },
     Enum { size: u32 },
     Float { size: u32 },
-    /// typedef, const, volatile, restrict, type_tag: another name of the type it refers to.
+    /// typedef, const, volatile, restrict, `type_tag`: another name of the type it refers to.
     Alias(u32),
     Var(u32),
     DataSec { size: u32, vars: Vec<SecVar> },

@@ -18,7 +18,7 @@ use xdpd_kernel::map::MapDef;
 
 /// Objects above this size are refused: real ones are far below a megabyte.
 pub const MAX_OBJECT_SIZE: u64 = 16 << 20;
-/// The kernel refuses a program that uses more maps (`MAX_USED_MAPS`, include/linux/bpf_verifier.h).
+/// The kernel refuses a program that uses more maps (`MAX_USED_MAPS`, `include/linux/bpf_verifier.h`).
 const MAX_MAPS: usize = 64;
 /// Size of redbpf's `bpf_map_def`: type, key size, value size, max entries, flags.
 const MAP_DEF_LEN: usize = 20;
@@ -327,15 +327,14 @@ impl<'a> Elf<'a> {
                 if maps.insert(map.to_owned(), spec).is_some() {
                     return Err(corrupt(format!("two maps are called `{map}`")));
                 }
-            } else if name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata") {
-                if let Some(spec) = data_map(name, data) {
+            } else if (name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata"))
+                && let Some(spec) = data_map(name, data) {
                     if spec.origin == MapOrigin::Data {
                         contents.insert(name.to_owned(), data.to_vec());
                     }
                     maps_by_section.insert(index.0, name.to_owned());
                     maps.insert(name.to_owned(), spec);
                 }
-            }
         }
         if programs.is_empty() {
             return Err(ObjectError::Unsupported(

@@ -98,7 +98,7 @@ impl Site {
 pub const DROP: u32 = 1;
 pub const PASS: u32 = 2;
 
-/// The sum over all CPUs of rx_packets.
+/// The sum over all CPUs of `rx_packets`.
 pub fn packets(map: &Map, action: u32) -> u64 {
     let mut value = vec![0; map.value_len()];
     assert!(map.lookup(&action.to_ne_bytes(), &mut value).expect("an entry"));

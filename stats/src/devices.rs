@@ -1,0 +1,169 @@
+//! Which devices there are, in our own network namespace and in those that the config names.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::io::Errno;
+use xdpd_kernel::netlink::{self, Events, LinkMonitor};
+use xdpd_kernel::{Device, NetNs};
+
+use crate::delta::Sight;
+
+/// The devices of all network namespaces that are of interest.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    namespaces: Vec<Namespace>,
+}
+
+/// One network namespace.
+#[derive(Debug)]
+struct Namespace {
+    /// As the config names it; `None`: our own.
+    name: Option<String>,
+    state: State,
+    /// Device and inode of what the name led to when it was last looked at.
+    seen: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open {
+        netns: Option<NetNs>,
+        /// Tells of changes; `None`: nothing does, and all devices are looked at at every tick.
+        monitor: Option<LinkMonitor>,
+        devices: Vec<Device>,
+        stale: bool,
+    },
+    /// There is no such namespace, and so no device in it.
+    Absent,
+    /// It is there, but we cannot look into it.
+    Hidden,
+}
+
+impl Devices {
+    /// From now on these namespaces are of interest.
+    pub(crate) fn retain(&mut self, names: &[Option<&str>]) {
+        self.namespaces.retain(|namespace| names.contains(&namespace.name.as_deref()));
+        for name in names {
+            if self.find(*name).is_none() {
+                let name = name.map(str::to_owned);
+                self.namespaces.push(Namespace { name, state: State::Absent, seen: None });
+            }
+        }
+    }
+
+    /// Each becomes readable when there is something to tell, in the order that [`Devices::refresh`] expects.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.namespaces.iter().filter_map(|namespace| match &namespace.state {
+            State::Open { monitor, .. } => monitor.as_ref().map(AsFd::as_fd),
+            _ => None,
+        })
+    }
+
+    /// Brings all up to date; true when anything changed. `told`: for each descriptor whether it is readable.
+    pub(crate) fn refresh(&mut self, mut told: impl Iterator<Item = bool>) -> bool {
+        let mut changed = false;
+        for namespace in &mut self.namespaces {
+            if let State::Open { monitor: Some(monitor), stale, .. } = &mut namespace.state
+                && told.next().unwrap_or(true)
+            {
+                *stale |= match monitor.drain() {
+                    Ok(Events::Changed(changes)) => !changes.is_empty(),
+                    Ok(Events::Overflow) | Err(_) => true,
+                };
+            }
+            changed |= namespace.refresh();
+        }
+        changed
+    }
+
+    /// What is seen of a device.
+    pub(crate) fn sight(&self, netns: Option<&str>, device: &str) -> Sight {
+        match self.find(netns).map(|namespace| &namespace.state) {
+            Some(State::Open { devices, .. }) => match devices.iter().find(|found| found.name == device) {
+                Some(found) => Sight::Present(found.ifindex),
+                None => Sight::Absent,
+            },
+            Some(State::Absent) => Sight::Absent,
+            Some(State::Hidden) | None => Sight::Hidden,
+        }
+    }
+
+    /// The names of the devices that are visible in a namespace.
+    pub(crate) fn names(&self, netns: Option<&str>) -> impl Iterator<Item = &str> {
+        let devices = match self.find(netns).map(|namespace| &namespace.state) {
+            Some(State::Open { devices, .. }) => devices.as_slice(),
+            _ => &[],
+        };
+        devices.iter().map(|device| device.name.as_str())
+    }
+
+    fn find(&self, netns: Option<&str>) -> Option<&Namespace> {
+        self.namespaces.iter().find(|namespace| namespace.name.as_deref() == netns)
+    }
+}
+
+impl Namespace {
+    /// True when anything changed.
+    fn refresh(&mut self) -> bool {
+        let mut changed = false;
+        // A namespace that was deleted and made anew has the same name, and the old one lives on while we hold it.
+        let identity = self.name.as_deref().map(identity);
+        if identity.flatten() != self.seen || !matches!(self.state, State::Open { .. }) {
+            let before = std::mem::discriminant(&self.state);
+            self.seen = identity.flatten();
+            self.state = Self::open(self.name.as_deref());
+            let is_open = matches!(self.state, State::Open { .. });
+            changed = is_open || before != std::mem::discriminant(&self.state);
+        }
+        let State::Open { netns, monitor, devices, stale } = &mut self.state else { return changed };
+        if !*stale && monitor.is_some() {
+            return changed;
+        }
+        let found = match netns {
+            Some(netns) => netns.run(netlink::devices),
+            None => Ok(netlink::devices()),
+        };
+        match found {
+            Ok(Ok(found)) => {
+                changed |= *devices != found;
+                *devices = found;
+                *stale = false;
+            }
+            // Devices kept coming and going: they are looked at again at the next tick.
+            Ok(Err(_)) => {}
+            Err(_) => self.state = State::Hidden,
+        }
+        changed
+    }
+
+    fn open(name: Option<&str>) -> State {
+        let (netns, monitor) = match name {
+            None => (None, LinkMonitor::open()),
+            Some(name) => {
+                let netns = match NetNs::open(name) {
+                    Ok(netns) => netns,
+                    // A name without a namespace behind it: `ip netns add` makes it in two steps.
+                    Err(error) if [Errno::NOENT, Errno::INVAL].map(Errno::raw_os_error).contains(&error.errno()) => {
+                        return State::Absent;
+                    }
+                    Err(_) => return State::Hidden,
+                };
+                match netns.run(LinkMonitor::open) {
+                    Ok(monitor) => (Some(netns), monitor),
+                    Err(_) => return State::Hidden,
+                }
+            }
+        };
+        // The monitor listens before the first look: nothing falls in between.
+        State::Open { netns, monitor: monitor.ok(), devices: Vec::new(), stale: true }
+    }
+}
+
+/// Device and inode of the file that stands for a namespace.
+fn identity(name: &str) -> Option<(u64, u64)> {
+    let path = if name.contains('/') { name.into() } else { std::path::Path::new(NAMED).join(name) };
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+use xdpd_kernel::netns::NAMED_DIR as NAMED;

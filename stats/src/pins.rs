@@ -1,0 +1,492 @@
+//! What is pinned: the pin root, the pins of one interface, and the maps that are held open.
+//!
+//! Nothing is written here, and maps are opened read-only. A look at a directory of pins costs some system calls, a tick
+//! of a map that did not change shall cost one: so inotify tells which directories to look at again. Where it cannot (no
+//! permission, no watches left, a queue that overflowed) they are looked at at every tick.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
+use xdpd_kernel::clock::monotonic_ns;
+use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags, WatchId};
+use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, ObjectKind, PinnedObject, bpffs, map_type_name};
+
+use crate::delta::{Reading, Retired};
+use crate::record::{ACTIONS, Counter};
+
+/// What a stats map looks like, in words.
+const SHAPE: &str = "percpu_array or array with 4-byte keys, 16-byte values, at least 5 entries";
+
+/// How often a directory is looked at again because it was exchanged meanwhile.
+const ATTEMPTS: u32 = 16;
+
+/// The directory that holds the pin directories of all interfaces.
+#[derive(Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+    state: RootState,
+    /// Device and inode of what the path named when it was last looked at.
+    seen: Option<(u64, u64)>,
+    watch: Option<Watch>,
+    watched: Option<WatchId>,
+}
+
+#[derive(Debug)]
+enum RootState {
+    Open(Dir),
+    /// There is no place where pins could be, and why.
+    Missing(String),
+    Unreadable(String),
+}
+
+/// What changed under the pin root since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Anything may have.
+    pub(crate) all: bool,
+    /// These entries of the pin root.
+    pub(crate) entries: Vec<OsString>,
+    /// Something in these directories.
+    pub(crate) directories: Vec<WatchId>,
+}
+
+impl Root {
+    /// The root of a config; what is there is seen at the first [`Root::changes`].
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let state = RootState::Missing(String::new());
+        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Becomes readable when there is something to tell.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What changed since the last call. `told`: the descriptor is readable.
+    pub(crate) fn changes(&mut self, told: bool) -> Changes {
+        let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
+        let is_open = matches!(self.state, RootState::Open(_));
+        let mut changes = Changes::default();
+        if identity != self.seen || !is_open {
+            let was_open = is_open;
+            self.open();
+            self.seen = identity;
+            changes.all = was_open || matches!(self.state, RootState::Open(_));
+        }
+        if told {
+            self.drain(&mut changes);
+        }
+        changes.all |= self.watched.is_none();
+        changes
+    }
+
+    fn open(&mut self) {
+        if let (Some(watch), Some(id)) = (&self.watch, self.watched.take()) {
+            // Gone with its directory, mostly.
+            let _ = watch.remove(id);
+        }
+        self.state = match Dir::open(&self.path) {
+            Err(error) if is(&error, Errno::NOENT) => RootState::Missing(self.absence()),
+            Err(error) => RootState::Unreadable(error.to_string()),
+            Ok(dir) => match dir.is_bpffs() {
+                Ok(true) => RootState::Open(dir),
+                Ok(false) => RootState::Missing(format!("{} is on no bpffs", self.path.display())),
+                Err(error) => RootState::Unreadable(error.to_string()),
+            },
+        };
+        if let RootState::Open(dir) = &self.state {
+            self.watched = self.watch_directory(dir);
+        }
+    }
+
+    /// Why the root does not exist.
+    fn absence(&self) -> String {
+        let path = self.path.display();
+        match self.path.ancestors().skip(1).find(|ancestor| ancestor.exists()) {
+            Some(ancestor) if !bpffs::is_bpffs(ancestor).unwrap_or(true) => {
+                format!("{path} does not exist, and no bpffs is mounted at {}", ancestor.display())
+            }
+            _ => format!("{path} does not exist"),
+        }
+    }
+
+    /// Watches a directory: the one that is open, whatever its path names by now.
+    fn watch_directory(&self, dir: &Dir) -> Option<WatchId> {
+        let flags = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF;
+        self.watch.as_ref()?.add(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()), flags).ok()
+    }
+
+    fn unwatch(&self, id: Option<WatchId>) {
+        if let (Some(watch), Some(id)) = (&self.watch, id) {
+            let _ = watch.remove(id);
+        }
+    }
+
+    fn drain(&mut self, changes: &mut Changes) {
+        let Some(events) = self.watch.as_ref().map(Watch::drain) else { return };
+        let Ok(events) = events else {
+            self.watch = None;
+            self.watched = None;
+            return;
+        };
+        for event in events {
+            match event.id {
+                // Events were lost.
+                None => changes.all = true,
+                Some(id) if Some(id) == self.watched => {
+                    if event.flags.intersects(ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
+                        self.watched = None;
+                    }
+                    changes.entries.extend(event.name);
+                }
+                Some(id) => changes.directories.push(id),
+            }
+        }
+    }
+
+    /// Why nothing can be pinned here, when that is not a matter of time alone.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        match &self.state {
+            RootState::Open(_) => None,
+            RootState::Missing(reason) | RootState::Unreadable(reason) => Some(reason),
+        }
+    }
+
+    /// The labels that have a directory, in the order of their names.
+    pub(crate) fn labels(&self) -> Vec<Label> {
+        let RootState::Open(dir) = &self.state else { return Vec::new() };
+        let entries = dir.list().unwrap_or_default();
+        entries.iter().filter_map(|entry| Label::from_file_name(entry.name.to_str()?)).collect()
+    }
+}
+
+/// The pins of one interface, as they were found, and the maps that are held open.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    directory: String,
+    map: String,
+    found: Found,
+    maps: Vec<Map>,
+    watched: Option<WatchId>,
+    /// What was found is not to be relied on.
+    stale: bool,
+}
+
+/// What a directory of pins holds.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) pin: Pin,
+    /// In the order of their generations.
+    pub(crate) retired: Vec<Retired>,
+    pub(crate) device: Option<Device>,
+    /// What is wrong with the record, if it cannot be read.
+    pub(crate) bad_record: Option<String>,
+}
+
+/// What the pin of the stats map is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pin {
+    Map { id: MapId, generation: Option<u64>, base: Option<MapId> },
+    Absent(String),
+    Other(String),
+    Unreadable(String),
+}
+
+/// The device as the record tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) ifindex: u32,
+}
+
+impl Found {
+    fn only(pin: Pin) -> Self {
+        Self { pin, retired: Vec::new(), device: None, bad_record: None }
+    }
+}
+
+impl Pins {
+    /// The pins of `label`, of which the map called `map` is read; nothing is looked at yet.
+    pub(crate) fn new(label: &Label, map: &str) -> Self {
+        Self {
+            directory: label.file_name(),
+            map: map.to_owned(),
+            found: Found::only(Pin::Absent(String::new())),
+            maps: Vec::new(),
+            watched: None,
+            stale: true,
+        }
+    }
+
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The maps that are held open.
+    pub(crate) fn maps(&self) -> &[Map] {
+        &self.maps
+    }
+
+    /// Closes the maps that are not worth holding.
+    pub(crate) fn keep(&mut self, holds: impl Fn(MapId) -> bool) {
+        self.maps.retain(|map| holds(map.id()));
+    }
+
+    /// Takes note of changes.
+    pub(crate) fn told(&mut self, changes: &Changes) {
+        self.stale |= changes.all
+            || changes.entries.iter().any(|name| name == OsStr::new(&self.directory))
+            || self.watched.is_some_and(|id| changes.directories.contains(&id));
+    }
+
+    /// The directory is to be looked at again.
+    pub(crate) fn suspect(&mut self) {
+        self.stale = true;
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Stops watching.
+    pub(crate) fn close(&mut self, root: &Root) {
+        root.unwatch(self.watched.take());
+    }
+
+    /// Looks at the directory, and opens the current map and those retired ones that `wants` asks for.
+    pub(crate) fn resolve(&mut self, root: &Root, wants: impl Fn(MapId) -> bool) {
+        let dir = match &root.state {
+            RootState::Open(dir) => dir,
+            RootState::Missing(reason) => return self.set(Found::only(Pin::Absent(reason.clone())), true),
+            RootState::Unreadable(reason) => {
+                return self.set(Found::only(Pin::Unreadable(reason.clone())), true);
+            }
+        };
+        for _ in 0..ATTEMPTS {
+            // A directory that was exchanged and is being taken down looks like one whose pins are gone.
+            if let Some((found, complete)) = self.look(root, dir, &wants) {
+                // What inotify does not tell of, a permission that is granted somewhere else, is tried again.
+                let settled = complete && matches!(found.pin, Pin::Map { .. } | Pin::Absent(_));
+                return self.set(found, settled);
+            }
+        }
+        let path = dir.path_of(&self.directory);
+        let reason = format!("{} is being exchanged all the time", path.display());
+        self.set(Found::only(Pin::Unreadable(reason)), false);
+    }
+
+    fn set(&mut self, found: Found, settled: bool) {
+        self.found = found;
+        self.stale = !settled;
+    }
+
+    /// One look at the directory, and whether it will be known when something changes; `None` when it was exchanged
+    /// meanwhile.
+    fn look(&mut self, root: &Root, parent: &Dir, wants: &impl Fn(MapId) -> bool) -> Option<(Found, bool)> {
+        let path = parent.path_of(&self.directory);
+        let dir = match parent.open_dir(&self.directory) {
+            Ok(dir) => dir,
+            Err(error) => {
+                root.unwatch(self.watched.take());
+                let pin = if is(&error, Errno::NOENT) {
+                    Pin::Absent(format!("{} does not exist", path.display()))
+                } else if is(&error, Errno::NOTDIR) || is(&error, Errno::LOOP) {
+                    Pin::Other(format!("{} is not a directory", path.display()))
+                } else {
+                    Pin::Unreadable(error.to_string())
+                };
+                return Some((Found::only(pin), root.watched.is_some()));
+            }
+        };
+        // Before anything is looked at: what changes from now on is told.
+        let watched = root.watch_directory(&dir);
+        if self.watched != watched {
+            root.unwatch(self.watched.take());
+            self.watched = watched;
+        }
+        let (record, bad_record) = match record(&dir) {
+            Ok(record) => (record, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let pin = self.open_current(&dir, record.as_ref());
+        let (retired, all_open) = self.open_retired(&dir, record.as_ref(), wants);
+        let device = record.map(|record| Device { name: record.device, ifindex: record.ifindex });
+
+        let is_same = match (dir.stat_self(), parent.stat(&self.directory)) {
+            (Ok(ours), Ok(theirs)) => (ours.dev, ours.ino) == (theirs.dev, theirs.ino),
+            // It was removed: the next look tells.
+            _ => false,
+        };
+        let complete = self.watched.is_some() && all_open;
+        is_same.then_some((Found { pin, retired, device, bad_record }, complete))
+    }
+
+    fn open_current(&mut self, dir: &Dir, record: Option<&Record>) -> Pin {
+        let name = escape::escape(&self.map);
+        let path = dir.path_of(&name);
+        let map = match dir.open_pin(&name, Access::ReadOnly) {
+            Ok(PinnedObject::Map(map)) => map,
+            Ok(other) => {
+                let (found, expected) = (other.kind(), ObjectKind::Map);
+                return Pin::Other(format!("{} is a {found}, not a {expected}", path.display()));
+            }
+            Err(error) if is(&error, Errno::NOENT) => {
+                return Pin::Absent(format!("{} does not exist", path.display()));
+            }
+            Err(error) => return Pin::Unreadable(error.to_string()),
+        };
+        if !is_stats_map(map.def()) {
+            return Pin::Other(format!("{} is {}, expected {SHAPE}", path.display(), map.def()));
+        }
+        let id = map.id();
+        // Where the record names another map, somebody else pinned this one, and the record says nothing about it.
+        let record = record.filter(|record| record.maps.get(&self.map) == Some(&id.0));
+        self.hold(map);
+        Pin::Map {
+            id,
+            generation: record.map(|record| record.generation),
+            base: record.and_then(|record| record.base.get(&self.map)).copied().map(MapId),
+        }
+    }
+
+    /// Opens the wanted retired maps. Returns all of them, wanted or not, and whether each wanted one could be opened.
+    fn open_retired(
+        &mut self,
+        dir: &Dir,
+        record: Option<&Record>,
+        wants: &impl Fn(MapId) -> bool,
+    ) -> (Vec<Retired>, bool) {
+        // A directory that we may search but not list has its current map at least.
+        let entries = dir.list().unwrap_or_default();
+        let mut all = Vec::new();
+        let mut all_open = true;
+        for name in entries.iter().filter_map(|entry| entry.name.to_str()) {
+            let Some((map, generation, id)) = retired::parse(name) else { continue };
+            if map != self.map {
+                continue;
+            }
+            let map = MapId(id);
+            let base = record.and_then(|record| record.base.get(name)).copied().map(MapId);
+            all.push(Retired { map, generation, base });
+            if wants(map) && self.maps.iter().all(|held| held.id() != map) {
+                match dir.open_map(name, Access::ReadOnly) {
+                    Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => self.hold(opened),
+                    _ => all_open = false,
+                }
+            }
+        }
+        all.sort_by_key(|retired| (retired.generation, retired.map));
+        (all, all_open)
+    }
+
+    fn hold(&mut self, map: Map) {
+        if self.maps.iter().all(|held| held.id() != map.id()) {
+            self.maps.push(map);
+        }
+    }
+}
+
+/// The record in a directory; none in one that somebody else made. The error is what is wrong with it.
+fn record(dir: &Dir) -> Result<Option<Record>, String> {
+    let path = dir.path_of(OWNER_PIN);
+    let text = match dir.readlink(OWNER_PIN) {
+        Ok(text) => text,
+        Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INVAL) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let text = text.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))?;
+    Record::parse(text).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn is(error: &Error, errno: Errno) -> bool {
+    error.errno() == errno.raw_os_error()
+}
+
+/// Whether a map has the layout of the XDP tutorial's stats map: for each action packets and bytes, per CPU or not.
+fn is_stats_map(def: &MapDef) -> bool {
+    let is_array = matches!(map_type_name(def.map_type), "percpu_array" | "array");
+    is_array && def.key_size == 4 && def.value_size == 16 && def.max_entries as usize >= ACTIONS.len()
+}
+
+/// Buffers for reading stats maps, used again for each of them.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    keys: [u8; 4 * ACTIONS.len()],
+    values: Vec<u8>,
+    position: [u8; 4],
+}
+
+impl Buffers {
+    /// Reads a map with one system call into `reading`, whose memory is used again.
+    pub(crate) fn read(&mut self, map: &Map, reading: &mut Reading) -> Result<(), String> {
+        let (value_len, slot_len) = (map.value_len(), map.slot_len());
+        self.values.resize(ACTIONS.len() * value_len, 0);
+        let found = map.lookup_batch(&mut self.keys, &mut self.values, &mut self.position);
+        reading.at = monotonic_ns();
+        reading.map = map.id();
+        match found {
+            Ok(found) if found == ACTIONS.len() => {}
+            Ok(found) => return Err(format!("map {}: {found} of {} entries", map.id(), ACTIONS.len())),
+            Err(error) => return Err(error.to_string()),
+        }
+        let values = self.values.chunks_exact(value_len).flat_map(|value| value.chunks_exact(slot_len));
+        reading.slots.clear();
+        reading.slots.extend(values.map(counter));
+        Ok(())
+    }
+}
+
+/// `struct { __u64 rx_packets; __u64 rx_bytes; }`.
+fn counter(value: &[u8]) -> Counter {
+    let number = |at: usize| {
+        let bytes = value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_ne_bytes)
+    };
+    Counter { packets: number(0), bytes: number(8) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_tutorial_s_layout_is_a_stats_map() {
+        let def = |map_type, key_size, value_size, max_entries| MapDef {
+            map_type,
+            key_size,
+            value_size,
+            max_entries,
+            ..MapDef::default()
+        };
+        const ARRAY: u32 = 2;
+        const PERCPU_ARRAY: u32 = 6;
+        const HASH: u32 = 1;
+        assert!(is_stats_map(&def(PERCPU_ARRAY, 4, 16, 5)));
+        assert!(is_stats_map(&def(ARRAY, 4, 16, 8)));
+        assert!(!is_stats_map(&def(HASH, 4, 16, 5)));
+        assert!(!is_stats_map(&def(PERCPU_ARRAY, 4, 8, 5)));
+        assert!(!is_stats_map(&def(PERCPU_ARRAY, 4, 16, 4)));
+    }
+
+    #[test]
+    fn a_counter_is_two_numbers() {
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&7_u64.to_ne_bytes());
+        value[8..].copy_from_slice(&448_u64.to_ne_bytes());
+        assert_eq!(counter(&value), Counter { packets: 7, bytes: 448 });
+    }
+}
