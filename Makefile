@@ -52,5 +52,6 @@ clean: ## remove all that was built
 	$(CARGO) clean
 
 install: ## install what `make release` built to $(DESTDIR)$(PREFIX)/bin
-	@test -x $(target)/release/xdpd -a -x $(target)/release/xdp-stats || { echo 'install: run `make release` first' >&2; exit 1; }
+	@test -x $(target)/release/xdpd && test -x $(target)/release/xdp-stats || \
+		{ echo 'install: run `make release` first' >&2; exit 1; }
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(target)/release/xdpd $(target)/release/xdp-stats

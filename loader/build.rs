@@ -1,8 +1,10 @@
-//! Builds the in-kernel programs of `probes/` to one BPF object and hands its path to the crate as `XDPD_BUILTIN_ELF`.
+//! Builds the in-kernel programs of `probes/` to one BPF object and hands its path to the crate as
+//! `XDPD_BUILTIN_ELF`.
 //!
-//! Stable rustc has no BPF target that brings its own `core`, so the way is: rustc compiles for the host and leaves LLVM bitcode
-//! (`core` and redbpf-probes merged in by LTO), clang compiles that for BPF, and the toolchain's objcopy drops what differs
-//! from machine to machine. The same sources give the same bytes everywhere.
+//! Stable rustc has no BPF target that brings its own `core`, so the way is: rustc compiles for the host and
+//! leaves LLVM bitcode (`core` and redbpf-probes merged in by LTO), clang compiles that for BPF, and the
+//! toolchain's objcopy drops what differs from machine to machine. The same sources give the same bytes
+//! everywhere.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -63,7 +65,8 @@ fn build(system: &System) -> Result<PathBuf, String> {
         "-Clinker=true".into(),
     ]))?;
     run(Command::new(&system.clang)
-        // The module still names the host as its target; here it gets another one, which is no reason for a warning.
+        // The module still names the host as its target; here it gets another one, which is no reason for a
+        // warning.
         .args(["-target", "bpf", "-mcpu=v3", "-O2", "-Wno-override-module", "-c", "-o"])
         .args([&compiled, &bitcode]))?;
     run(objcopy()?
@@ -76,8 +79,8 @@ fn build(system: &System) -> Result<PathBuf, String> {
     Ok(object)
 }
 
-/// The cargo that compiles the probes. Its target directory is shared by all profiles of the outer build: the result is the
-/// same, and building redbpf-probes takes most of a minute.
+/// The cargo that compiles the probes. Its target directory is shared by all profiles of the outer build: the
+/// result is the same, and building redbpf-probes takes most of a minute.
 fn cargo(target_directory: &Path, system: &System) -> Result<Command, String> {
     let probes = fs::canonicalize(PROBES).map_err(|error| format!("{PROBES}: {error}"))?;
     let cargo_home = env::var_os("CARGO_HOME")
@@ -103,8 +106,8 @@ fn cargo(target_directory: &Path, system: &System) -> Result<Command, String> {
     Ok(cargo)
 }
 
-/// Whether a variable would carry the outer build's flags, profile, target or wrapper (clippy is one) into the inner build. Where
-/// crates come from, and the jobserver, are for both.
+/// Whether a variable would carry the outer build's flags, profile, target or wrapper (clippy is one) into
+/// the inner build. Where crates come from, and the jobserver, are for both.
 fn steers_the_outer_build(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let shared =

@@ -11,10 +11,12 @@ use std::process::{Command, Stdio};
 /// Reads the bitcode of the pinned rustc, whose LLVM is of the same major version.
 const CLANG: &str = "clang-22";
 
-/// Where Debian 12 keeps the newest libclang that bindgen 0.59 can talk to; `.cargo/config.toml` sets the same.
+/// Where Debian 12 keeps the newest libclang that bindgen 0.59 can talk to; `.cargo/config.toml` sets the
+/// same.
 const LIBCLANG: &str = "/usr/lib/llvm-14/lib";
 
-/// Any version of them will do: the programs use nothing that changed since the oldest kernel that is supported.
+/// Any version of them will do: the programs use nothing that changed since the oldest kernel that is
+/// supported.
 const KERNEL_HEADERS: &str =
     if cfg!(target_arch = "aarch64") { "linux-headers-arm64" } else { "linux-headers-amd64" };
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A pattern for device names: `*` is any characters, `?` one character, `[…]` one of a set (`[!…]`: none of
-/// it).
+/// A pattern for device names: `*` is any characters, `?` one character, `[…]` one of a set, `[!…]` one
+/// that is not of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Glob(glob::Pattern);
 

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,16 +61,11 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
     if !errors.is_empty() {
         return Err(Diagnostics::new(Arc::clone(&source), errors));
     }
-    let sha256 = hex(&Sha256::digest(text));
+    let sha256 = Sha256::digest(text).iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}"); // a String takes everything
+        digits
+    });
     Ok(Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        digits
-            .extend([byte >> 4, byte & 0xf].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
-        digits
-    })
 }
 
 /// What a file says of `pin_root`, whatever else is wrong with what it says.

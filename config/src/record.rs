@@ -8,7 +8,8 @@
 //! | `v` | version of the format, 1 |
 //! | `gen` | generation: how often the instance was replaced |
 //! | `config` | absolute path of the file that owns the interface |
-//! | `device`, `ifindex`, `netns`, `netns_name` | the device; its namespace as `dev:inode`, and as the file names it |
+//! | `device`, `ifindex` | the device |
+//! | `netns`, `netns_name` | its namespace: as `dev:inode`, and as the file names it |
 //! | `mode` | `native`, `generic` or `offload` |
 //! | `object`, `globals` | digests |
 //! | `function`, `program` | the function's name, the program's id |
@@ -67,7 +68,7 @@ pub struct Record {
 #[non_exhaustive]
 pub enum RecordError {
     /// It was written by a program that means something else by the same keys.
-    #[error("the record has version {0}, and this program reads version {version}", version = Record::VERSION)]
+    #[error("the record has version {0}, and this program reads version {known}", known = Record::VERSION)]
     Version(u32),
     /// A part of it is no pair.
     #[error("the record holds `{}`, which is no `key=value`", .0.escape_debug())]
@@ -79,7 +80,7 @@ pub enum RecordError {
     #[error("the record has the key `{}` twice", .0.escape_debug())]
     Twice(String),
     /// A value cannot be read.
-    #[error("the record's value of `{}` is `{}`, expected {expected}", key.escape_debug(), found.escape_debug())]
+    #[error("the record's `{}` is `{}`, expected {expected}", key.escape_debug(), found.escape_debug())]
     BadValue {
         /// The key.
         key: String,

@@ -91,7 +91,8 @@ fn not_toml(source: &Source, message: &str, span: Span) -> Diagnostic {
     }
 }
 
-const QUOTE_NAMES: &str = "a name with other characters than letters, digits, `_` and `-` is put in quotes, like [interfaces.\"veth*\"]";
+const QUOTE_NAMES: &str = "a name with other characters than letters, digits, `_` and `-` is put in quotes, \
+    like [interfaces.\"veth*\"]";
 
 fn duplicate_key(source: &Source, span: Span, first_definitions: &FirstDefinitions<'_>) -> Diagnostic {
     let index = source.line_index(span.start);

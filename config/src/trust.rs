@@ -341,13 +341,13 @@ mod tests {
         );
         assert_eq!(
             refused("/etc/xdpd", Reason::WorldWritableDirectory(0o777)),
-            "/etc/xdpd/config.toml is not trusted: /etc/xdpd: everybody may replace the files in this directory, its \
-             mode is 0777 (chmod o-w /etc/xdpd)"
+            "/etc/xdpd/config.toml is not trusted: /etc/xdpd: everybody may replace the files in this \
+             directory, its mode is 0777 (chmod o-w /etc/xdpd)"
         );
         assert_eq!(
             refused("/etc/xdpd/config.toml", Reason::Owner(1001)),
-            "/etc/xdpd/config.toml is not trusted: it belongs to user 1001, and not to root or $SUDO_UID (chown -h root \
-             /etc/xdpd/config.toml)"
+            "/etc/xdpd/config.toml is not trusted: it belongs to user 1001, and not to root or $SUDO_UID \
+             (chown -h root /etc/xdpd/config.toml)"
         );
     }
 }

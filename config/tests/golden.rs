@@ -2,6 +2,8 @@
 //!
 //! A file without errors is summed up. `UPDATE_GOLDEN=1` writes what is said now.
 
+#![allow(clippy::unwrap_used)] // also in the helpers of tests
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

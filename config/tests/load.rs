@@ -1,5 +1,7 @@
 //! Reading a file from disk: what is refused before a word of it is understood.
 
+#![allow(clippy::unwrap_used)] // also in the helpers of tests
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

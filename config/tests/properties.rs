@@ -1,5 +1,7 @@
 //! Promises that hold for every text.
 
+#![allow(clippy::unwrap_used)] // also in the helpers of tests
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -90,15 +92,16 @@ prop_compose! {
     fn record()(
         (generation, config, device, ifindex, netns, netns_name) in
             (any::<u64>(), path(), text(), any::<u32>(), any::<(u64, u64)>(), option::of(text())),
-        (mode, object, globals, function, program) in (mode(), text(), option::of(text()), text(), any::<u32>()),
+        (mode, object, globals) in (mode(), text(), option::of(text())),
+        (function, program) in (text(), any::<u32>()),
         maps in btree_map(text(), any::<u32>(), 0..4),
         base in btree_map(text(), any::<u32>(), 0..4),
         retired in btree_map(any::<u32>(), any::<u64>(), 0..4),
     ) -> Record {
         let version = Record::VERSION;
         Record {
-            version, generation, config, device, ifindex, netns, netns_name, mode, object, globals, function, program, maps,
-            base, retired,
+            version, generation, config, device, ifindex, netns, netns_name, mode, object, globals, function,
+            program, maps, base, retired,
         }
     }
 }
@@ -112,18 +115,22 @@ proptest! {
     }
 
     #[test]
-    fn a_newer_records_keys_do_not_hide_the_known_ones(record in record(), key in "[a-z]{12}", value in "[!-<>-~&&[^%]]*") {
+    fn a_newer_records_keys_do_not_hide_the_known_ones(
+        record in record(), key in "[a-z]{12}", value in "[!-<>-~&&[^%]]*",
+    ) {
         let text = format!("{key}={value} {} {key}.more=", record.format());
         prop_assert_eq!(Record::parse(&text), Ok(record));
     }
 
     #[test]
     fn a_record_that_lacks_a_key_is_an_error_that_names_it(record in record(), lacking in 0_usize..10) {
-        let keys = ["v", "gen", "config", "device", "ifindex", "netns", "mode", "object", "function", "program"];
-        let key = format!("{}=", keys[lacking]);
-        let text: Vec<_> = record.format().split(' ').filter(|pair| !pair.starts_with(&key)).map(str::to_owned).collect();
-        let error = Record::parse(&text.join(" ")).unwrap_err().to_string();
-        prop_assert!(error.contains(&format!("`{}`", keys[lacking])), "{error}");
+        let required =
+            ["v", "gen", "config", "device", "ifindex", "netns", "mode", "object", "function", "program"];
+        let lacking = required[lacking];
+        let (text, key) = (record.format(), format!("{lacking}="));
+        let others: Vec<_> = text.split(' ').filter(|pair| !pair.starts_with(&key)).collect();
+        let error = Record::parse(&others.join(" ")).unwrap_err().to_string();
+        prop_assert!(error.contains(&format!("`{lacking}`")), "{error}");
     }
 
     #[test]
@@ -173,11 +180,14 @@ enum Edit {
     Repeat(prop::sample::Index, prop::sample::Index),
 }
 
+fn part() -> impl Strategy<Value = String> {
+    prop_oneof![prop::sample::select(PARTS.to_vec()).prop_map(str::to_owned), text()]
+}
+
 fn edit() -> impl Strategy<Value = Edit> {
-    let part = prop_oneof![prop::sample::select(PARTS.to_vec()).prop_map(str::to_owned), text()];
     prop_oneof![
         (any::<prop::sample::Index>(), 1_usize..20).prop_map(|(at, length)| Edit::Delete(at, length)),
-        (any::<prop::sample::Index>(), part).prop_map(|(at, part)| Edit::Insert(at, part)),
+        (any::<prop::sample::Index>(), part()).prop_map(|(at, part)| Edit::Insert(at, part)),
         any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(from, to)| Edit::Repeat(from, to)),
     ]
 }
@@ -240,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_text_is_too_much_for_the_parser(text in vec(prop_oneof![text(), prop::sample::select(PARTS.to_vec()).prop_map(str::to_owned)], 0..20)) {
+    fn no_text_is_too_much_for_the_parser(text in vec(part(), 0..20)) {
         check_answer(&text.concat());
     }
 
@@ -276,7 +286,10 @@ prop_compose! {
         reuse in prop::sample::select(vec![Reuse::IfCompatible, Reuse::Require, Reuse::Never]),
         interfaces in btree_map(
             "[^*?\\[\\p{Cc}]{1,20}",
-            ("[a-z][a-z0-9.@_-]{0,14}", prop::sample::subsequence(vec![Mode::Generic, Mode::Native, Mode::Offload], 1..=3)),
+            (
+                "[a-z][a-z0-9.@_-]{0,14}",
+                prop::sample::subsequence(vec![Mode::Generic, Mode::Native, Mode::Offload], 1..=3),
+            ),
             0..6,
         ),
         millis in 1_u64..86_400_000,
@@ -294,12 +307,13 @@ proptest! {
     fn what_is_written_is_what_is_read(written in written()) {
         let config = Config::parse(Path::new("/config.toml"), &toml::to_string(&written).unwrap()).unwrap();
         prop_assert_eq!(config.reuse, written.reuse);
-        prop_assert_eq!(humantime::format_duration(config.stats.interval).to_string(), written.stats.interval);
+        let interval = humantime::format_duration(config.stats.interval).to_string();
+        prop_assert_eq!(interval, written.stats.interval);
         prop_assert_eq!(config.interfaces.len(), written.interfaces.len());
         for interface in &config.interfaces {
             let written = &written.interfaces[interface.key()];
-            let expected = Selector::Device { label: Label::try_new(interface.key()).unwrap(), device: written.name.clone() };
-            prop_assert_eq!(&interface.selector, &expected);
+            let label = Label::try_new(interface.key()).unwrap();
+            prop_assert_eq!(&interface.selector, &Selector::Device { label, device: written.name.clone() });
             prop_assert_eq!(&interface.modes, &written.mode);
             prop_assert_eq!(interface.netns.as_ref(), Some(&written.netns));
         }

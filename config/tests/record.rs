@@ -1,5 +1,7 @@
 //! The text of a record, to the letter: both programs read it, and so do people.
 
+#![allow(clippy::unwrap_used)] // also in the helpers of tests
+
 use std::collections::BTreeMap;
 
 use xdpd_config::{Mode, Record, RecordError};
@@ -43,9 +45,10 @@ fn a_full_record_reads_like_this() {
         retired: BTreeMap::from([(20, 691_272), (9, 691_000)]),
         ..record()
     };
-    let text = "v=1 gen=3 config=/etc/my%20configs/100%25%3Da%0A.toml device=eth0 ifindex=6 netns=4:4026531840 \
-                netns_name=tenant%20a mode=native object=builtin:0123abcd globals=sha256:ff function=xdp_pass_func \
-                program=71 map..bss=26 map.xdp_stats_map=25 base.xdp_stats_map=20 retired.9=691000 retired.20=691272";
+    let text = "v=1 gen=3 config=/etc/my%20configs/100%25%3Da%0A.toml device=eth0 ifindex=6 \
+                netns=4:4026531840 netns_name=tenant%20a mode=native object=builtin:0123abcd \
+                globals=sha256:ff function=xdp_pass_func program=71 map..bss=26 map.xdp_stats_map=25 \
+                base.xdp_stats_map=20 retired.9=691000 retired.20=691272";
     assert_eq!(record.format(), text);
     assert_eq!(Record::parse(text), Ok(record));
 }

@@ -3,7 +3,8 @@
 /// The ELF object, in the redbpf dialect. Its functions are [`xdpd_config::BUILTIN_FUNCTIONS`].
 pub(crate) const OBJECT: &[u8] = &ALIGNED.0;
 
-/// `include_bytes!` promises no alignment; parsers read ELF headers in place, as structures of eight-byte fields.
+/// `include_bytes!` promises no alignment; parsers read ELF headers in place, as structures of eight-byte
+/// fields.
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 

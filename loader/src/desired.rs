@@ -105,7 +105,12 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
 }
 
 /// The instance that an interface runs; `None` where its object has a problem, which is reported once elsewhere.
-fn instance(config: &Config, interface: &Interface, program: &Program, objects: &Objects) -> Option<Instance> {
+fn instance(
+    config: &Config,
+    interface: &Interface,
+    program: &Program,
+    objects: &Objects,
+) -> Option<Instance> {
     let loaded = objects.get(&program.object.value)?;
     let function = loaded.function(program).ok()?;
     let maps = loaded
@@ -118,12 +123,7 @@ fn instance(config: &Config, interface: &Interface, program: &Program, objects: 
             (name.clone(), DesiredMap { spec: spec.clone(), reuse })
         })
         .collect();
-    Some(Instance {
-        object: program.object.value.to_string(),
-        digest: loaded.digest.clone(),
-        function,
-        maps,
-    })
+    Some(Instance { object: program.object.value.to_string(), digest: loaded.digest.clone(), function, maps })
 }
 
 /// Labels and devices that an entry stands for. An explicit one is there even when its device is not.
@@ -186,7 +186,9 @@ impl Claims {
         };
         match self.0.get(&(space, device.to_owned())) {
             // Absent namespaces have no identity; the file's own check compared their names.
-            Some(&other) if space.is_some() && is_glob(&config.interfaces[other]) == is_glob(interface) => Err(other),
+            Some(&other) if space.is_some() && is_glob(&config.interfaces[other]) == is_glob(interface) => {
+                Err(other)
+            }
             _ => {
                 self.0.insert((space, device.to_owned()), index);
                 Ok(())

@@ -69,7 +69,9 @@ impl StepError {
 /// What an errno of attaching means to an operator.
 fn hint(error: &xdpd_kernel::Error) -> &'static str {
     match (error.call(), error.errno()) {
-        ("BPF_LINK_CREATE", EOPNOTSUPP) => "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back",
+        ("BPF_LINK_CREATE", EOPNOTSUPP) => {
+            "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back"
+        }
         ("BPF_LINK_CREATE", ERANGE) => {
             "; the MTU is too large for native XDP without frags, lower it or use mode = \"generic\""
         }
@@ -262,7 +264,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
         let kept = self.carry_over(label, install, &dir, old.as_ref())?;
         let program = match install.program {
-            ProgramWork::Keep(id) => Program::open_by_id(id).map_err(at(label, "open the running program"))?,
+            ProgramWork::Keep(id) => {
+                Program::open_by_id(id).map_err(at(label, "open the running program"))?
+            }
             ProgramWork::Load => self.load(label, instance, &dir)?,
         };
         let info = program.info().map_err(at(label, "read the loaded program"))?;
@@ -295,7 +299,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             (_, Some(link)) => Some(link.info().map_err(at(label, "read its link"))?.program_id),
             (_, None) => None,
         };
-        let program = running.map(Program::open_by_id).transpose().map_err(at(label, "open the running program"))?;
+        let program =
+            running.map(Program::open_by_id).transpose().map_err(at(label, "open the running program"))?;
         Ok(Old { dir, link, program })
     }
 
@@ -368,7 +373,8 @@ impl<'a, E: Engine> Executor<'a, E> {
     ) -> Result<BTreeMap<u32, u64>, StepError> {
         let mut kept = BTreeMap::new();
         let (Some(old), Some(directory)) = (old, &install.replaces) else { return Ok(kept) };
-        let carry = |from: &OsStr, to: &str| dir.link(&old.dir, from, to).map_err(at(label, "carry a pin over"));
+        let carry =
+            |from: &OsStr, to: &str| dir.link(&old.dir, from, to).map_err(at(label, "carry a pin over"));
         if !matches!(install.link, LinkWork::Create { .. }) {
             carry(LINK_PIN.as_ref(), LINK_PIN)?;
         }
@@ -390,7 +396,10 @@ impl<'a, E: Engine> Executor<'a, E> {
             }
         }
         if let Some(retire) = &install.retire {
-            carry(map_pin(&retire.map).as_ref(), &retired::name(&retire.map, retire.generation, retire.id.0))?;
+            carry(
+                map_pin(&retire.map).as_ref(),
+                &retired::name(&retire.map, retire.generation, retire.id.0),
+            )?;
             kept.insert(retire.id.0, now);
         }
         Ok(kept)
@@ -420,7 +429,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let mut vanished = Vec::new();
         for staged in staged {
             self.interrupt.check()?;
-            match self.commit_link(staged, undo) {
+            match commit_link(staged, undo) {
                 Err(StepError::Kernel { source, .. }) if source.errno() == ENODEV && staged.install.glob => {
                     vanished.push(staged.name.as_str());
                 }
@@ -450,50 +459,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         Ok(())
     }
 
-    fn commit_link<'s>(
-        &self,
-        staged: &'s Staged<'a>,
-        undo: &mut Vec<Undo<'s, 'a>>,
-    ) -> Result<(), StepError> {
-        let label = staged.label;
-        match staged.install.link {
-            LinkWork::Keep => Ok(()),
-            LinkWork::Update { .. } => {
-                let (Some(old), link) = (
-                    staged.old.as_ref().and_then(|o| o.program.as_ref()),
-                    staged.dir.open_link(LINK_PIN).map_err(pin_at(label, "open its link"))?,
-                ) else {
-                    return Err(StepError::Verification(format!("{label}: nothing to update")));
-                };
-                link.update(&staged.program, old).map_err(at(label, "replace the program"))?;
-                undo.push(Undo::Update { staged, link });
-                Ok(())
-            }
-            LinkWork::Create { detach_first } => {
-                if detach_first && let Some(link) = staged.old.as_ref().and_then(|o| o.link.as_ref()) {
-                    link.detach().map_err(at(label, "detach for the change of mode"))?;
-                    undo.push(Undo::Detach { staged });
-                }
-                let (link, mode) = create_link(staged.install, &staged.program).map_err(at(label, "attach"))?;
-                let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
-                undo.push(Undo::Create { staged, link });
-                pinned?;
-                if mode != staged.record.mode {
-                    let record = Record { mode, ..staged.record.clone() };
-                    // Written beside and renamed over: a record is there at every instant.
-                    staged.dir.symlink(record.format(), "%record").map_err(at(label, "write the record"))?;
-                    staged.dir.rename("%record", OWNER_PIN).map_err(at(label, "write the record"))?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn commit_pins<'s>(
-        &self,
-        staged: &'s Staged<'a>,
-        undo: &mut Vec<Undo<'s, 'a>>,
-    ) -> Result<(), StepError> {
+    fn commit_pins<'s>(&self, staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
         let name = staged.label.file_name();
         match &staged.install.replaces {
             Some(old) if *old == name => {
@@ -564,9 +530,9 @@ impl<'a, E: Engine> Executor<'a, E> {
             return Ok(());
         };
         let name = retired::name(map, staged.install.generation, *id);
-        old.dir
-            .link(&staged.dir, map_pin(map), &name)
-            .map_err(|e| format!("{}: keep the counts of the program that was rolled back: {e}", staged.label))
+        old.dir.link(&staged.dir, map_pin(map), &name).map_err(|e| {
+            format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
+        })
     }
 
     fn drop_stages(&self, plan: &Plan) -> Vec<String> {
@@ -592,7 +558,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         for staged in staged {
             remove(&staged.name);
-            if let Some(old) = staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name()) {
+            if let Some(old) =
+                staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name())
+            {
                 remove(&format!("{OLD}{old}"));
             }
         }
@@ -613,6 +581,42 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         let stay = self.observed.interfaces.values().filter(|p| !ended(&p.directory));
         stay.filter_map(|p| p.link.id()).collect()
+    }
+}
+
+/// Makes one interface run its new program.
+fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
+    let label = staged.label;
+    match staged.install.link {
+        LinkWork::Keep => Ok(()),
+        LinkWork::Update { .. } => {
+            let (Some(old), link) = (
+                staged.old.as_ref().and_then(|o| o.program.as_ref()),
+                staged.dir.open_link(LINK_PIN).map_err(pin_at(label, "open its link"))?,
+            ) else {
+                return Err(StepError::Verification(format!("{label}: nothing to update")));
+            };
+            link.update(&staged.program, old).map_err(at(label, "replace the program"))?;
+            undo.push(Undo::Update { staged, link });
+            Ok(())
+        }
+        LinkWork::Create { detach_first } => {
+            if detach_first && let Some(link) = staged.old.as_ref().and_then(|o| o.link.as_ref()) {
+                link.detach().map_err(at(label, "detach for the change of mode"))?;
+                undo.push(Undo::Detach { staged });
+            }
+            let (link, mode) = create_link(staged.install, &staged.program).map_err(at(label, "attach"))?;
+            let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
+            undo.push(Undo::Create { staged, link });
+            pinned?;
+            if mode != staged.record.mode {
+                let record = Record { mode, ..staged.record.clone() };
+                // Written beside and renamed over: a record is there at every instant.
+                staged.dir.symlink(record.format(), "%record").map_err(at(label, "write the record"))?;
+                staged.dir.rename("%record", OWNER_PIN).map_err(at(label, "write the record"))?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -639,7 +643,8 @@ fn create_link(install: &Install, program: &Program) -> Result<(XdpLink, Mode), 
 fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
     let Some(Old { dir, program: Some(program), .. }) = &staged.old else { return Ok(()) };
     let record = dir.readlink(OWNER_PIN)?;
-    let mode = record.to_str().and_then(|text| Record::parse(text).ok()).map_or(staged.record.mode, |r| r.mode);
+    let mode =
+        record.to_str().and_then(|text| Record::parse(text).ok()).map_or(staged.record.mode, |r| r.mode);
     let install = Install { modes: vec![mode], ..staged.install.clone() };
     let (link, _) = create_link(&install, program)?;
     let beside = escape("%link");
@@ -650,7 +655,9 @@ fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
 fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {
     move |error| match error {
         PinError::Kernel(source) => kernel(label, what, source),
-        wrong @ PinError::WrongType { .. } => StepError::Verification(format!("{label}: cannot {what}: {wrong}")),
+        wrong @ PinError::WrongType { .. } => {
+            StepError::Verification(format!("{label}: cannot {what}: {wrong}"))
+        }
     }
 }
 

@@ -110,7 +110,11 @@ impl Objects {
         for (name, settings) in &program.maps {
             if !loaded.object.maps().contains_key(name) {
                 let have: Vec<&str> = loaded.object.maps().keys().map(|n| &**n).collect();
-                let known = if have.is_empty() { "it has none".into() } else { format!("it has {}", have.join(", ")) };
+                let known = if have.is_empty() {
+                    "it has none".into()
+                } else {
+                    format!("it has {}", have.join(", "))
+                };
                 let message = format!("program `{}`: no map `{name}` in its object; {known}", program.name);
                 problems.push(Diagnostic {
                     help: suggest(name, have.iter().copied()).map(|name| format!("did you mean `{name}`?")),
@@ -145,8 +149,8 @@ fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
         ObjectRef::Builtin => (builtin::OBJECT.to_vec(), "builtin", Path::new("builtin")),
         ObjectRef::File(path) => (read_file(path)?, "sha256", &**path),
     };
-    let object = Object::inspect(bytes)
-        .map_err(|source| ObjectProblem::Invalid { path: path.to_owned(), source })?;
+    let object =
+        Object::inspect(bytes).map_err(|source| ObjectProblem::Invalid { path: path.to_owned(), source })?;
     Ok(Loaded { digest: format!("{kind}:{}", object.digest()), object })
 }
 

@@ -11,8 +11,8 @@ use xdpd_config::escape::{escape, unescape};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::{
-    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinnedObject, Program, ProgramId,
-    ProgramInfo, XdpLink,
+    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinnedObject, Program,
+    ProgramId, ProgramInfo, XdpLink,
 };
 
 use crate::devices::Devices;
@@ -243,7 +243,11 @@ pub enum Leftovers {
 }
 
 /// Reads the state of `pin_root` beside a snapshot of the devices.
-pub fn observe(pin_root: &Path, devices: Devices, leftovers: Leftovers) -> Result<Observed, xdpd_kernel::Error> {
+pub fn observe(
+    pin_root: &Path,
+    devices: Devices,
+    leftovers: Leftovers,
+) -> Result<Observed, xdpd_kernel::Error> {
     let mut observed = Observed {
         devices,
         possible_cpus: u32::try_from(xdpd_kernel::cpu::possible()?).unwrap_or(u32::MAX),
@@ -273,7 +277,8 @@ impl Observed {
         let mut removals = Vec::new();
         for entry in root.list()? {
             let Ok(name) = entry.name.into_string() else {
-                self.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
+                self.foreign
+                    .push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
                 continue;
             };
             if let Some(rest) = name.strip_prefix(NEXT) {
@@ -284,7 +289,10 @@ impl Observed {
             } else if entry.kind != EntryKind::Dir {
                 self.foreign.push(ForeignPin { name, what: "a pin" });
             } else {
-                match Label::from_file_name(&name).map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
+                match Label::from_file_name(&name)
+                    .map(|label| Ok((read_interface(root, &name)?, label)))
+                    .transpose()?
+                {
                     Some((Some(pinned), label)) => drop(self.interfaces.insert(label, pinned)),
                     _ => self.foreign.push(ForeignPin { name, what: "a directory without our record" }),
                 }
@@ -303,7 +311,12 @@ impl Observed {
 
     /// `%old-X` without `X`: the removal had begun. With `X`, the interface was applied anew and only the clean-up is
     /// missing.
-    fn fold_removal(&mut self, root: &Dir, directory: String, label: Label) -> Result<(), xdpd_kernel::Error> {
+    fn fold_removal(
+        &mut self,
+        root: &Dir,
+        directory: String,
+        label: Label,
+    ) -> Result<(), xdpd_kernel::Error> {
         match read_interface(root, &directory)? {
             Some(pinned) if !self.interfaces.contains_key(&label) => {
                 self.interfaces.insert(label.clone(), pinned);
@@ -333,12 +346,18 @@ impl Observed {
 
     fn read_foreign_programs(&mut self) -> Result<(), xdpd_kernel::Error> {
         let ours: BTreeSet<ProgramId> = self.interfaces.values().filter_map(|p| p.link.program()).collect();
-        let foreign: BTreeSet<ProgramId> =
-            self.devices.iter().flat_map(|(_, d)| &d.xdp).map(|a| a.program_id).filter(|id| !ours.contains(id)).collect();
+        let foreign: BTreeSet<ProgramId> = self
+            .devices
+            .iter()
+            .flat_map(|(_, d)| &d.xdp)
+            .map(|a| a.program_id)
+            .filter(|id| !ours.contains(id))
+            .collect();
         if foreign.is_empty() {
             return Ok(());
         }
-        let links: BTreeMap<_, _> = XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
+        let links: BTreeMap<_, _> =
+            XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
         for id in foreign {
             let Ok(info) = Program::open_by_id(id).and_then(|p| p.info()) else { continue };
             let program = ForeignProgram {
@@ -463,7 +482,9 @@ fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {
     };
     let info = link.info()?;
     Ok(match info.kind {
-        LinkKind::Xdp { ifindex: Some(ifindex) } => LinkState::Live { id: info.id, program: info.program_id, ifindex },
+        LinkKind::Xdp { ifindex: Some(ifindex) } => {
+            LinkState::Live { id: info.id, program: info.program_id, ifindex }
+        }
         LinkKind::Xdp { ifindex: None } => LinkState::Defunct { id: info.id, program: info.program_id },
         LinkKind::Other(kind) => LinkState::NotALink(format!("a bpf_link of type {kind}, not of XDP")),
     })

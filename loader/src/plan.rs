@@ -375,7 +375,9 @@ fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
     match &pinned.link {
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
-        LinkState::Defunct { .. } => add(format!("device {} (ifindex {}) is gone", record.device, record.ifindex)),
+        LinkState::Defunct { .. } => {
+            add(format!("device {} (ifindex {}) is gone", record.device, record.ifindex))
+        }
         LinkState::Live { program, ifindex, .. } => {
             if program.0 != record.program {
                 add(format!("program {program} runs, not {} that was loaded", record.program));
@@ -388,7 +390,9 @@ fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
     for (name, id) in &record.maps {
         match pinned.maps.get(name) {
             None => add(format!("the pin of map {name} is gone")),
-            Some(map) if map.id.0 != *id => add(format!("the pin of map {name} holds map {}, not {id}", map.id)),
+            Some(map) if map.id.0 != *id => {
+                add(format!("the pin of map {name} holds map {}, not {id}", map.id))
+            }
             Some(_) => {}
         }
     }
@@ -410,7 +414,9 @@ fn reload_reasons(instance: &Instance, pinned: &Pinned) -> Vec<String> {
     }
     match &pinned.link {
         LinkState::Missing | LinkState::NotALink(_) => reasons.push("the program no longer runs".into()),
-        LinkState::Defunct { program, .. } | LinkState::Live { program, .. } if program.0 != record.program => {
+        LinkState::Defunct { program, .. } | LinkState::Live { program, .. }
+            if program.0 != record.program =>
+        {
             reasons.push(format!("program {program} runs, which xdpd has not loaded"));
         }
         LinkState::Defunct { .. } | LinkState::Live { .. } => {}
@@ -447,7 +453,9 @@ impl Planner<'_> {
         if let Some(reason) = self.blocked() {
             return Some(self.refusal(reason));
         }
-        let Space::Present { id: netns_id, .. } = self.observed.devices.space(self.netns()) else { return None };
+        let Space::Present { id: netns_id, .. } = self.observed.devices.space(self.netns()) else {
+            return None;
+        };
         let device = self.observed.devices.device(self.netns(), &self.attachment.device)?;
         let mut changes = Vec::new();
         let (program, reasons) = match pinned {
@@ -467,7 +475,9 @@ impl Planner<'_> {
         }
         if let Some(from) = self.from.filter(|from| *from != self.label) {
             changes.push(Change {
-                reason: Some(format!("continues interface `{from}`, which left the file, on the same device")),
+                reason: Some(format!(
+                    "continues interface `{from}`, which left the file, on the same device"
+                )),
                 before: Some(self.link_facts(Some(device.ifindex), modes.clone())),
                 after: Some(self.link_facts(Some(device.ifindex), modes.clone())),
                 ..Change::new(Address::Link, Action::Update)
@@ -510,9 +520,12 @@ impl Planner<'_> {
         }
         let name = &self.attachment.device;
         let Some(device) = self.observed.devices.device(self.netns(), name) else {
-            let place = self.netns().map_or_else(|| "this network namespace".into(), |n| format!("netns `{n}`"));
-            let known = self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
-            let hint = xdpd_config::suggest(name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            let place =
+                self.netns().map_or_else(|| "this network namespace".into(), |n| format!("netns `{n}`"));
+            let known =
+                self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
+            let hint = xdpd_config::suggest(name, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Some(format!("no device `{name}` in {place}{hint}"));
         };
         if self.observed.root == Root::NoBpffs && !self.desired.pin_root.starts_with("/sys/fs/bpf") {
@@ -535,7 +548,8 @@ impl Planner<'_> {
             if let Some(other) = pinned.others.iter().find(|o| o.what == OtherKind::Directory) {
                 return Some(format!(
                     "directory `{}` in {} is not xdpd's and cannot be carried over; remove it",
-                    other.name.display(), pinned.directory
+                    other.name.display(),
+                    pinned.directory
                 ));
             }
             let holder = |map: &String| pinned.others.iter().find(|o| o.name.to_str() == Some(&*escape(map)));
@@ -623,8 +637,7 @@ impl Planner<'_> {
         let action = if pinned.is_some() { Action::Update } else { Action::Create };
         Change {
             reason: (!reasons.is_empty()).then(|| reasons.join(", ")),
-            before: pinned
-                .and_then(|p| Some(program_facts(p.record.as_ref().ok()?, p.link.program()))),
+            before: pinned.and_then(|p| Some(program_facts(p.record.as_ref().ok()?, p.link.program()))),
             after: Some(after),
             ..Change::new(Address::Program, action)
         }
@@ -650,7 +663,12 @@ impl Planner<'_> {
         let modes = self.attachment.modes.clone();
         let after = self.link_facts(Some(device.ifindex), modes.clone());
         let create = |action, reason: Option<String>, before, changes: &mut Vec<Change>| {
-            changes.push(Change { reason, before, after: Some(after.clone()), ..Change::new(Address::Link, action) });
+            changes.push(Change {
+                reason,
+                before,
+                after: Some(after.clone()),
+                ..Change::new(Address::Link, action)
+            });
         };
         let Some(pinned) = pinned else {
             create(Action::Create, None, None, changes);
@@ -667,13 +685,19 @@ impl Planner<'_> {
         let running = match pinned.link {
             LinkState::Live { program, ifindex, .. } if ifindex == device.ifindex => {
                 // An index alone may be that of a device in another namespace; the program's id is not.
-                device.xdp.iter().find(|a| a.program_id == program).map(|a| (program, mode::of_kernel(a.mode)))
+                device
+                    .xdp
+                    .iter()
+                    .find(|a| a.program_id == program)
+                    .map(|a| (program, mode::of_kernel(a.mode)))
             }
             _ => None,
         };
         let Some((expected, mode)) = running else {
             let (action, reason) = match pinned.link {
-                LinkState::Missing | LinkState::NotALink(_) => (Action::Create, "nothing is attached".to_owned()),
+                LinkState::Missing | LinkState::NotALink(_) => {
+                    (Action::Create, "nothing is attached".to_owned())
+                }
                 LinkState::Defunct { .. } => (
                     Action::Replace,
                     format!("device {} was deleted and is there anew", self.attachment.device),
@@ -699,7 +723,8 @@ impl Planner<'_> {
             after: modes.first().map(|mode| Facts::Mode { mode: *mode }),
             ..Change::new(Address::Mode, Action::Update)
         });
-        let gap = "a change of mode needs detach and attach: a short gap, packets pass unprocessed".to_owned();
+        let gap =
+            "a change of mode needs detach and attach: a short gap, packets pass unprocessed".to_owned();
         create(Action::Replace, Some(gap), before, changes);
         (LinkWork::Create { detach_first: true }, modes)
     }
@@ -711,7 +736,7 @@ impl Planner<'_> {
             let now = pinned.and_then(|p| p.maps.get(name));
             let recorded = pinned.and_then(|p| p.record.as_ref().ok()?.maps.get(name)).map(|id| MapId(*id));
             let (todo, change) = match (program, now) {
-                (ProgramWork::Load, None) => (MapWork::Create, Some(self.map_created(map))),
+                (ProgramWork::Load, None) => (MapWork::Create, Some(map_created(map))),
                 (ProgramWork::Load, Some(now)) => self.map_on_reload(map, now),
                 (ProgramWork::Keep(_), now) => kept_map(map, now, recorded),
             };
@@ -730,13 +755,6 @@ impl Planner<'_> {
         work
     }
 
-    fn map_created(&self, map: &DesiredMap) -> Change {
-        Change {
-            after: Some(map_facts(&map.spec.def, None)),
-            ..Change::new(Address::Map(String::new()), Action::Create)
-        }
-    }
-
     /// What the policy says of a pinned map when the program is loaded anew.
     fn map_on_reload(&self, map: &DesiredMap, now: &PinnedMap) -> (MapWork, Option<Change>) {
         let replaced = |reason: String| {
@@ -749,12 +767,11 @@ impl Planner<'_> {
         };
         let difference = definition_difference(&map.spec, now, self.observed.possible_cpus);
         match (map.reuse, difference) {
-            (Reuse::Never, _) => {
-                (MapWork::Create, replaced("its content is lost: reuse = \"never\"".into()))
-            }
+            (Reuse::Never, _) => (MapWork::Create, replaced("its content is lost: reuse = \"never\"".into())),
             (_, None) => (MapWork::Keep(now.id), None),
             (Reuse::Require, Some(difference)) => {
-                let blocked_by = Some(format!("reuse = \"require\", and the definition differs: {difference}"));
+                let blocked_by =
+                    Some(format!("reuse = \"require\", and the definition differs: {difference}"));
                 (MapWork::Create, replaced(difference).map(|c| Change { blocked_by, ..c }))
             }
             // `migrate` is refused when the file is read.
@@ -783,6 +800,13 @@ impl Planner<'_> {
 impl Change {
     fn new(address: Address, action: Action) -> Self {
         Self { address, action, reason: None, before: None, after: None, blocked_by: None }
+    }
+}
+
+fn map_created(map: &DesiredMap) -> Change {
+    Change {
+        after: Some(map_facts(&map.spec.def, None)),
+        ..Change::new(Address::Map(String::new()), Action::Create)
     }
 }
 
@@ -828,7 +852,11 @@ pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u
     let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
     let mut differences: Vec<String> = Vec::new();
     if have.map_type != want.map_type {
-        differences.push(format!("type {} -> {}", map_type_name(have.map_type), map_type_name(want.map_type)));
+        differences.push(format!(
+            "type {} -> {}",
+            map_type_name(have.map_type),
+            map_type_name(want.map_type)
+        ));
     }
     differences.extend(number("key size", have.key_size.into(), want.key_size.into()));
     differences.extend(number("value size", have.value_size.into(), want.value_size.into()));
@@ -848,7 +876,8 @@ pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u
 
 /// What became of the fields of a key or value.
 fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
-    let name = |field: &Field| if field.path.is_empty() { "number".to_owned() } else { format!("`{}`", field.path) };
+    let name =
+        |field: &Field| if field.path.is_empty() { "number".to_owned() } else { format!("`{}`", field.path) };
     let find = |layout: &Layout, path: &str| layout.0.iter().find(|f| f.path == path).cloned();
     let mut differences = Vec::new();
     for old in &have.0 {
@@ -857,7 +886,9 @@ fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
             Some(new) if new.size != old.size => {
                 differences.push(format!("{side} field {} {} -> {} bits", name(old), old.size, new.size));
             }
-            Some(new) if new.offset != old.offset => differences.push(format!("{side} field {} moved", name(old))),
+            Some(new) if new.offset != old.offset => {
+                differences.push(format!("{side} field {} moved", name(old)))
+            }
             Some(_) => {}
         }
     }

@@ -165,7 +165,9 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
 fn make_dirs(path: &Path) -> Result<(), RootError> {
     let missing: Vec<_> = path.ancestors().take_while(|p| !p.exists()).collect();
     for path in missing.into_iter().rev() {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { continue };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+            continue;
+        };
         match Dir::open(parent)?.mkdir(name, DIR_MODE) {
             Err(e) if e.errno() != EEXIST => return Err(e.into()),
             _ => {}

@@ -285,8 +285,8 @@ fn a_change_of_mode_announces_its_gap_and_keeps_the_counters() {
     let program = site.running("eth0");
     site.one("eth0", "xdp_drop_func", "mode = \"generic\"\nreuse = \"never\"");
     let diff = site.expect("diff", 1);
-    assert!(diff.stdout.contains("mode: native -> generic"), "{}", diff.stdout);
-    assert!(diff.stdout.contains("gap"), "{}", diff.stdout);
+    assert!(common::flat(&diff.stdout).contains("mode: native -> generic"), "{}", diff.stdout);
+    assert!(common::flat(&diff.stdout).contains("gap"), "{}", diff.stdout);
     site.apply();
     assert_eq!(site.running("eth0"), program, "the same program, attached anew");
     site.send(&veth, "eth0", DROP, 10);
@@ -311,7 +311,10 @@ fn globs_take_every_matching_device_and_explicit_entries_win() {
     let labels: Vec<_> =
         status["interfaces"].as_array().unwrap().iter().map(|i| i["interface"].as_str().unwrap()).collect();
     let netns = site.netns();
-    assert_eq!(labels, ["special".to_owned(), format!("{netns}:v0"), format!("{netns}:v2")].as_slice().sorted());
+    assert_eq!(
+        labels,
+        ["special".to_owned(), format!("{netns}:v0"), format!("{netns}:v2")].as_slice().sorted()
+    );
     // A device that goes leaves nothing to do but to forget it.
     site.lab.near().ip("link del v2");
     let diff = site.run("diff config.toml --json").run().expect_code(1).json();
@@ -383,9 +386,12 @@ fn two_files_share_a_pin_root_and_keep_apart() {
     site.lab.veths("v", 2);
     site.config("[interfaces.v0]\nnetns = \"$NETNS\"\n");
     site.apply();
-    site.config_as("other.toml", "[interfaces.v0]\nnetns = \"$NETNS\"\n[interfaces.v1]\nnetns = \"$NETNS\"\n");
+    site.config_as(
+        "other.toml",
+        "[interfaces.v0]\nnetns = \"$NETNS\"\n[interfaces.v1]\nnetns = \"$NETNS\"\n",
+    );
     let blocked = site.run("apply other.toml").run().expect_code(2);
-    assert!(blocked.stdout.contains("--adopt"), "{}", blocked.stdout);
+    assert!(common::flat(&blocked.stdout).contains("--adopt"), "{}", blocked.stdout);
     assert_eq!(site.running("v1"), None, "a blocked plan changes nothing");
     let program = site.running("v0");
     site.run("apply other.toml --adopt").run().expect_code(0);

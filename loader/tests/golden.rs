@@ -13,8 +13,8 @@ use xdpd::devices::{Devices, Space};
 use xdpd::object::{Field, Layout, MapLayout};
 use xdpd::objects::Objects;
 use xdpd::observed::{
-    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap, Retired,
-    Root,
+    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap,
+    Retired, Root,
 };
 use xdpd::output::{human, json};
 use xdpd::plan::{self, Allow};
@@ -136,7 +136,12 @@ fn devices(state: &State, config: &Config) -> Devices {
         .interfaces
         .iter()
         .filter(|i| !spaces.contains_key(&i.netns))
-        .map(|i| (i.netns.clone(), Space::Absent("open of /run/netns/blue: No such file or directory (ENOENT)".into())))
+        .map(|i| {
+            (
+                i.netns.clone(),
+                Space::Absent("open of /run/netns/blue: No such file or directory (ENOENT)".into()),
+            )
+        })
         .collect::<Vec<_>>();
     Devices::from_spaces(spaces.into_iter().enumerate().map(present).chain(absent))
 }
@@ -171,7 +176,11 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
         },
         btf: None,
         layout: map.value.as_ref().map(|fields| {
-            let field = |(path, offset, size): &(String, u32, u32)| Field { path: path.clone(), offset: *offset, size: *size };
+            let field = |(path, offset, size): &(String, u32, u32)| Field {
+                path: path.clone(),
+                offset: *offset,
+                size: *size,
+            };
             MapLayout {
                 key: Layout(vec![Field { path: String::new(), offset: 0, size: 32 }]),
                 value: Layout(fields.iter().map(field).collect()),
@@ -185,7 +194,9 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
             LinkText::Live { program, ifindex } => {
                 LinkState::Live { id: LinkId(1), program: ProgramId(program), ifindex: IfIndex(ifindex) }
             }
-            LinkText::Defunct { program } => LinkState::Defunct { id: LinkId(1), program: ProgramId(program) },
+            LinkText::Defunct { program } => {
+                LinkState::Defunct { id: LinkId(1), program: ProgramId(program) }
+            }
             LinkText::Missing {} => LinkState::Missing,
         },
         maps: state.maps.iter().filter(|(_, m)| !m.unpinned).map(|(n, m)| (n.clone(), map(m))).collect(),

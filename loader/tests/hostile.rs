@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 
-use common::{DROP, PASS, Site};
+use common::{DROP, PASS, Site, flat};
 use xdpd_kernel::{Dir, Program, XdpLink, XdpMode, netlink};
 use xdpd_testlab::{DEADLINE, require_root, wait_until, xdpd};
 
@@ -22,7 +22,11 @@ fn someone_elses_program_is_named_and_left_alone() {
     let attach = || netlink::attach_netlink(ifindex, &program, XdpMode::Native, None);
     site.lab.near().run(attach).unwrap();
     let refused = site.expect("apply", 2);
-    assert!(refused.stdout.contains("their_filter") && refused.stdout.contains("netlink"), "{}", refused.stdout);
+    assert!(
+        flat(&refused.stdout).contains("their_filter") && flat(&refused.stdout).contains("netlink"),
+        "{}",
+        refused.stdout
+    );
     assert_eq!(site.running("eth0"), Some(id.0));
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
     let status = site.expect("status", 0);
@@ -32,7 +36,11 @@ fn someone_elses_program_is_named_and_left_alone() {
     let link = site.lab.near().run(|| XdpLink::create(&program, ifindex, XdpMode::Generic)).unwrap();
     let refused = site.expect("apply", 2);
     let expected = format!("bpf_link {}", link.info().unwrap().id);
-    assert!(refused.stdout.contains("their_filter") && refused.stdout.contains(&expected), "{}", refused.stdout);
+    assert!(
+        flat(&refused.stdout).contains("their_filter") && flat(&refused.stdout).contains(&expected),
+        "{}",
+        refused.stdout
+    );
     let json = site.run("apply config.toml --json").run().expect_code(2).json();
     assert_eq!((&json["outcome"], &json["summary"]["blocked"]), (&"refused".into(), &1.into()));
     assert_eq!(site.running("eth0"), Some(id.0));
@@ -52,7 +60,8 @@ fn a_program_that_others_put_into_our_link_is_drift_and_is_replaced() {
     site.one("eth0", "xdp_drop_func", "[interfaces.eth1]\nnetns = \"$NETNS\"");
     site.apply();
     // A program of the same engine: the kernel replaces none by one of another expected_attach_type.
-    let running = |device| Program::open_by_id(xdpd_kernel::ProgramId(site.running(device).unwrap())).unwrap();
+    let running =
+        |device| Program::open_by_id(xdpd_kernel::ProgramId(site.running(device).unwrap())).unwrap();
     site.link("eth0").update(&running("eth1"), &running("eth0")).unwrap();
     let diff = site.run("diff config.toml --json").run().expect_code(1).json();
     assert!(diff["drift"][0]["what"].as_str().unwrap().contains("runs, not"), "{diff}");
@@ -76,7 +85,7 @@ fn foreign_pins_are_reported_and_never_touched() {
     root.mkdir("eth0", 0o700).unwrap();
     site.one("eth0", "xdp_drop_func", "");
     let refused = site.expect("apply", 2);
-    assert!(refused.stdout.contains("a directory without our record"), "{}", refused.stdout);
+    assert!(flat(&refused.stdout).contains("a directory without our record"), "{}", refused.stdout);
     root.rmdir("eth0").unwrap();
     site.apply();
     let status = site.expect("status", 0);
@@ -92,7 +101,11 @@ fn foreign_pins_are_reported_and_never_touched() {
     site.dir("eth0").pin("xdp_stats_map", &program).unwrap();
     site.one("eth0", "xdp_drop_func", "");
     let refused = site.expect("apply", 2);
-    assert!(refused.stdout.contains("xdp_stats_map") && refused.stdout.contains("is a program"), "{}", refused.stdout);
+    assert!(
+        flat(&refused.stdout).contains("xdp_stats_map") && flat(&refused.stdout).contains("is a program"),
+        "{}",
+        refused.stdout
+    );
     std::fs::remove_file(site.root().join("eth0/xdp_stats_map")).unwrap();
     site.apply();
     site.send(&veth, "eth0", DROP, 3);
@@ -127,7 +140,11 @@ fn a_failure_in_the_middle_of_the_commit_restores_what_was() {
     assert_eq!(site.map("v0", "xdp_stats_map").id(), map);
     assert_eq!(site.link("v0").info().unwrap(), link);
     assert_eq!(site.running("v1"), None);
-    assert!(!site.bpffs.tree().iter().any(|e| e.contains("%next") || e.contains("%old")), "{:?}", site.bpffs.tree());
+    assert!(
+        !site.bpffs.tree().iter().any(|e| e.contains("%next") || e.contains("%old")),
+        "{:?}",
+        site.bpffs.tree()
+    );
     site.send(&veths[0], "v0", DROP, 10);
     assert_eq!(site.packets("v0", DROP), 20);
     // The next apply of a sound file starts from there.
@@ -188,9 +205,8 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
     // It holds no lock yet, so nothing of it can be seen; that it still waits is what can be.
     wait_until("the second apply to open the lock's directory", DEADLINE, || {
         let fds = format!("/proc/{}/fd", waiting.id());
-        std::fs::read_dir(fds).is_ok_and(|fds| {
-            fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root()))
-        })
+        std::fs::read_dir(fds)
+            .is_ok_and(|fds| fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
     });
     assert!(waiting.try_wait().unwrap().is_none());
     drop(lock);

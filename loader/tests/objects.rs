@@ -28,7 +28,8 @@ fn an_object_file_is_loaded_and_a_changed_one_is_loaded_anew() {
     // Another instruction: another digest, the same map.
     object_with(&object, "xdp/xdp_drop_func", |code| {
         // The return value: r0 = XDP_DROP, in either width, becomes r0 = XDP_PASS.
-        let set = code.chunks_mut(8).filter(|insn| matches!(insn[..2], [0xb7 | 0xb4, 0]) && insn[4] == DROP as u8);
+        let set =
+            code.chunks_mut(8).filter(|insn| matches!(insn[..2], [0xb7 | 0xb4, 0]) && insn[4] == DROP as u8);
         assert_eq!(set.map(|insn| insn[4] = PASS as u8).count(), 1);
     });
     let diff = site.run("diff config.toml --json").run().expect_code(1).json();
@@ -55,7 +56,7 @@ fn policies_decide_about_a_map_of_another_definition() {
     site.config(&format!("reuse = \"require\"\n{}", file_program("")));
     let before = site.bpffs.fingerprint();
     let blocked = site.expect("apply", 2);
-    assert!(blocked.stdout.contains("max entries 5 -> 10"), "{}", blocked.stdout);
+    assert!(common::flat(&blocked.stdout).contains("max entries 5 -> 10"), "{}", blocked.stdout);
     assert_eq!(site.bpffs.fingerprint(), before, "a blocked plan changes nothing");
     assert_eq!(site.run("diff config.toml --json").run().expect_code(2).json()["applyable"], false);
 
@@ -65,7 +66,7 @@ fn policies_decide_about_a_map_of_another_definition() {
         file_program("[programs.p.maps.xdp_stats_map]\nreuse = \"if-compatible\"")
     ));
     let diff = site.expect("diff", 1);
-    assert!(diff.stdout.contains("its content is lost"), "{}", diff.stdout);
+    assert!(common::flat(&diff.stdout).contains("its content is lost"), "{}", diff.stdout);
     let old = site.map("eth0", "xdp_stats_map").id();
     site.apply();
     assert_eq!(site.map("eth0", "xdp_stats_map").def().max_entries, 10);
@@ -90,8 +91,12 @@ fn a_program_that_lost_its_map_drops_the_pin_and_one_that_gains_it_makes_it() {
     let diff = site.run("diff config.toml --json").run().expect_code(1).json();
     assert_eq!(
         changes(&diff),
-        [("eth0.program", "update"), ("eth0.map.xdp_other_map", "create"), ("eth0.map.xdp_stats_map", "delete")]
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        [
+            ("eth0.program", "update"),
+            ("eth0.map.xdp_other_map", "create"),
+            ("eth0.map.xdp_stats_map", "delete")
+        ]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
     );
     site.apply();
     let pins: Vec<_> = site.bpffs.tree().into_iter().filter(|e| e.contains("_map")).collect();
@@ -113,13 +118,18 @@ fn the_verifiers_refusal_is_shown_whole_and_changes_nothing() {
     site.apply();
     let object = site.lab.dir().join("own.o");
     // The first instruction reads through a number: r1 = *(u64 *)(r0 + 0), and r0 is not even set.
-    object_with(&object, "xdp/xdp_drop_func", |code| code[..8].copy_from_slice(&[0x79, 0x01, 0, 0, 0, 0, 0, 0]));
+    object_with(&object, "xdp/xdp_drop_func", |code| {
+        code[..8].copy_from_slice(&[0x79, 0x01, 0, 0, 0, 0, 0, 0])
+    });
     site.config(&file_program(""));
     let before = (site.bpffs.tree(), site.map("eth0", "xdp_stats_map").id(), site.running("eth0"));
     let refused = site.expect("apply", 2);
     assert!(refused.stderr.contains("R0 !read_ok"), "{}", refused.stderr);
     let last = refused.stderr.trim_end().lines().last().unwrap();
-    assert!(last.contains("eth0") && last.contains("xdp_drop_func") && last.contains("R0 !read_ok"), "{last}");
+    assert!(
+        last.contains("eth0") && last.contains("xdp_drop_func") && last.contains("R0 !read_ok"),
+        "{last}"
+    );
     assert!(last.contains("nothing was changed"), "{last}");
     assert_eq!((site.bpffs.tree(), site.map("eth0", "xdp_stats_map").id(), site.running("eth0")), before);
     site.send(&veth, "eth0", DROP, 5);
@@ -167,8 +177,11 @@ fn no_file_given_as_object_hurts() {
 fn no_mangled_object_crashes_check() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.toml");
-    std::fs::write(&config, "[programs.p]\nobject = \"own.o\"\nfunction = \"xdp_drop_func\"\n[interfaces.x]\nprogram = \"p\"\n")
-        .unwrap();
+    std::fs::write(
+        &config,
+        "[programs.p]\nobject = \"own.o\"\nfunction = \"xdp_drop_func\"\n[interfaces.x]\nprogram = \"p\"\n",
+    )
+    .unwrap();
     let builtin = common::builtin_object();
     let mut outcomes = [0; 2];
     for at in (0..builtin.len()).step_by(101) {
@@ -219,7 +232,9 @@ fn a_function_that_is_not_there_is_told_with_what_is() {
         std::fs::write(&config, text).unwrap();
         xdpd_testlab::xdpd().arg("check").arg(&config).run().expect_code(2).stderr
     };
-    let text = check("[programs.p]\nobject = \"own.o\"\nfunction = \"xdp_drp_func\"\n[interfaces.x]\nprogram = \"p\"\n");
+    let text = check(
+        "[programs.p]\nobject = \"own.o\"\nfunction = \"xdp_drp_func\"\n[interfaces.x]\nprogram = \"p\"\n",
+    );
     assert!(text.contains("config.toml:3:12") && text.contains("did you mean `xdp_drop_func`?"), "{text}");
     let text = check("[programs.p]\nobject = \"own.o\"\n[interfaces.x]\nprogram = \"p\"\n");
     assert!(text.contains("4 XDP programs") && text.contains("choose one with `function`"), "{text}");

@@ -1,9 +1,10 @@
 //! Makes the build fail early, in one line, when a system package is missing.
 //!
-//! redbpf builds libbpf and runs an old bindgen. Without their system packages both end in pages of backtrace, and they run
-//! before any build script of this project: redbpf does not depend on us. It does depend on `lazycell`, by way of
-//! bindgen, so this package takes that name (`[patch.crates-io]` in the workspace's `Cargo.toml`) and its build script
-//! is a place that cargo must pass first. The library below is the part of `lazycell` that bindgen 0.59 calls.
+//! redbpf builds libbpf and runs an old bindgen. Without their system packages both end in pages of
+//! backtrace, and they run before any build script of this project: redbpf does not depend on us. It does
+//! depend on `lazycell`, by way of bindgen, so this package takes that name (`[patch.crates-io]` in the
+//! workspace's `Cargo.toml`) and its build script is a place that cargo must pass first. The library below is
+//! the part of `lazycell` that bindgen 0.59 calls.
 
 use std::cell::OnceCell;
 

@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::io::Errno;
 use xdpd_kernel::netlink::{self, Events, LinkMonitor};
+use xdpd_kernel::netns::NAMED_DIR;
 use xdpd_kernel::{Device, NetNs};
 
 use crate::delta::Sight;
@@ -162,8 +164,6 @@ impl Namespace {
 
 /// Device and inode of the file that stands for a namespace.
 fn identity(name: &str) -> Option<(u64, u64)> {
-    let path = if name.contains('/') { name.into() } else { std::path::Path::new(NAMED).join(name) };
+    let path = if name.contains('/') { name.into() } else { Path::new(NAMED_DIR).join(name) };
     std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
-
-use xdpd_kernel::netns::NAMED_DIR as NAMED;

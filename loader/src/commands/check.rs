@@ -33,7 +33,8 @@ fn describe(config: &Config, objects: &Objects) -> String {
             Selector::Device { label, device } => ("interface", format!("{label} (device {device})")),
             Selector::Glob(glob) => ("interfaces", glob.as_str().to_owned()),
         };
-        let place = interface.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
+        let place =
+            interface.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
         let _ = writeln!(
             out,
             "{what} {}{place}: program {}, {}",

@@ -103,7 +103,8 @@ fn choose(
             labels.join(", ")
         ));
     }
-    let chosen = ours.into_iter().filter(|(label, _)| wanted.is_empty() || wanted.iter().any(|w| w == label.as_str()));
+    let chosen =
+        ours.into_iter().filter(|(label, _)| wanted.is_empty() || wanted.iter().any(|w| w == label.as_str()));
     Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
 }
 

@@ -127,7 +127,8 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         LinkState::NotALink(_) => ("no link", None),
     };
     let device = observed.devices.iter().find(|(_, d)| pinned.runs_on(d));
-    let running = device.and_then(|(_, d)| d.xdp.iter().find(|a| Some(a.program_id) == pinned.link.program()));
+    let running =
+        device.and_then(|(_, d)| d.xdp.iter().find(|a| Some(a.program_id) == pinned.link.program()));
     let mode = running.map(|a| mode::of_kernel(a.mode)).or(record.map(|r| r.mode));
     Interface {
         label: label.to_owned(),
@@ -209,7 +210,8 @@ fn table(status: &Status) -> String {
         let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
     }
     for foreign in &status.foreign_programs {
-        let place = foreign.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
+        let place =
+            foreign.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
         let _ = writeln!(
             out,
             "foreign: {}{place} runs {}, id {}, in {} mode",

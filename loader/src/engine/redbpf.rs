@@ -19,7 +19,8 @@ use super::protocol::{MapPin, Reply, Request};
 /// Loads `request.function` of the object with the maps pinned in `maps`.
 pub(super) fn load(object: &[u8], request: &Request, maps: &Dir) -> Result<OwnedFd, Reply> {
     let log = Log::default();
-    let loaded = tracing::subscriber::with_default(Collector(log.clone()), || load_inner(object, request, maps));
+    let loaded =
+        tracing::subscriber::with_default(Collector(log.clone()), || load_inner(object, request, maps));
     loaded.map_err(|failure| {
         let lines = log.take();
         match failure {

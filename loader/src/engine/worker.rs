@@ -91,7 +91,9 @@ impl Engine for Worker {
         }
         match protocol::receive::<Reply>(&self.socket) {
             Ok(Some((Reply::Loaded, mut fds))) => match fds.pop() {
-                Some(fd) => Program::from_fd(fd, request.function).map_err(|e| EngineError::Failed(e.to_string())),
+                Some(fd) => {
+                    Program::from_fd(fd, request.function).map_err(|e| EngineError::Failed(e.to_string()))
+                }
                 None => Err(EngineError::Failed("the loader process returned no program".into())),
             },
             Ok(Some((Reply::Rejected { errno, log }, _))) => {

@@ -32,16 +32,33 @@ struct Type {
 
 #[derive(Debug)]
 enum Kind {
-    Int { size: u32, encoding: u32 },
+    Int {
+        size: u32,
+        encoding: u32,
+    },
     Ptr,
-    Array { element: u32, len: u32 },
-    Struct { size: u32, members: Vec<Member>, bitfields: bool },
-    Enum { size: u32 },
-    Float { size: u32 },
+    Array {
+        element: u32,
+        len: u32,
+    },
+    Struct {
+        size: u32,
+        members: Vec<Member>,
+        bitfields: bool,
+    },
+    Enum {
+        size: u32,
+    },
+    Float {
+        size: u32,
+    },
     /// typedef, const, volatile, restrict, `type_tag`: another name of the type it refers to.
     Alias(u32),
     Var(u32),
-    DataSec { size: u32, vars: Vec<SecVar> },
+    DataSec {
+        size: u32,
+        vars: Vec<SecVar>,
+    },
     Other,
 }
 

@@ -26,6 +26,7 @@ const INSN_LEN: u64 = 8;
 /// `BPF_LD | BPF_DW | BPF_IMM`, the 16-byte load of a 64-bit constant that map references use.
 const LD_IMM64: u8 = 0x18;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 
 type Header = elf::FileHeader64<Endianness>;
 
@@ -259,7 +260,10 @@ impl<'a> Elf<'a> {
         }
         let header = Header::parse(bytes).map_err(corrupt)?;
         if header.e_machine(LE) != elf::EM_BPF {
-            return Err(ObjectError::NotBpf(format!("its machine is {}, BPF is 247", header.e_machine(LE).0)));
+            return Err(ObjectError::NotBpf(format!(
+                "its machine is {}, BPF is 247",
+                header.e_machine(LE).0
+            )));
         }
         if header.e_type(LE) != elf::ET_REL {
             return Err(ObjectError::NotBpf("it is not relocatable".into()));
@@ -313,13 +317,13 @@ impl<'a> Elf<'a> {
             }
             let data = self.data(section)?;
             if name == "license" {
-                license = Some(self.license(data)?);
+                license = Some(license_text(data)?);
             } else if name == "version" {
                 if data.len() < 4 {
                     return Err(corrupt("section `version` is shorter than 4 bytes"));
                 }
             } else if let Some(program) = name.strip_prefix("xdp/") {
-                programs.insert(index.0, self.xdp_program(program, name, data)?);
+                programs.insert(index.0, xdp_program(program, name, data)?);
             } else if let Some(map) = name.strip_prefix("maps/") {
                 let (spec, symbol) = self.declared_map(index, map, data)?;
                 symbols.insert(map.to_owned(), symbol);
@@ -328,13 +332,14 @@ impl<'a> Elf<'a> {
                     return Err(corrupt(format!("two maps are called `{map}`")));
                 }
             } else if (name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata"))
-                && let Some(spec) = data_map(name, data) {
-                    if spec.origin == MapOrigin::Data {
-                        contents.insert(name.to_owned(), data.to_vec());
-                    }
-                    maps_by_section.insert(index.0, name.to_owned());
-                    maps.insert(name.to_owned(), spec);
+                && let Some(spec) = data_map(name, data)
+            {
+                if spec.origin == MapOrigin::Data {
+                    contents.insert(name.to_owned(), data.to_vec());
                 }
+                maps_by_section.insert(index.0, name.to_owned());
+                maps.insert(name.to_owned(), spec);
+            }
         }
         if programs.is_empty() {
             return Err(ObjectError::Unsupported(
@@ -358,7 +363,8 @@ impl<'a> Elf<'a> {
     fn refuse_other_dialects(&self) -> Result<(), ObjectError> {
         for section in self.sections.iter() {
             let name = self.name(section)?;
-            let libbpf = name == ".maps" || name == "xdp" || name == "xdp.frags" || name.starts_with("xdp.frags/");
+            let libbpf =
+                name == ".maps" || name == "xdp" || name == "xdp.frags" || name.starts_with("xdp.frags/");
             if libbpf && section.sh_type(LE) == elf::SHT_PROGBITS {
                 return Err(ObjectError::Unsupported(format!(
                     "section `{name}`: objects that follow libbpf's conventions are not supported yet, \
@@ -372,33 +378,6 @@ impl<'a> Elf<'a> {
             }
         }
         Ok(())
-    }
-
-    fn license(&self, data: &[u8]) -> Result<String, ObjectError> {
-        let text = data.strip_suffix(b"\0").unwrap_or(&[]);
-        if text.is_empty() || text.len() >= 128 || !text.iter().all(|b| (b' '..=b'~').contains(b)) {
-            return Err(corrupt("section `license` is not a short text that ends with NUL"));
-        }
-        Ok(String::from_utf8_lossy(text).into_owned())
-    }
-
-    fn xdp_program(&self, name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, ObjectError> {
-        let len = data.len() as u64;
-        if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
-            return Err(corrupt(format!("program section `{section}` of {len} bytes")));
-        }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
-            return Err(ObjectError::Unsupported(format!(
-                "program `{}`: the kernel takes letters, digits, `_` and `.` in a program's name",
-                name.escape_debug()
-            )));
-        }
-        Ok(XdpProgram {
-            name: name.to_owned(),
-            section: section.to_owned(),
-            instructions: len / INSN_LEN,
-            maps: BTreeSet::new(),
-        })
     }
 
     /// The map of a `maps/NAME` section, and the name of its symbol, which its BTF goes by.
@@ -435,7 +414,10 @@ impl<'a> Elf<'a> {
             }
         };
         let word = |n: usize| {
-            data.get(n * 4..n * 4 + 4).and_then(|w| w.try_into().ok()).map(u32::from_le_bytes).unwrap_or_default()
+            data.get(n * 4..n * 4 + 4)
+                .and_then(|w| w.try_into().ok())
+                .map(u32::from_le_bytes)
+                .unwrap_or_default()
         };
         let def = MapDef {
             map_type: word(0),
@@ -504,7 +486,9 @@ impl<'a> Elf<'a> {
             .transpose()?
             .unwrap_or("");
         let why = match section {
-            ".text" => "redbpf cannot call functions that are not inlined; mark it #[inline(always)]".to_owned(),
+            ".text" => {
+                "redbpf cannot call functions that are not inlined; mark it #[inline(always)]".to_owned()
+            }
             s if s.starts_with(".bss") => {
                 "redbpf has no zero-initialised global variables; give it a value, or use a map".to_owned()
             }
@@ -534,9 +518,10 @@ impl<'a> Elf<'a> {
             u32::try_from(section.sh_size(LE)).ok()
         };
         let symbol_offset = |name: &str| {
-            let symbol = self.symbols.iter().find(|s| {
-                s.st_type() == elf::STT_OBJECT && self.symbol_name(s).is_ok_and(|n| n == name)
-            })?;
+            let symbol = self
+                .symbols
+                .iter()
+                .find(|s| s.st_type() == elf::STT_OBJECT && self.symbol_name(s).is_ok_and(|n| n == name))?;
             u32::try_from(symbol.st_value(LE)).ok()
         };
         if btf::make_loadable(&mut raw, section_size, symbol_offset).is_err() {
@@ -546,14 +531,41 @@ impl<'a> Elf<'a> {
         for (name, spec) in maps.iter_mut() {
             // redbpf's #[map] leaves a variable whose struct has the key and the value as members.
             let Some(symbol) = symbols.get(name) else { continue };
-            let types = parsed.variable(&format!("MAP_BTF_{symbol}")).and_then(|map| {
-                Some((parsed.member(map, "key_type")?, parsed.member(map, "value_type")?))
-            });
+            let types = parsed
+                .variable(&format!("MAP_BTF_{symbol}"))
+                .and_then(|map| Some((parsed.member(map, "key_type")?, parsed.member(map, "value_type")?)));
             spec.btf = types;
             spec.layout = types.and_then(|(key, value)| map_layout(&parsed, key, value));
         }
         Ok(Some(ObjectBtf { raw, at }))
     }
+}
+
+fn license_text(data: &[u8]) -> Result<String, ObjectError> {
+    let text = data.strip_suffix(b"\0").unwrap_or(&[]);
+    if text.is_empty() || text.len() >= 128 || !text.iter().all(|b| (b' '..=b'~').contains(b)) {
+        return Err(corrupt("section `license` is not a short text that ends with NUL"));
+    }
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+fn xdp_program(name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, ObjectError> {
+    let len = data.len() as u64;
+    if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
+        return Err(corrupt(format!("program section `{section}` of {len} bytes")));
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
+        return Err(ObjectError::Unsupported(format!(
+            "program `{}`: the kernel takes letters, digits, `_` and `.` in a program's name",
+            name.escape_debug()
+        )));
+    }
+    Ok(XdpProgram {
+        name: name.to_owned(),
+        section: section.to_owned(),
+        instructions: len / INSN_LEN,
+        maps: BTreeSet::new(),
+    })
 }
 
 /// The index of the section that a symbol is defined in.
@@ -569,7 +581,6 @@ pub fn map_layout(btf: &Btf, key: u32, value: u32) -> Option<MapLayout> {
 fn data_map(name: &str, data: &[u8]) -> Option<MapSpec> {
     let value_size = u32::try_from(data.len()).ok().filter(|len| *len > 0)?;
     let read_only = name.starts_with(".rodata");
-    const BPF_F_RDONLY_PROG: u32 = 1 << 7;
     Some(MapSpec {
         def: MapDef {
             map_type: BPF_MAP_TYPE_ARRAY,

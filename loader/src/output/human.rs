@@ -122,7 +122,9 @@ fn words(change: &Change) -> (String, Option<String>) {
         (Address::Link, Action::Replace, _, Some(after)) => {
             (format!("attached anew, {}", facts(after)), change.reason.clone())
         }
-        (Address::Mode, _, Some(before), Some(after)) => (format!("{} -> {}", facts(before), facts(after)), None),
+        (Address::Mode, _, Some(before), Some(after)) => {
+            (format!("{} -> {}", facts(before), facts(after)), None)
+        }
         (_, Action::Delete, Some(facts_before), _) => (facts(facts_before), change.reason.clone()),
         (_, _, _, Some(facts_after)) => (facts(facts_after), change.reason.clone()),
         _ => (reason(), None),

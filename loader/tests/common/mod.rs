@@ -111,7 +111,8 @@ pub fn object_with(path: &Path, section: &str, edit: impl FnOnce(&mut [u8])) {
     let mut bytes = builtin_object();
     let (start, len) = {
         let file = object::File::parse(&*bytes).expect("the builtin object");
-        let (start, len) = file.section_by_name(section).expect("the section").file_range().expect("its range");
+        let (start, len) =
+            file.section_by_name(section).expect("the section").file_range().expect("its range");
         (usize::try_from(start).unwrap(), usize::try_from(len).unwrap())
     };
     edit(&mut bytes[start..start + len]);
@@ -130,12 +131,18 @@ pub fn set_word(definition: &mut [u8], word: usize, value: u32) {
     definition[word * 4..word * 4 + 4].copy_from_slice(&value.to_le_bytes());
 }
 
+/// Text without its line breaks, for finding a phrase in it.
+pub fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The addresses and actions of a plan's JSON.
 pub fn changes(plan: &Value) -> Vec<(String, String)> {
     let list = plan["changes"].as_array().expect("changes");
     list.iter()
         .map(|c| {
-            let actions: Vec<&str> = c["actions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let actions: Vec<&str> =
+                c["actions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
             (c["address"].as_str().unwrap().to_owned(), actions.join("+"))
         })
         .collect()
