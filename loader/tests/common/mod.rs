@@ -1,4 +1,5 @@
 //! A lab with a pin root of its own, and what the tests ask of it.
+#![allow(clippy::unwrap_used)] // a helper of tests
 #![allow(dead_code, unreachable_pub)] // a module of each test binary, of which every one uses its part
 
 use std::path::{Path, PathBuf};
