@@ -376,7 +376,7 @@ fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
         LinkState::Defunct { .. } => {
-            add(format!("device {} (ifindex {}) is gone", record.device, record.ifindex))
+            add(format!("device {} (ifindex {}) is gone", record.device, record.ifindex));
         }
         LinkState::Live { program, ifindex, .. } => {
             if program.0 != record.program {
@@ -391,7 +391,7 @@ fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
         match pinned.maps.get(name) {
             None => add(format!("the pin of map {name} is gone")),
             Some(map) if map.id.0 != *id => {
-                add(format!("the pin of map {name} holds map {}, not {id}", map.id))
+                add(format!("the pin of map {name} holds map {}, not {id}", map.id));
             }
             Some(_) => {}
         }
@@ -887,7 +887,7 @@ fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
                 differences.push(format!("{side} field {} {} -> {} bits", name(old), old.size, new.size));
             }
             Some(new) if new.offset != old.offset => {
-                differences.push(format!("{side} field {} moved", name(old)))
+                differences.push(format!("{side} field {} moved", name(old)));
             }
             Some(_) => {}
         }

@@ -1,4 +1,5 @@
 //! Promises of apply, diff and detach on real devices with real packets.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

@@ -2,6 +2,7 @@
 //!
 //! A case is a folder in tests/golden: `config.toml`, `observed.toml` (devices and pins), `diff.txt` and `diff.json`.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

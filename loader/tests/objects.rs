@@ -1,4 +1,5 @@
 //! Promises about objects: what loads, which maps are reused, and that no file hurts.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
@@ -28,9 +29,8 @@ fn an_object_file_is_loaded_and_a_changed_one_is_loaded_anew() {
     // Another instruction: another digest, the same map.
     object_with(&object, "xdp/xdp_drop_func", |code| {
         // The return value: r0 = XDP_DROP, in either width, becomes r0 = XDP_PASS.
-        let set =
-            code.chunks_mut(8).filter(|insn| matches!(insn[..2], [0xb7 | 0xb4, 0]) && insn[4] == DROP as u8);
-        assert_eq!(set.map(|insn| insn[4] = PASS as u8).count(), 1);
+        let set = code.chunks_mut(8).filter(|insn| matches!(insn[..2], [0xb7 | 0xb4, 0]) && insn[4] == 1);
+        assert_eq!(set.map(|insn| insn[4] = 2).count(), 1);
     });
     let diff = site.run("diff config.toml --json").run().expect_code(1).json();
     assert_eq!(changes(&diff), [("eth0.program".to_owned(), "update".to_owned())]);
@@ -119,7 +119,7 @@ fn the_verifiers_refusal_is_shown_whole_and_changes_nothing() {
     let object = site.lab.dir().join("own.o");
     // The first instruction reads through a number: r1 = *(u64 *)(r0 + 0), and r0 is not even set.
     object_with(&object, "xdp/xdp_drop_func", |code| {
-        code[..8].copy_from_slice(&[0x79, 0x01, 0, 0, 0, 0, 0, 0])
+        code[..8].copy_from_slice(&[0x79, 0x01, 0, 0, 0, 0, 0, 0]);
     });
     site.config(&file_program(""));
     let before = (site.bpffs.tree(), site.map("eth0", "xdp_stats_map").id(), site.running("eth0"));

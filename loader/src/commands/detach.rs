@@ -74,7 +74,7 @@ fn target(args: &Detach) -> Result<(Option<PathBuf>, PathBuf), Failure> {
     if found.searched {
         output::say(format_args!("using {}", found.path.display()));
     }
-    let pin_root = xdpd_config::Config::load(&found.path).map_err(load_failure)?.pin_root;
+    let pin_root = xdpd_config::Config::load_pin_root(&found.path).map_err(load_failure)?;
     Ok((Some(found.path), pin_root))
 }
 
