@@ -210,7 +210,7 @@ impl Config {
         self.diagnostics(vec![diagnostic])
     }
 
-    /// Errors that were found later, as errors that point into this file.
+    /// Errors that were found later, at least one, as errors that point into this file.
     pub fn diagnostics(&self, diagnostics: Vec<Diagnostic>) -> Diagnostics {
         Diagnostics::new(Arc::clone(&self.source), diagnostics)
     }
@@ -221,6 +221,17 @@ impl Config {
     /// only on a machine where they match.
     pub fn two_claims(&self, device: &str, a: &Interface, b: &Interface) -> Diagnostic {
         two_claims(device, a, b)
+    }
+
+    /// The error that two devices, one of each of the entries `a` and `b`, would both be pinned under `label`: one
+    /// has it as its key, with another `name`, and the other is a pattern that matches a device of this name.
+    pub fn two_labels(&self, label: &Label, a: &Interface, b: &Interface) -> Diagnostic {
+        let (first, second) = if a.span.start <= b.span.start { (a, b) } else { (b, a) };
+        Diagnostic::new(format!("two devices would have the label {}", quoted(label.as_str())))
+            .at(second.span.clone())
+            .label("one is of this entry")
+            .related(first.span.clone(), "the other of this one")
+            .help("give the entry that is no pattern another key")
     }
 }
 

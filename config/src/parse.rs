@@ -13,7 +13,6 @@ use toml::de::{DeTable, DeValue};
 use crate::config::two_claims;
 use crate::diagnostic::{Source, quoted};
 use crate::names;
-use crate::policy::Named;
 use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
@@ -82,8 +81,8 @@ pub(crate) fn parse_pin_root(path: &Path, text: &str) -> Result<PathBuf, Diagnos
     }
 }
 
-/// Reads the time from one reading to the next, as the file and a command line spell it: `1s`, `500ms`, `1m
-/// 30s`; from 1 ms to 24 h. The error is one line that quotes `text`.
+/// Reads the time from one reading to the next, as the file and a command line spell it: `1s`, `500ms`,
+/// `1m 30s`; from 1 ms to 24 h. The error is one line that quotes `text`.
 pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let found = quoted(text);
     let interval = humantime::parse_duration(text).map_err(|e| format!("{found} is no duration: {e}"))?;
@@ -247,10 +246,7 @@ impl Reader<'_> {
         let text: &str = key.get_ref();
         if Glob::is_glob(text) {
             if let Some(name) = name {
-                let message = format!(
-                    "{} is a pattern and names its devices, so that `name` has no place",
-                    quoted(text)
-                );
+                let message = format!("`name` has no place beside the pattern {}", quoted(text));
                 let help = "remove `name`, or give the entry a label without `*`, `?` and `[`";
                 let error = Diagnostic::new(message).at(name.span()).label("expected no `name`");
                 self.errors.found.push(error.related(key.span(), "the pattern").help(help));
@@ -326,7 +322,7 @@ impl Reader<'_> {
                 self.errors.add(
                     value.span(),
                     "`mode` names no mode",
-                    format!("expected {}", one_of(Mode::NAMES)),
+                    format!("expected {}", one_of(&Mode::ALL.map(Mode::as_str))),
                 );
             }
             DeValue::Array(list) => {
@@ -350,35 +346,36 @@ impl Reader<'_> {
 
     fn mode(&mut self, value: &Value<'_>) -> Option<Mode> {
         let name = self.errors.string("mode", value)?;
-        let mode = Mode::named(name);
+        let mode = name.parse().ok();
         if mode.is_none() {
+            let known = Mode::ALL.map(Mode::as_str);
             // What other tools call them is no near miss of the letters, and still what people type.
             let near = match name {
-                "skb" | "xdpgeneric" => Some("generic".to_owned()),
-                "drv" | "driver" | "xdp" | "xdpdrv" => Some("native".to_owned()),
-                "hw" | "hardware" | "xdpoffload" => Some("offload".to_owned()),
-                name => suggest(name, Mode::NAMES.iter().copied()),
+                "skb" | "xdpgeneric" => Some(Mode::Generic.to_string()),
+                "drv" | "driver" | "xdp" | "xdpdrv" => Some(Mode::Native.to_string()),
+                "hw" | "hardware" | "xdpoffload" => Some(Mode::Offload.to_string()),
+                name => suggest(name, known),
             };
-            self.errors.unknown(value.span(), "mode", name, Mode::NAMES, near);
+            self.errors.unknown(value.span(), "mode", name, &known, near);
         }
         mode
     }
 
     /// The policy that a table sets, at whichever level it is.
     fn reuse(&mut self, table: &DeTable<'_>) -> Option<Located<Reuse>> {
-        const SUPPORTED: [&str; 3] = ["if-compatible", "require", "never"];
+        let supported = [Reuse::IfCompatible, Reuse::Require, Reuse::Never].map(Reuse::as_str);
         let value = table.get("reuse")?;
         let name = self.errors.string("reuse", value)?;
-        match Reuse::named(name) {
-            Some(Reuse::Migrate) => {
-                let help = format!("use {}", one_of(&SUPPORTED));
+        match name.parse() {
+            Ok(Reuse::Migrate) => {
+                let help = format!("use {}", one_of(&supported));
                 self.errors.not_yet(value.span(), "reuse = \"migrate\"", &help);
                 None
             }
-            Some(reuse) => Some(Located { value: reuse, span: value.span() }),
-            None => {
-                let near = suggest(name, SUPPORTED);
-                self.errors.unknown(value.span(), "reuse policy", name, &SUPPORTED, near);
+            Ok(reuse) => Some(Located { value: reuse, span: value.span() }),
+            Err(_) => {
+                let near = suggest(name, supported);
+                self.errors.unknown(value.span(), "reuse policy", name, &supported, near);
                 None
             }
         }

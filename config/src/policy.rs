@@ -40,39 +40,19 @@ pub struct UnknownName {
     /// The word.
     pub found: String,
     /// All words that would do.
-    pub expected: &'static [&'static str],
+    pub expected: Vec<&'static str>,
 }
 
-/// An enumeration of the file: every variant with the one word that means it everywhere.
-pub(crate) trait Named: Copy + Sized + 'static {
-    /// The variants, in the order in which messages list them.
-    const ALL: &'static [(Self, &'static str)];
-    /// The words alone.
-    const NAMES: &'static [&'static str];
-
-    /// The variant that `name` means.
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(variant, _)| *variant)
+impl UnknownName {
+    fn new<const N: usize>(found: &str, expected: [&'static str; N]) -> Self {
+        Self { found: found.to_owned(), expected: expected.to_vec() }
     }
 }
 
-impl Named for Reuse {
-    const ALL: &'static [(Self, &'static str)] = &[
-        (Self::IfCompatible, "if-compatible"),
-        (Self::Require, "require"),
-        (Self::Migrate, "migrate"),
-        (Self::Never, "never"),
-    ];
-    const NAMES: &'static [&'static str] = &["if-compatible", "require", "migrate", "never"];
-}
-
-impl Named for Mode {
-    const ALL: &'static [(Self, &'static str)] =
-        &[(Self::Native, "native"), (Self::Generic, "generic"), (Self::Offload, "offload")];
-    const NAMES: &'static [&'static str] = &["native", "generic", "offload"];
-}
-
 impl Reuse {
+    /// Every policy, in the order in which messages list them.
+    pub const ALL: [Self; 4] = [Self::IfCompatible, Self::Require, Self::Migrate, Self::Never];
+
     /// The policy's name in the file.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,6 +65,9 @@ impl Reuse {
 }
 
 impl Mode {
+    /// Every mode, in the order in which messages list them.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Offload];
+
     /// The mode's name in the file.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -111,7 +94,8 @@ impl FromStr for Reuse {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::named(name).ok_or_else(|| UnknownName { found: name.to_owned(), expected: Self::NAMES })
+        let known = Self::ALL.into_iter().find(|reuse| reuse.as_str() == name);
+        known.ok_or_else(|| UnknownName::new(name, Self::ALL.map(Self::as_str)))
     }
 }
 
@@ -119,6 +103,7 @@ impl FromStr for Mode {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::named(name).ok_or_else(|| UnknownName { found: name.to_owned(), expected: Self::NAMES })
+        let known = Self::ALL.into_iter().find(|mode| mode.as_str() == name);
+        known.ok_or_else(|| UnknownName::new(name, Self::ALL.map(Self::as_str)))
     }
 }

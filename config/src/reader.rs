@@ -78,14 +78,18 @@ impl Errors {
                     Diagnostic::new(format!("unknown key {} {}", quoted(name), shape.place)).at(key.span());
                 let error = error.label(format!("expected {}", one_of(shape.keys)));
                 let known = |shape: &Shape| [shape.keys, shape.not_yet].concat();
-                let home = others.iter().find(|other| known(other).contains(&name));
+                let homes =
+                    others.iter().filter(|other| known(other).contains(&name)).map(|other| other.place);
+                let homes: Vec<_> = homes.collect();
                 let near = suggest(name, known(shape));
-                self.found.push(match home {
-                    Some(home) if near.is_none() => error.help(format!("`{name}` belongs {}", home.place)),
-                    _ if near.is_none() && value.get_ref().is_table() => {
+                self.found.push(match near {
+                    None if !homes.is_empty() => {
+                        error.help(format!("`{name}` belongs {}", homes.join(" or ")))
+                    }
+                    None if value.get_ref().is_table() => {
                         error.help("a name that holds a dot is put in quotes, like [interfaces.\"eth0.100\"]")
                     }
-                    _ => did_you_mean(error, near),
+                    near => did_you_mean(error, near),
                 });
             }
         }

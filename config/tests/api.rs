@@ -135,6 +135,15 @@ fn errors_found_later_point_into_the_file() {
 }
 
 #[test]
+fn two_devices_under_one_label_are_an_error_that_names_both_entries() {
+    let config = parse("[interfaces.'veth*']\n[interfaces.veth0]\nname = 'eth9'\n");
+    let label = Label::try_new("veth0").unwrap();
+    let [a, b] = config.interfaces.as_slice() else { panic!("expected two entries") };
+    let error = config.diagnostic(config.two_labels(&label, b, a)).to_string();
+    assert!(error.contains(":1:13") && error.contains(":2:13") && error.contains("`veth0`"), "{error}");
+}
+
+#[test]
 fn an_error_of_the_whole_file_is_at_its_beginning() {
     let config = parse("[interfaces.eth0]");
     let errors = config.diagnostic(Diagnostic::new("something"));

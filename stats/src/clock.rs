@@ -88,10 +88,6 @@ impl Ticker {
     pub(crate) fn set_interval(&mut self, interval: Duration) {
         self.interval = nanoseconds(interval);
     }
-
-    pub(crate) fn interval(self) -> u64 {
-        self.interval
-    }
 }
 
 /// An interval in nanoseconds; never zero.

@@ -192,6 +192,16 @@ impl Ledger {
         self.find(map).is_some_and(|known| held.contains(&known.standing))
     }
 
+    /// Whether a stats map is followed.
+    pub(crate) fn is_following(&self) -> bool {
+        self.phase == Phase::Following
+    }
+
+    /// The interface has another device now, of which nothing is known yet.
+    pub(crate) fn forget_device(&mut self) {
+        self.device = Device::Unknown;
+    }
+
     /// Takes in what was seen at a tick, and appends what there is to say about it.
     pub(crate) fn observe(&mut self, seen: &Observation<'_>, events: &mut Vec<Event>) {
         self.device.observe(seen.device, events);

@@ -1,11 +1,13 @@
 //! Standard output: records as JSON or as tables, each in one write as soon as it is known.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use xdpd_config::LoadError;
 
 use crate::clock::TimeOfDay;
 use crate::json::{Json, Run};
@@ -42,6 +44,11 @@ impl Output {
 
     pub(crate) fn table() -> Self {
         Self { format: Format::Table(Table::default()), stdout: Stdout::open() }
+    }
+
+    /// Where records go: an error of this descriptor says that nobody reads them any more.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stdout.descriptor()
     }
 
     /// Writes an event of an interface. `signal` becomes readable when the reader shall end.
@@ -95,8 +102,15 @@ impl Stdout {
         Self { pipe: pipe.and_then(Result::ok).map(File::from) }
     }
 
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match &self.pipe {
+            Some(pipe) => pipe.as_fd(),
+            None => rustix::stdio::stdout(),
+        }
+    }
+
     fn write(&self, mut text: &[u8], signal: BorrowedFd<'_>) -> Result<(), Stopped> {
-        let stdout = self.pipe.as_ref().map_or_else(rustix::stdio::stdout, AsFd::as_fd);
+        let stdout = self.descriptor();
         while !text.is_empty() {
             match rustix::io::write(stdout, text) {
                 Ok(written) => text = &text[written..],
@@ -107,6 +121,21 @@ impl Stdout {
             }
         }
         Ok(())
+    }
+}
+
+/// Tells people something, on stderr. That nobody listens is no reason to stop.
+pub(crate) fn say(message: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "xdp-stats: {message}");
+}
+
+/// Tells people on stderr what is wrong with the config: every error, with the place in the file.
+pub(crate) fn say_config_error(error: &LoadError) {
+    match error {
+        LoadError::Invalid(diagnostics) => {
+            let _ = writeln!(std::io::stderr(), "{diagnostics}");
+        }
+        other => say(format_args!("{other}")),
     }
 }
 

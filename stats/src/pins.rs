@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
@@ -59,10 +59,6 @@ impl Root {
     pub(crate) fn new(path: PathBuf) -> Self {
         let state = RootState::Missing(String::new());
         Self { path, state, seen: None, watch: Watch::new().ok(), watched: None }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Becomes readable when there is something to tell.

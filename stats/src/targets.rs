@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xdpd_config::{Config, Interface, Label, Selector};
+use xdpd_config::{Config, Glob, Interface, Label, Selector};
 
 /// An interface to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(crate) struct Target {
     pub(crate) device: String,
     /// The network namespace of its device as the config names it; `None`: our own.
     pub(crate) netns: Option<String>,
+    /// The key of the config's entry for it: its label or a pattern.
+    pub(crate) entry: String,
 }
 
 /// The interfaces that `--interface` asks for; none means all.
@@ -58,8 +60,7 @@ pub(crate) fn has_patterns(config: &Config) -> bool {
     config.interfaces.iter().any(|entry| matches!(entry.selector, Selector::Glob(_)))
 }
 
-/// The interfaces to follow, each label once: the explicit ones in the order of the file, then for each pattern the devices
-/// and the pin directories that match it.
+/// The interfaces to follow, each label once: in the order of the file, then those that only have a pin directory.
 ///
 /// `devices` gives the names of the devices that are visible in a network namespace, `directories` are the labels that
 /// have a pin directory.
@@ -71,36 +72,42 @@ pub(crate) fn resolve<'a, D: IntoIterator<Item = &'a str>>(
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut labels = BTreeSet::new();
+    let mut candidates: Vec<Label> = Vec::new();
     for entry in &config.interfaces {
-        if let Selector::Device { label, device } = &entry.selector {
-            labels.insert(label.clone());
-            if choice.admits(entry, label.as_str()) {
-                let target = Target { label: label.clone(), device: device.clone(), netns: entry.netns.clone() };
-                targets.push(target);
+        match &entry.selector {
+            Selector::Device { label, .. } => candidates.push(label.clone()),
+            Selector::Glob(_) => {
+                let visible = devices(entry.netns.as_deref()).into_iter();
+                candidates.extend(visible.filter_map(|device| entry.label_of(device).ok()));
             }
         }
     }
-    for entry in config.interfaces.iter().filter(|entry| matches!(entry.selector, Selector::Glob(_))) {
-        let Selector::Glob(glob) = &entry.selector else { continue };
-        let netns = entry.netns.as_deref();
-        let visible = devices(netns).into_iter().filter(|device| glob.matches(device));
-        let visible = visible.filter_map(|device| entry.label_of(device).ok());
-        let pinned = directories.iter().filter(|label| matched(entry, label.as_str()).is_some()).cloned();
-        // A label that is asked for by name is followed before there is anything of it.
-        let chosen = choice.0.iter().filter(|label| matched(entry, label).is_some());
-        let chosen = chosen.filter_map(|label| Label::try_new(label).ok());
-        for label in visible.chain(pinned).chain(chosen) {
-            let Some(device) = matched(entry, label.as_str()) else { continue };
-            if claimed(config, entry, device) || !choice.admits(entry, label.as_str()) {
-                continue;
-            }
-            if labels.insert(label.clone()) {
-                let device = device.to_owned();
-                targets.push(Target { label, device, netns: entry.netns.clone() });
-            }
+    candidates.extend(directories.iter().cloned());
+    // A label that is asked for by name is followed before there is anything of it.
+    let chosen = choice.0.iter().filter(|label| !Glob::is_glob(label));
+    candidates.extend(chosen.filter_map(|label| Label::try_new(label).ok()));
+    for label in candidates {
+        if labels.insert(label.clone()) {
+            targets.extend(target(config, choice, label));
         }
     }
     targets
+}
+
+/// How the config follows `label`, if it does: an entry of its own goes first, then the patterns in the order of the file.
+pub(crate) fn target(config: &Config, choice: &Choice, label: Label) -> Option<Target> {
+    let own = config.interfaces.iter().find_map(|entry| match &entry.selector {
+        Selector::Device { label: key, device } if *key == label => Some((entry, device.as_str())),
+        _ => None,
+    });
+    let by_pattern = || {
+        let entries = config.interfaces.iter();
+        let mut matches = entries.filter_map(|entry| Some((entry, matched(entry, label.as_str())?)));
+        matches.find(|(entry, device)| !claimed(config, entry, device))
+    };
+    let (entry, device) = own.or_else(by_pattern).filter(|(entry, _)| choice.admits(entry, label.as_str()))?;
+    let (device, netns, entry) = (device.to_owned(), entry.netns.clone(), entry.key().to_owned());
+    Some(Target { label, device, netns, entry })
 }
 
 /// The device that `label` stands for under `entry`, a pattern, if that matches it.
@@ -143,7 +150,7 @@ mod tests {
         let targets = resolve(&config(text), &choice, devices, &directories);
         targets
             .into_iter()
-            .map(|Target { label, device, netns }| format!("{label} {device} {}", netns.unwrap_or_default()))
+            .map(|target| format!("{} {} {}", target.label, target.device, target.netns.unwrap_or_default()))
             .map(|line| line.trim_end().to_owned())
             .collect()
     }
@@ -172,7 +179,7 @@ mod tests {
     fn an_explicit_entry_wins_over_patterns_by_label_and_by_device() {
         let text = "[interfaces.\"*\"]\n[interfaces.veth1]\n[interfaces.uplink]\nname = \"eth0\"\n";
         let found = labels(text, &[], &["veth1", "eth0"]);
-        assert_eq!(found, ["veth1 veth1", "uplink eth0", "lo lo", "veth2 veth2"]);
+        assert_eq!(found, ["lo lo", "veth1 veth1", "veth2 veth2", "uplink eth0"]);
     }
 
     #[test]

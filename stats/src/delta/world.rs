@@ -481,10 +481,10 @@ impl World {
     }
 }
 
-/// At least 4000 cases, more with `PROPTEST_CASES`.
+/// At least 1000 cases, more with `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
-    ProptestConfig { cases: config.cases.max(4000), failure_persistence: None, ..config }
+    ProptestConfig { cases: config.cases.max(1000), failure_persistence: None, ..config }
 }
 
 proptest! {

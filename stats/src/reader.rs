@@ -1,0 +1,494 @@
+//! The reader: waits for ticks, signals and edits of the config, looks at what there is, and writes what follows from it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use xdpd_config::{Config, Interface, LoadError};
+use xdpd_kernel::clock::monotonic_ns;
+use xdpd_kernel::{IfIndex, MapId};
+
+use crate::clock::{Ticker, TimeOfDay};
+use crate::delta::{self, Ledger, Observation, Reading, Sight};
+use crate::devices::Devices;
+use crate::follow::{Follower, News};
+use crate::output::{Output, Stopped, say};
+use crate::pins::{Buffers, Changes, Pin, Pins, Root};
+use crate::record::{Event, Facts, Notice, Subject};
+use crate::targets::{self, Choice, Target};
+
+/// How many interfaces of patterns are remembered that have neither device nor pins any more.
+const DORMANT: usize = 1024;
+
+/// How to read, beside what the config says.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Instead of the config's.
+    pub(crate) interval: Option<Duration>,
+    pub(crate) count: Option<u64>,
+    pub(crate) choice: Choice,
+}
+
+/// Everything that is read and remembered.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    config: Config,
+    options: Options,
+    root: Root,
+    devices: Devices,
+    followed: Vec<Followed>,
+    output: Output,
+    /// Readable when the reader shall end.
+    signals: OwnedFd,
+    time: TimeOfDay,
+    /// When the last tick was; 0 before the first.
+    looked: u64,
+    /// The interface whose pins are looked at in turn.
+    turn: usize,
+    /// What was last said about the pin root.
+    trouble: Option<String>,
+    scratch: Scratch,
+}
+
+/// An interface that is followed.
+#[derive(Debug)]
+struct Followed {
+    target: Target,
+    ledger: Ledger,
+    pins: Pins,
+    sight: Sight,
+    subject: Subject,
+    /// What was last said about its record.
+    bad_record: Option<String>,
+}
+
+/// Memory that is used again at every tick and for every map.
+#[derive(Debug)]
+struct Scratch {
+    buffers: Buffers,
+    current: Reading,
+    events: Vec<Event>,
+}
+
+impl Reader {
+    pub(crate) fn new(config: Config, options: Options, output: Output, signals: OwnedFd) -> Self {
+        let root = Root::new(config.pin_root.clone());
+        let mut devices = Devices::default();
+        devices.retain(&namespaces(&config));
+        let current = Reading { map: MapId(0), at: 0, slots: Vec::new() };
+        Self {
+            config,
+            options,
+            root,
+            devices,
+            followed: Vec::new(),
+            output,
+            signals,
+            time: TimeOfDay::now(),
+            looked: 0,
+            turn: 0,
+            trouble: None,
+            scratch: Scratch { buffers: Buffers::default(), current, events: Vec::new() },
+        }
+    }
+
+    /// Reads once. True when every interface has a map.
+    pub(crate) fn once(&mut self) -> Result<bool, Stopped> {
+        self.tick()?;
+        if self.followed.is_empty() {
+            say(format_args!("there is no interface to read"));
+        }
+        Ok(self.followed.iter().all(|followed| followed.ledger.is_following()))
+    }
+
+    /// Reads until something ends it; with a count that is an end too.
+    pub(crate) fn run(&mut self, follower: &mut Follower) -> Result<(), Stopped> {
+        let mut ticker = Ticker::new(monotonic_ns(), self.interval());
+        self.tick()?;
+        let mut ticks = 0;
+        while self.options.count.is_none_or(|count| ticks < count) {
+            self.wait(ticker.next(), follower)?;
+            let now = monotonic_ns();
+            if follower.due().is_some_and(|due| due <= now)
+                && let Some(news) = follower.news(&self.config)
+            {
+                self.reload(news)?;
+                ticker.set_interval(self.interval());
+            }
+            if ticker.next() <= now {
+                ticker.advance(now);
+                self.tick()?;
+                follower.compare();
+                ticks += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn interval(&self) -> Duration {
+        self.options.interval.unwrap_or(self.config.stats.interval)
+    }
+
+    /// Waits for the tick, or until the config is to be read.
+    fn wait(&self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
+        loop {
+            let deadline = follower.due().map_or(tick, |due| due.min(tick));
+            let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
+            if left.is_zero() {
+                return Ok(());
+            }
+            let timeout = Timespec::try_from(left).ok();
+            // No event of the output is asked for: that nobody reads any more is told all the same.
+            let mut fds = [
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()),
+                PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN),
+            ];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Stopped::Failed(errno)),
+            }
+            let [signal, output, config] = fds.map(|fd| !fd.revents().is_empty());
+            if signal {
+                return Err(Stopped::Signalled);
+            }
+            if output {
+                return Err(Stopped::Closed);
+            }
+            if config {
+                follower.notice();
+            }
+        }
+    }
+
+    /// Looks at everything and writes what there is to say.
+    fn tick(&mut self) -> Result<(), Stopped> {
+        self.time = TimeOfDay::now();
+        if self.look() || self.looked == 0 {
+            self.find_targets(&[]);
+        }
+        for index in 0..self.followed.len() {
+            self.observe(index)?;
+        }
+        self.looked = monotonic_ns();
+        Ok(())
+    }
+
+    /// Finds out what changed since the last look. True when there may be more interfaces to follow.
+    fn look(&mut self) -> bool {
+        let (pins_told, devices_told) = self.told();
+        let changes = self.root.changes(pins_told);
+        let devices_changed = self.devices.refresh(devices_told.into_iter());
+        self.mention_trouble();
+        self.spread(&changes);
+        if devices_changed {
+            for followed in &mut self.followed {
+                followed.see(&self.devices, &self.config);
+            }
+        }
+        let anything = devices_changed || changes.all || !changes.entries.is_empty();
+        anything && targets::has_patterns(&self.config)
+    }
+
+    /// Which descriptors are readable: that of the pins, and those of the devices.
+    fn told(&self) -> (bool, Vec<bool>) {
+        let pins = self.root.descriptor();
+        let has_pins = pins.is_some();
+        let descriptors = pins.into_iter().chain(self.devices.descriptors());
+        let mut fds: Vec<PollFd<'_>> =
+            descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let known = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok();
+        let mut told = fds.iter().map(|fd| !known || !fd.revents().is_empty());
+        let pins = if has_pins { told.next().unwrap_or(true) } else { true };
+        (pins, told.collect())
+    }
+
+    /// Tells the interfaces what changed about their pins.
+    fn spread(&mut self, changes: &Changes) {
+        if changes.all || !changes.entries.is_empty() || !changes.directories.is_empty() {
+            for followed in &mut self.followed {
+                followed.pins.told(changes);
+            }
+        }
+        // What inotify does not tell of, such as something mounted over a directory, is found in turn.
+        if !self.followed.is_empty() {
+            self.turn = (self.turn + 1) % self.followed.len();
+            self.followed[self.turn].pins.suspect();
+        }
+    }
+
+    /// Says on stderr, once, why there can be no pins at all.
+    fn mention_trouble(&mut self) {
+        let trouble = self.root.trouble();
+        if trouble != self.trouble.as_deref() {
+            self.trouble = trouble.map(str::to_owned);
+            if let Some(trouble) = trouble {
+                say(format_args!("{trouble}; waiting for it"));
+            }
+        }
+    }
+
+    /// Adds the interfaces that are there and not followed yet. Those of the entries `added` are new to the config.
+    /// Returns the index of the first one that was added.
+    fn find_targets(&mut self, added: &[String]) -> usize {
+        self.forget_dormant();
+        let first = self.followed.len();
+        let has_patterns = targets::has_patterns(&self.config);
+        let directories = if has_patterns { self.root.labels() } else { Vec::new() };
+        let devices = |netns: Option<&str>| self.devices.names(netns).collect::<Vec<_>>();
+        for target in targets::resolve(&self.config, &self.options.choice, devices, &directories) {
+            if self.followed.iter().any(|followed| followed.target.label == target.label) {
+                continue;
+            }
+            let ledger = if self.looked == 0 || added.contains(&target.entry) {
+                Ledger::new()
+            } else {
+                Ledger::arrived(self.looked)
+            };
+            self.followed.push(Followed::new(target, ledger, &self.devices, &self.config));
+        }
+        first
+    }
+
+    /// Drops interfaces of patterns that have neither device nor pins any more, but for the newest.
+    fn forget_dormant(&mut self) {
+        let dormant = self.followed.iter().filter(|followed| followed.is_dormant()).count();
+        let mut excess = dormant.saturating_sub(DORMANT);
+        let root = &self.root;
+        self.followed.retain_mut(|followed| {
+            let drop = excess > 0 && followed.is_dormant();
+            if drop {
+                excess -= 1;
+                followed.pins.close(root);
+            }
+            !drop
+        });
+    }
+
+    /// Reads the maps of one interface and writes what follows.
+    fn observe(&mut self, index: usize) -> Result<(), Stopped> {
+        let Self { followed, root, scratch, output, signals, time, devices, config, .. } = self;
+        let followed = &mut followed[index];
+        if followed.pins.is_stale() {
+            followed.pins.resolve(root, |map| followed.ledger.wants(map));
+            followed.mention_record();
+            followed.see(devices, config);
+        }
+        let at = followed.read(scratch);
+        for event in scratch.events.drain(..) {
+            let own;
+            let subject = match event {
+                Event::InterfaceUp(ifindex) | Event::InterfaceGone(ifindex) => {
+                    own = followed.subject_at(ifindex);
+                    &own
+                }
+                _ => &followed.subject,
+            };
+            output.event(*time, at, subject, &event, signals.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Follows what has become of the config.
+    fn reload(&mut self, news: News) -> Result<(), Stopped> {
+        match news {
+            News::Rejected(error) => self.reject(&error),
+            News::Changed(config) => self.adopt(*config),
+        }
+    }
+
+    fn reject(&mut self, error: &LoadError) -> Result<(), Stopped> {
+        crate::output::say_config_error(error);
+        self.time = TimeOfDay::now();
+        let text = error.to_string();
+        let (line, column, message, errors) = match error {
+            LoadError::Invalid(diagnostics) => match diagnostics.iter().next() {
+                Some((line, column, first)) => {
+                    (Some(line), Some(column), first.message.as_str(), diagnostics.iter().len())
+                }
+                None => (None, None, text.as_str(), 1),
+            },
+            _ => (None, None, text.as_str(), 1),
+        };
+        let notice =
+            Notice::ConfigRejected { config: &self.config.path.clone(), line, column, message, errors };
+        self.output.notice(self.time, monotonic_ns(), &notice, self.signals.as_fd())
+    }
+
+    fn adopt(&mut self, config: Config) -> Result<(), Stopped> {
+        let keys = |config: &Config| -> Vec<String> {
+            config.interfaces.iter().map(Interface::key).map(str::to_owned).collect()
+        };
+        let (before, after) = (keys(&self.config), keys(&config));
+        // Where all pins are elsewhere, each interface begins anew.
+        let moved = config.pin_root != self.config.pin_root || config.stats.map != self.config.stats.map;
+        let is_new = |key: &&String| moved || !before.contains(key);
+        let is_old = |key: &&String| moved || !after.contains(key);
+        let added: Vec<String> = after.iter().filter(is_new).cloned().collect();
+        let removed: Vec<String> = before.iter().filter(is_old).cloned().collect();
+
+        self.time = TimeOfDay::now();
+        let followed = std::mem::take(&mut self.followed);
+        for mut followed in followed {
+            let label = followed.target.label.clone();
+            match targets::target(&config, &self.options.choice, label).filter(|_| !moved) {
+                Some(target) => {
+                    followed.retarget(target);
+                    self.followed.push(followed);
+                }
+                None => self.conclude(followed)?,
+            }
+        }
+        if config.pin_root != self.config.pin_root {
+            self.root = Root::new(config.pin_root.clone());
+        }
+        self.config = config;
+        self.devices.retain(&namespaces(&self.config));
+        let interval = u64::try_from(self.interval().as_nanos()).unwrap_or(u64::MAX);
+        let Config { path, sha256, .. } = &self.config;
+        let (added, removed) = (added.as_slice(), removed.as_slice());
+        let notice = Notice::ConfigReloaded { config: path, sha256, interval, added, removed };
+        self.output.notice(self.time, monotonic_ns(), &notice, self.signals.as_fd())?;
+
+        // What is new is looked at at once: what it counts from now on is not to be taken for its baseline.
+        self.look();
+        for followed in &mut self.followed {
+            followed.see(&self.devices, &self.config);
+        }
+        let first = self.find_targets(added);
+        for index in first..self.followed.len() {
+            self.observe(index)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an interface a last time.
+    fn conclude(&mut self, mut followed: Followed) -> Result<(), Stopped> {
+        followed.pins.close(&self.root);
+        followed.read_last(&mut self.scratch);
+        for event in self.scratch.events.drain(..) {
+            self.output.event(self.time, monotonic_ns(), &followed.subject, &event, self.signals.as_fd())?;
+        }
+        Ok(())
+    }
+}
+
+/// The network namespaces that a config names.
+fn namespaces(config: &Config) -> Vec<Option<&str>> {
+    let mut names: Vec<_> = config.interfaces.iter().map(|entry| entry.netns.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+impl Followed {
+    fn new(target: Target, ledger: Ledger, devices: &Devices, config: &Config) -> Self {
+        let map = config.stats.map.clone();
+        let facts = Facts { interface: target.label.to_string(), device: None, netns: None, ifindex: None, map };
+        let pins = Pins::new(&target.label, &config.stats.map);
+        let subject = Subject::new(facts);
+        let mut followed = Self { target, ledger, pins, sight: Sight::Hidden, subject, bad_record: None };
+        followed.see(devices, config);
+        followed
+    }
+
+    /// Takes note of the device: the live one where it is visible, else the one in the record.
+    fn see(&mut self, devices: &Devices, config: &Config) {
+        let Target { label, device, netns, .. } = &self.target;
+        self.sight = devices.sight(netns.as_deref(), device);
+        let recorded = self.pins.found().device.as_ref();
+        let (device, ifindex) = match self.sight {
+            Sight::Present(ifindex) => (Some(device.clone()), Some(ifindex)),
+            _ => (recorded.map(|d| d.name.clone()), recorded.map(|d| IfIndex(d.ifindex))),
+        };
+        let (interface, map) = (label.to_string(), config.stats.map.clone());
+        let facts = Facts { interface, device, netns: netns.clone(), ifindex, map };
+        if *self.subject.facts() != facts {
+            self.subject = Subject::new(facts);
+        }
+    }
+
+    /// The same interface with another ifindex.
+    fn subject_at(&self, ifindex: IfIndex) -> Subject {
+        let device = Some(self.target.device.clone());
+        Subject::new(Facts { device, ifindex: Some(ifindex), ..self.subject.facts().clone() })
+    }
+
+    fn retarget(&mut self, target: Target) {
+        if (&target.device, &target.netns) != (&self.target.device, &self.target.netns) {
+            self.ledger.forget_device();
+        }
+        self.target = target;
+    }
+
+    /// Says on stderr, once, what is wrong with the record.
+    fn mention_record(&mut self) {
+        let bad = &self.pins.found().bad_record;
+        if *bad != self.bad_record {
+            self.bad_record.clone_from(bad);
+            if let Some(reason) = bad {
+                say(format_args!("{reason}; its maps are read without it"));
+            }
+        }
+    }
+
+    /// Whether it is one of a pattern, and there is nothing of it.
+    fn is_dormant(&self) -> bool {
+        let has_entry = self.target.entry == self.target.label.as_str();
+        let has_device = matches!(self.sight, Sight::Present(_));
+        !has_entry && !has_device && matches!(self.pins.found().pin, Pin::Absent(_))
+    }
+
+    /// Reads the maps, leaves what there is to say among the scratch's events, and returns when that was.
+    fn read(&mut self, scratch: &mut Scratch) -> u64 {
+        let Scratch { buffers, current, events } = scratch;
+        let found = self.pins.found();
+        let wanted = match &found.pin {
+            Pin::Map { id, .. } => Some(*id),
+            _ => None,
+        };
+        let mut others = Vec::new();
+        let mut failure = None;
+        for map in self.pins.maps() {
+            if Some(map.id()) == wanted {
+                failure = buffers.read(map, current).err();
+            } else {
+                let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
+                if buffers.read(map, &mut reading).is_ok() {
+                    others.push(reading);
+                }
+            }
+        }
+        let pin = match (&found.pin, &failure) {
+            (_, Some(failure)) => delta::Pin::Unreadable(failure),
+            (Pin::Map { generation, base, .. }, None) => {
+                delta::Pin::Map { current, generation: *generation, base: *base }
+            }
+            (Pin::Absent(reason), None) => delta::Pin::Absent(reason),
+            (Pin::Other(reason), None) => delta::Pin::Other(reason),
+            (Pin::Unreadable(reason), None) => delta::Pin::Unreadable(reason),
+        };
+        let at = if wanted.is_some() { current.at } else { monotonic_ns() };
+        let seen = Observation { at, device: self.sight, pin, retired: &found.retired, others: &others };
+        self.ledger.observe(&seen, events);
+        if failure.is_some() {
+            self.pins.suspect();
+        }
+        let ledger = &self.ledger;
+        self.pins.keep(|map| ledger.holds(map));
+        at
+    }
+
+    /// Reads what is held a last time.
+    fn read_last(&mut self, scratch: &mut Scratch) {
+        let mut others = Vec::new();
+        for map in self.pins.maps() {
+            let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
+            if scratch.buffers.read(map, &mut reading).is_ok() {
+                others.push(reading);
+            }
+        }
+        self.ledger.conclude(&others, &mut scratch.events);
+    }
+}
