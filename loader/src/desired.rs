@@ -77,6 +77,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
         attachments: BTreeMap::new(),
     };
     let mut claims = Claims::default();
+    let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
         let Some(instance) = instance(config, interface, program, objects) else { continue };
@@ -85,10 +86,12 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
                 problems.push(config.two_claims(&device, &config.interfaces[other], interface));
                 continue;
             }
-            if desired.attachments.contains_key(&label) {
-                // Claimed by the same label: an explicit entry of the name that a glob would give. It wins.
+            if let Some(&other) = labels.get(&label) {
+                let other: &Interface = &config.interfaces[other];
+                problems.push(config.two_labels(&label, other, interface));
                 continue;
             }
+            labels.insert(label.clone(), index);
             let attachment = Attachment {
                 instance: label.clone(),
                 device,

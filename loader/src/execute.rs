@@ -287,7 +287,15 @@ impl<'a, E: Engine> Executor<'a, E> {
             base: BTreeMap::new(),
             retired: kept,
         };
-        dir.symlink(record.format(), OWNER_PIN).map_err(at(label, "write the record"))?;
+        let text = record.format();
+        if text.len() > Record::MAX_LEN {
+            return Err(StepError::Verification(format!(
+                "{label}: its record would have {} bytes, a symlink holds {}; fewer maps, or shorter names and paths",
+                text.len(),
+                Record::MAX_LEN
+            )));
+        }
+        dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
         Ok(Staged { label, install, name, dir, program, record, old })
     }
 
