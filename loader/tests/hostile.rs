@@ -268,23 +268,23 @@ fn in_a_private_mount_namespace_a_missing_bpffs_is_explained() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_rights_the_error_says_so() {
-    if rustix::process::geteuid().is_root() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let config = dir.path().join("config.toml");
-        std::fs::write(&config, "[interfaces.lo]\n").unwrap();
-        let run = |command: &str| {
-            // The binary must be reachable for nobody, which a checkout below /root is not.
-            let copy = dir.path().join("xdpd");
-            std::fs::copy(xdpd().path(), &copy).unwrap();
-            let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-            xdpd_testlab::Invocation::of("setpriv").args(nobody).arg(copy).arg(command).arg(&config).run()
-        };
-        let refused = run("apply").expect_code(2);
-        assert!(refused.stderr.contains("root"), "{}", refused.stderr);
-        let _ = run("check").expect_code(0);
-    }
+    require_root!();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "[interfaces.lo]\n").unwrap();
+    // The binary must be reachable for nobody, which a checkout below /root is not.
+    let copy = dir.path().join("xdpd");
+    std::fs::copy(xdpd().path(), &copy).unwrap();
+    let run = |command: &str| {
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        xdpd_testlab::Invocation::of("setpriv").args(nobody).arg(&copy).arg(command).arg(&config).run()
+    };
+    let refused = run("apply").expect_code(2);
+    assert!(refused.stderr.contains("root"), "{}", refused.stderr);
+    run("check").expect_code(0);
 }
 
 #[test]

@@ -1,0 +1,376 @@
+//! The planner on random states: carrying a plan out on a model gives the desired state, and then there is nothing to do.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
+use xdpd::devices::{Devices, Space};
+use xdpd::object::{MapOrigin, MapSpec};
+use xdpd::observed::{LinkState, Observed, Pinned, PinnedMap};
+use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
+use xdpd_config::record::Record;
+use xdpd_config::{Label, Mode, Reuse};
+use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
+
+const OURS: &str = "/etc/xdpd/config.toml";
+const DEVICES: u32 = 4;
+
+fn label(n: u32) -> Label {
+    Label::try_new(&format!("if{n}")).unwrap()
+}
+
+fn device(n: u32) -> String {
+    format!("eth{n}")
+}
+
+fn def(entries: u32) -> MapDef {
+    MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: entries, flags: 0, map_extra: 0 }
+}
+
+/// What the file says of one interface.
+#[derive(Debug, Clone)]
+struct Wanted {
+    function: u8,
+    digest: u8,
+    generic: bool,
+    reuse: Reuse,
+    maps: BTreeMap<u8, u32>,
+}
+
+/// What is pinned of one interface.
+#[derive(Debug, Clone)]
+struct Held {
+    label: u32,
+    foreign_owner: bool,
+    function: u8,
+    digest: u8,
+    generic: bool,
+    link: u8,
+    drifted: bool,
+    maps: BTreeMap<u8, (u32, bool)>,
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    let reuse = prop_oneof![Just(Reuse::IfCompatible), Just(Reuse::Require), Just(Reuse::Never)];
+    let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
+    (0..2_u8, 0..2_u8, any::<bool>(), reuse, maps).prop_map(|(function, digest, generic, reuse, maps)| {
+        Wanted { function, digest, generic, reuse, maps }
+    })
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    let maps = prop::collection::btree_map(0..3_u8, (4..6_u32, prop::bool::weighted(0.9)), 0..3);
+    (
+        0..6_u32,
+        prop::bool::weighted(0.1),
+        0..2_u8,
+        0..2_u8,
+        any::<bool>(),
+        prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
+        prop::bool::weighted(0.1),
+        maps,
+    )
+        .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps)| Held {
+            label,
+            foreign_owner,
+            function,
+            digest,
+            generic,
+            link,
+            drifted,
+            maps,
+        })
+}
+
+fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
+    let mut desired = Desired {
+        config: PathBuf::from(OURS),
+        pin_root: PathBuf::from("/sys/fs/bpf/xdpd"),
+        stats_map: "map0".into(),
+        instances: BTreeMap::new(),
+        attachments: BTreeMap::new(),
+    };
+    for (on, (name, wanted)) in wanted {
+        let spec = |entries: u32| MapSpec {
+            def: def(entries),
+            btf: None,
+            layout: None,
+            origin: MapOrigin::Declared,
+        };
+        let maps = wanted.maps.iter().map(|(n, entries)| {
+            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse })
+        });
+        let instance = Instance {
+            object: "builtin".into(),
+            digest: format!("sha256:{}", wanted.digest),
+            function: format!("f{}", wanted.function),
+            maps: maps.collect(),
+        };
+        let attachment = Attachment {
+            instance: label(*name),
+            device: device(*on),
+            netns: None,
+            glob: false,
+            modes: vec![if wanted.generic { Mode::Generic } else { Mode::Native }],
+        };
+        desired.instances.insert(label(*name), instance);
+        desired.attachments.insert(label(*name), attachment);
+    }
+    desired
+}
+
+/// The model of a host: devices with what runs on them, and the pins.
+#[derive(Debug, Clone)]
+struct Host {
+    devices: Vec<Device>,
+    interfaces: BTreeMap<Label, Pinned>,
+    next: u32,
+}
+
+impl Host {
+    fn new(held: &BTreeMap<u32, Held>) -> Self {
+        let devices = (0..DEVICES)
+            .map(|n| Device { ifindex: IfIndex(n + 2), name: device(n), mtu: 1500, xdp: Vec::new() })
+            .collect();
+        let mut host = Self { devices, interfaces: BTreeMap::new(), next: 100 };
+        let mut labels = BTreeSet::new();
+        for (on, held) in held {
+            if labels.insert(held.label) {
+                host.hold(*on, held);
+            }
+        }
+        host
+    }
+
+    fn id(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    fn hold(&mut self, on: u32, held: &Held) {
+        let (program, link) = (self.id(), LinkId(self.id()));
+        let ifindex = IfIndex(on + 2);
+        let mode = if held.generic { XdpMode::Generic } else { XdpMode::Native };
+        let state = match held.link {
+            0 => {
+                let attached = Attached { mode, program_id: ProgramId(program) };
+                self.devices[on as usize].xdp.push(attached);
+                LinkState::Live { id: link, program: ProgramId(program), ifindex }
+            }
+            1 => LinkState::Defunct { id: link, program: ProgramId(program) },
+            _ => LinkState::Missing,
+        };
+        let mut pinned = BTreeMap::new();
+        let mut recorded = BTreeMap::new();
+        for (n, (entries, is_pinned)) in &held.maps {
+            let id = self.id();
+            recorded.insert(format!("map{n}"), id);
+            if *is_pinned {
+                pinned.insert(
+                    format!("map{n}"),
+                    PinnedMap { id: MapId(id), def: def(*entries), btf: None, layout: None },
+                );
+            }
+        }
+        let record = Record {
+            version: 1,
+            generation: 0,
+            config: PathBuf::from(if held.foreign_owner { "/etc/other.toml" } else { OURS }),
+            device: device(on),
+            ifindex: ifindex.0,
+            netns: (4, 1),
+            netns_name: None,
+            mode: if held.generic { Mode::Generic } else { Mode::Native },
+            object: format!("sha256:{}", held.digest),
+            globals: None,
+            function: format!("f{}", held.function),
+            program: if held.drifted { program + 1000 } else { program },
+            maps: recorded,
+            base: BTreeMap::new(),
+            retired: BTreeMap::new(),
+        };
+        let directory = label(held.label).file_name();
+        let pinned = Pinned {
+            directory,
+            record: Ok(record),
+            link: state,
+            maps: pinned,
+            retired: vec![],
+            others: vec![],
+        };
+        self.interfaces.insert(label(held.label), pinned);
+    }
+
+    fn observed(&self) -> Observed {
+        let space = Space::Present { id: NetNsId { dev: 4, ino: 1 }, devices: self.devices.clone() };
+        Observed {
+            devices: Devices::from_spaces([(None, space)]),
+            interfaces: self.interfaces.clone(),
+            possible_cpus: 2,
+            ..Observed::default()
+        }
+    }
+
+    fn detach(&mut self, link: &LinkState) {
+        if let LinkState::Live { program, ifindex, .. } = link {
+            let device = self.devices.iter_mut().find(|d| d.ifindex == *ifindex).unwrap();
+            device.xdp.retain(|a| a.program_id != *program);
+        }
+    }
+
+    fn execute(&mut self, plan: &Plan, desired: &Desired) {
+        for (label, work) in plan.work() {
+            match work {
+                Work::Remove { .. } => {
+                    let gone = self.interfaces.remove(label).unwrap();
+                    self.detach(&gone.link);
+                }
+                Work::Install(install) => self.install(label, install, desired),
+            }
+        }
+    }
+
+    fn install(&mut self, label: &Label, install: &Install, desired: &Desired) {
+        let instance = &desired.instances[&desired.attachments[label].instance];
+        let old = install.replaces.as_ref().map(|directory| {
+            let (from, _) = self.interfaces.iter().find(|(_, p)| p.directory == *directory).unwrap();
+            let from = from.clone();
+            self.interfaces.remove(&from).unwrap()
+        });
+        let program = match install.program {
+            ProgramWork::Keep(id) => id,
+            ProgramWork::Load => ProgramId(self.id()),
+        };
+        let mode = match install.modes[0] {
+            Mode::Generic => XdpMode::Generic,
+            _ => XdpMode::Native,
+        };
+        let link = match (install.link, old.as_ref().map(|o| &o.link)) {
+            (LinkWork::Create { .. }, old) => {
+                if let Some(old) = old {
+                    self.detach(&old.clone());
+                }
+                LinkId(self.id())
+            }
+            (_, Some(LinkState::Live { id, program: before, ifindex })) => {
+                assert_eq!(*ifindex, install.ifindex, "a link that is kept stays on its device");
+                let (id, before) = (*id, *before);
+                let device = self.devices.iter_mut().find(|d| d.ifindex == install.ifindex).unwrap();
+                let attached = device.xdp.iter().find(|a| a.program_id == before).unwrap();
+                assert_eq!(attached.mode, mode, "a link that is kept keeps its mode");
+                device.xdp.retain(|a| a.program_id != before);
+                id
+            }
+            (work, old) => panic!("{work:?} of {old:?}"),
+        };
+        let device = self.devices.iter_mut().find(|d| d.ifindex == install.ifindex).unwrap();
+        assert!(device.xdp.is_empty(), "nothing else runs on {}", device.name);
+        device.xdp.push(Attached { mode, program_id: program });
+
+        let mut maps = BTreeMap::new();
+        for (name, work) in &install.maps {
+            let map = match work {
+                MapWork::Keep(id) => {
+                    let kept = old.as_ref().unwrap().maps[name].clone();
+                    assert_eq!(kept.id, *id);
+                    kept
+                }
+                MapWork::Repin(id) => {
+                    PinnedMap { id: *id, def: instance.maps[name].spec.def, btf: None, layout: None }
+                }
+                MapWork::Create => PinnedMap {
+                    id: MapId(self.id()),
+                    def: instance.maps[name].spec.def,
+                    btf: None,
+                    layout: None,
+                },
+            };
+            maps.insert(name.clone(), map);
+        }
+        let record = Record {
+            version: 1,
+            generation: install.generation,
+            config: desired.config.clone(),
+            device: install.device.clone(),
+            ifindex: install.ifindex.0,
+            netns: (4, 1),
+            netns_name: None,
+            mode: install.modes[0],
+            object: instance.digest.clone(),
+            globals: None,
+            function: instance.function.clone(),
+            program: program.0,
+            maps: maps.iter().map(|(name, map)| (name.clone(), map.id.0)).collect(),
+            base: BTreeMap::new(),
+            retired: BTreeMap::new(),
+        };
+        let pinned = Pinned {
+            directory: label.file_name(),
+            record: Ok(record),
+            link: LinkState::Live { id: link, program, ifindex: install.ifindex },
+            maps,
+            retired: Vec::new(),
+            others: Vec::new(),
+        };
+        self.interfaces.insert(label.clone(), pinned);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_plan_carried_out_leaves_nothing_to_do(
+        want in prop::collection::btree_map(0..DEVICES, (0..6_u32, wanted()), 0..4),
+        held in prop::collection::btree_map(0..DEVICES, held(), 0..4),
+    ) {
+        // A label stands for one device.
+        let mut labels = BTreeSet::new();
+        let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
+        let desired = desired(&want);
+        let mut host = Host::new(&held);
+        let plan = plan::plan(&desired, &host.observed(), Allow::default());
+        prop_assert_eq!(plan.count(Verdict::Blocked) > 0, plan.is_blocked());
+        if plan.is_blocked() {
+            return Ok(());
+        }
+        let foreign: Vec<_> = host
+            .interfaces
+            .iter()
+            .filter(|(_, p)| p.record.as_ref().unwrap().config != desired.config)
+            .map(|(label, pinned)| (label.clone(), pinned.clone()))
+            .collect();
+        host.execute(&plan, &desired);
+        let again = plan::plan(&desired, &host.observed(), Allow::default());
+        prop_assert!(again.is_empty(), "{:#?}", again);
+        prop_assert_eq!(again.unchanged, desired.attachments.len());
+        for (label, pinned) in foreign {
+            prop_assert_eq!(host.interfaces.get(&label), Some(&pinned), "what another config owns is left alone");
+        }
+        for (label, attachment) in &desired.attachments {
+            let pinned = &host.interfaces[label];
+            let instance = &desired.instances[label];
+            prop_assert_eq!(&pinned.record.as_ref().unwrap().function, &instance.function);
+            prop_assert_eq!(&pinned.record.as_ref().unwrap().object, &instance.digest);
+            prop_assert!(pinned.maps.keys().eq(instance.maps.keys()));
+            let device = host.devices.iter().find(|d| d.name == attachment.device).unwrap();
+            prop_assert!(pinned.runs_on(device));
+        }
+    }
+
+    #[test]
+    fn an_equal_state_needs_no_plan(
+        want in prop::collection::btree_map(0..DEVICES, (0..6_u32, wanted()), 1..4),
+    ) {
+        let mut labels = BTreeSet::new();
+        let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
+        let desired = desired(&want);
+        let mut host = Host::new(&BTreeMap::new());
+        let first = plan::plan(&desired, &host.observed(), Allow::default());
+        prop_assert_eq!(first.count(Verdict::Add), desired.attachments.len());
+        host.execute(&first, &desired);
+        prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
+    }
+}
