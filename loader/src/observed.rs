@@ -10,6 +10,7 @@ use std::path::Path;
 use xdpd_config::escape::{escape, unescape};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
+use xdpd_kernel::bpffs;
 use xdpd_kernel::{
     Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinnedObject, Program,
     ProgramId, ProgramInfo, XdpLink,
@@ -52,7 +53,11 @@ pub enum Root {
     Present,
     /// It does not exist yet; its file system is a bpffs.
     Missing,
-    /// Neither it nor an ancestor lies on a bpffs.
+    /// There is no bpffs at /sys/fs/bpf, below which it is to be: apply mounts one.
+    Mountable,
+    /// The same, in a mount namespace of its own, where a mount would help nobody.
+    PrivateMounts,
+    /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
     NoBpffs,
 }
 
@@ -255,19 +260,44 @@ pub fn observe(
     };
     match Dir::open(pin_root) {
         Ok(root) if root.is_bpffs()? => observed.read_root(&root, leftovers)?,
-        Ok(_) => observed.root = Root::NoBpffs,
-        Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root),
+        Ok(_) => observed.root = missing_root(pin_root)?,
+        Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root)?,
         Err(e) => return Err(e),
     }
     observed.read_foreign_programs()?;
     Ok(observed)
 }
 
-fn missing_root(pin_root: &Path) -> Root {
-    let existing = pin_root.ancestors().skip(1).find(|p| p.exists());
-    match existing {
-        Some(path) if xdpd_kernel::bpffs::is_bpffs(path).unwrap_or(false) => Root::Missing,
-        _ => Root::NoBpffs,
+/// What can be done about a pin root that is not there, or not on a bpffs.
+pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
+    let existing = pin_root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    Ok(if bpffs::is_bpffs(existing)? {
+        Root::Missing
+    } else if !pin_root.starts_with(bpffs::MOUNT_POINT) {
+        Root::NoBpffs
+    } else if bpffs::in_init_mount_namespace()? {
+        Root::Mountable
+    } else {
+        Root::PrivateMounts
+    })
+}
+
+impl Root {
+    /// Why nothing can be pinned there, and what to do.
+    pub fn problem(&self, pin_root: &Path) -> Option<String> {
+        let path = pin_root.display();
+        match self {
+            Self::Present | Self::Missing | Self::Mountable => None,
+            Self::NoBpffs => {
+                Some(format!("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}"))
+            }
+            Self::PrivateMounts => Some(format!(
+                "no bpffs at {} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it \
+                 die with the process. Run xdpd in the host's mount namespace, either with \
+                 `nsenter --net=/run/netns/NAME xdpd ...` or by naming the namespace in the file: netns = \"NAME\"",
+                bpffs::MOUNT_POINT
+            )),
+        }
     }
 }
 

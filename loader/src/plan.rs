@@ -30,6 +30,8 @@ pub struct Plan {
     pub drift: Vec<Drift>,
     /// What an interrupted run left, to be settled first.
     pub interrupted: Vec<Interrupted>,
+    /// A bpffs must be mounted first.
+    pub mount: bool,
 }
 
 /// The changes of one interface.
@@ -271,6 +273,12 @@ impl Plan {
         self.count(Verdict::Blocked) > 0
     }
 
+    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`.
+    pub fn blocks(&self) -> impl Iterator<Item = String> {
+        let changes = self.interfaces.iter().flat_map(|(label, i)| i.changes.iter().map(move |c| (label, c)));
+        changes.filter_map(|(label, change)| Some(format!("{label}: {}", change.blocked_by.as_ref()?)))
+    }
+
     /// How many interfaces have this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.interfaces.values().filter(|i| i.verdict == verdict).count()
@@ -294,7 +302,11 @@ pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
 
 /// Computes the plan.
 pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
-    let mut plan = Plan { interrupted: observed.interrupted.clone(), ..Plan::default() };
+    let mut plan = Plan {
+        interrupted: observed.interrupted.clone(),
+        mount: observed.root == Root::Mountable,
+        ..Plan::default()
+    };
     let mut moved = BTreeSet::new();
     for (label, attachment) in &desired.attachments {
         let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
@@ -528,9 +540,8 @@ impl Planner<'_> {
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Some(format!("no device `{name}` in {place}{hint}"));
         };
-        if self.observed.root == Root::NoBpffs && !self.desired.pin_root.starts_with("/sys/fs/bpf") {
-            let root = self.desired.pin_root.display();
-            return Some(format!("pin_root {root} is not on a bpffs; mount one: mount -t bpf bpf {root}"));
+        if let Some(problem) = self.observed.root.problem(&self.desired.pin_root) {
+            return Some(problem);
         }
         if let Some(pinned) = pinned {
             let record = match &pinned.record {

@@ -7,10 +7,8 @@ use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
-use crate::observed::{LOCK, NEXT, OLD};
+use crate::observed::{self, LOCK, NEXT, OLD, Root};
 
-/// Where a bpffs is mounted when there is none.
-const BPFFS: &str = "/sys/fs/bpf";
 /// Directories are for root until the file names a group.
 const DIR_MODE: u32 = 0o700;
 /// How often a busy lock is tried again.
@@ -29,16 +27,9 @@ pub enum RootError {
     /// A call failed.
     #[error(transparent)]
     Kernel(#[from] xdpd_kernel::Error),
-    /// It is not on a bpffs, and this is no place to mount one.
-    #[error("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}", path = .0.display())]
-    NotBpffs(std::path::PathBuf),
-    /// Mounting here would help nobody.
-    #[error(
-        "no bpffs at {BPFFS} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it die \
-         with the process. Run xdpd in the host's mount namespace, either with `nsenter --net=/run/netns/NAME xdpd …` \
-         or by naming the namespace in the file: netns = \"NAME\""
-    )]
-    PrivateMounts,
+    /// Nothing can be pinned there.
+    #[error("{0}")]
+    Unusable(String),
     /// It belongs to someone else.
     #[error("pin_root {path} belongs to user {uid}, not to root: xdpd does not use it", path = .path.display())]
     NotRoots {
@@ -73,7 +64,10 @@ impl PinRoot {
     pub fn lock_existing(path: &Path, timeout: Duration) -> Result<Option<Self>, RootError> {
         match Dir::open(path) {
             Ok(dir) if dir.is_bpffs()? => Self::lock(path, timeout).map(Some),
-            Ok(_) => Err(RootError::NotBpffs(path.to_owned())),
+            Ok(_) => {
+                let problem = Root::NoBpffs.problem(path);
+                Err(RootError::Unusable(problem.unwrap_or_default()))
+            }
             Err(e) if e.errno() == ENOENT => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -149,17 +143,12 @@ impl Drop for PinRoot {
 
 /// Mounts a bpffs at /sys/fs/bpf where that would make `pin_root` usable and last.
 fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
-    let existing = pin_root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    if bpffs::is_bpffs(existing)? {
-        return Ok(());
+    let root = observed::missing_root(pin_root)?;
+    match root.problem(pin_root) {
+        Some(problem) => Err(RootError::Unusable(problem)),
+        None if root == Root::Mountable => Ok(bpffs::mount(bpffs::MOUNT_POINT)?),
+        None => Ok(()),
     }
-    if !pin_root.starts_with(BPFFS) {
-        return Err(RootError::NotBpffs(pin_root.to_owned()));
-    }
-    if !bpffs::in_init_mount_namespace()? {
-        return Err(RootError::PrivateMounts);
-    }
-    Ok(bpffs::mount(Path::new(BPFFS))?)
 }
 
 fn make_dirs(path: &Path) -> Result<(), RootError> {

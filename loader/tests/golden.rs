@@ -31,7 +31,7 @@ struct State {
     #[serde(default)]
     adopt: bool,
     #[serde(default)]
-    bpffs: Option<bool>,
+    bpffs: Option<String>,
     #[serde(default)]
     devices: Vec<DeviceState>,
     #[serde(default)]
@@ -232,7 +232,12 @@ fn run(case: &Path) -> (String, String) {
     };
     let observed = Observed {
         devices,
-        root: if state.bpffs == Some(false) { Root::NoBpffs } else { Root::Present },
+        root: match state.bpffs.as_deref() {
+            None => Root::Present,
+            Some("mountable") => Root::Mountable,
+            Some("private") => Root::PrivateMounts,
+            Some(_) => Root::NoBpffs,
+        },
         interfaces: state.interfaces.iter().map(|(n, i)| (label(n), pinned(n, i, &builtin))).collect(),
         foreign: state
             .foreign_pins

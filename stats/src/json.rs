@@ -156,6 +156,14 @@ impl Json {
 /// The six fields of a sample.
 fn counts(line: &mut Vec<u8>, count: Count, sample: &Sample) {
     let Count { delta, total } = count;
+    if count == Count::default() && !sample.partial {
+        // Most actions of most interfaces, at every tick.
+        line.text(concat!(
+            r#"{"packets":0,"bytes":0,"packets_total":0,"bytes_total":0,"#,
+            r#""packets_per_second":0.0,"bits_per_second":0.0}"#
+        ));
+        return;
+    }
     line.text(r#"{"packets":"#).value(delta.packets).text(r#","bytes":"#).value(delta.bytes);
     line.text(r#","packets_total":"#).value(total.packets).text(r#","bytes_total":"#).value(total.bytes);
     line.text(r#","packets_per_second":"#).rate(sample.per_second(delta.packets));

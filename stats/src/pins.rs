@@ -178,6 +178,8 @@ pub(crate) struct Pins {
     found: Found,
     maps: Vec<Map>,
     watched: Option<WatchId>,
+    /// Device and inode of the directory that was looked at.
+    identity: Option<(u64, u64)>,
     /// What was found is not to be relied on.
     stale: bool,
 }
@@ -224,6 +226,7 @@ impl Pins {
             found: Found::only(Pin::Absent(String::new())),
             maps: Vec::new(),
             watched: None,
+            identity: None,
             stale: true,
         }
     }
@@ -252,6 +255,13 @@ impl Pins {
     /// The directory is to be looked at again.
     pub(crate) fn suspect(&mut self) {
         self.stale = true;
+    }
+
+    /// Looks whether the directory is another one by now, as when something was mounted over it: inotify does not tell.
+    pub(crate) fn verify(&mut self, root: &Root) {
+        let RootState::Open(dir) = &root.state else { return };
+        let identity = dir.stat(&self.directory).ok().map(|stat| (stat.dev, stat.ino));
+        self.stale |= identity != self.identity;
     }
 
     pub(crate) fn is_stale(&self) -> bool {
@@ -298,6 +308,7 @@ impl Pins {
             Ok(dir) => dir,
             Err(error) => {
                 root.unwatch(self.watched.take());
+                self.identity = None;
                 let pin = if is(&error, Errno::NOENT) {
                     Pin::Absent(format!("{} does not exist", path.display()))
                 } else if is(&error, Errno::NOTDIR) || is(&error, Errno::LOOP) {
@@ -323,7 +334,10 @@ impl Pins {
         let device = record.map(|record| Device { name: record.device, ifindex: record.ifindex });
 
         let is_same = match (dir.stat_self(), parent.stat(&self.directory)) {
-            (Ok(ours), Ok(theirs)) => (ours.dev, ours.ino) == (theirs.dev, theirs.ino),
+            (Ok(ours), Ok(theirs)) => {
+                self.identity = Some((ours.dev, ours.ino));
+                (ours.dev, ours.ino) == (theirs.dev, theirs.ino)
+            }
             // It was removed: the next look tells.
             _ => false,
         };

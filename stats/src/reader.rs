@@ -44,7 +44,7 @@ pub(crate) struct Reader {
     time: TimeOfDay,
     /// When the last tick was; 0 before the first.
     looked: u64,
-    /// The interface whose pins are looked at in turn.
+    /// The interface whose directory is verified next: one at every tick.
     turn: usize,
     /// What was last said about the pin root.
     trouble: Option<String>,
@@ -211,10 +211,9 @@ impl Reader {
                 followed.pins.told(changes);
             }
         }
-        // What inotify does not tell of, such as something mounted over a directory, is found in turn.
         if !self.followed.is_empty() {
             self.turn = (self.turn + 1) % self.followed.len();
-            self.followed[self.turn].pins.suspect();
+            self.followed[self.turn].pins.verify(&self.root);
         }
     }
 

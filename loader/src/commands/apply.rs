@@ -172,8 +172,17 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
     if !options.json {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }
-    let error = anyhow!("blocked, see above; nothing was changed");
+    let error = anyhow!("{}; nothing was changed", blocked(plan));
     failed(inputs, options, plan, (Exit::Refused, json::Outcome::Refused), error)
+}
+
+/// Why a plan cannot be carried out, in one line.
+pub fn blocked(plan: &Plan) -> String {
+    const SHOWN: usize = 3;
+    let reasons: Vec<String> = plan.blocks().collect();
+    let more = reasons.len().saturating_sub(SHOWN);
+    let shown = reasons[..reasons.len() - more].join("; ");
+    if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }
 }
 
 /// Ends with an error; the JSON says it too.

@@ -1,5 +1,6 @@
 //! `xdpd diff`: what `apply` would change.
 
+use super::apply::blocked;
 use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
@@ -23,6 +24,7 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     };
     output::data(&text).map_err(Failure::refused)?;
     Ok(if survey.plan.is_blocked() {
+        output::say(blocked(&survey.plan));
         Exit::Refused
     } else if survey.plan.is_empty() {
         Exit::Done

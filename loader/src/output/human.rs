@@ -32,6 +32,9 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
     }
     let paint = Paint(colour);
     let _ = writeln!(out, "{LEGEND}");
+    if plan.mount {
+        let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
+    }
     for leftover in &plan.interrupted {
         let _ = writeln!(out, "\n{} {}", paint.mark('~'), interrupted(leftover));
     }
