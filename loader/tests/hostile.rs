@@ -298,3 +298,23 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
     assert_eq!((output.code(), output.stderr.as_str()), (Some(1), ""));
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_result_that_cannot_be_printed_is_not_taken_for_nothing_changed() {
+    require_root!();
+    let site = Site::new("full");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let script = format!("{} apply config.toml --json > /dev/full", xdpd().path().display());
+    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
+    let output = output.expect_code(4);
+    assert!(output.stderr.contains("applied, but"), "{}", output.stderr);
+    assert!(site.running("eth0").is_some());
+    // A plan for people is printed before anything is done.
+    site.one("eth0", "xdp_pass_func", "");
+    let script = script.replace("--json", "");
+    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
+    output.expect_code(2);
+    site.expect("diff", 1);
+}

@@ -89,7 +89,10 @@ fn execute(
     match result {
         Ok(leftovers) if leftovers.is_empty() => {
             if options.json {
-                print_json(inputs, plan, json::Outcome::Applied, None)?;
+                print_json(inputs, plan, json::Outcome::Applied, None).map_err(|f| Failure {
+                    exit: Exit::Incomplete,
+                    error: f.error.context("applied, but the result cannot be printed"),
+                })?;
             } else {
                 output::say("applied");
             }
@@ -193,8 +196,10 @@ fn failed(
     (exit, outcome): (Exit, json::Outcome),
     error: anyhow::Error,
 ) -> Outcome {
-    if options.json {
-        print_json(inputs, plan, outcome, Some(&format!("{error:#}")))?;
+    if options.json
+        && let Err(unprinted) = print_json(inputs, plan, outcome, Some(&format!("{error:#}")))
+    {
+        output::say(format_args!("cannot print the result: {:#}", unprinted.error));
     }
     Err(Failure { exit, error })
 }
