@@ -7,7 +7,8 @@ use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
-use crate::observed::{self, LOCK, NEXT, OLD, Root};
+use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root};
+use crate::trial;
 
 /// Directories are for root until the file names a group.
 const DIR_MODE: u32 = 0o700;
@@ -92,14 +93,19 @@ impl PinRoot {
         }
         loop {
             match dir.try_lock(LOCK) {
-                Ok(Some(lock)) => return Ok(Some(Self { dir, lock: Some(lock) })),
+                Ok(Some(lock)) => {
+                    trial::forget(&dir)?;
+                    return Ok(Some(Self { dir, lock: Some(lock) }));
+                }
                 Ok(None) => {}
                 Err(e) if e.errno() == ENOENT => return Ok(None),
                 Err(e) => return Err(e.into()),
             }
             if Instant::now() >= deadline {
                 let holders = dir.lock_holders(LOCK).unwrap_or_default();
-                let holder = holders.first().map(|holder| format!(" by {holder}"));
+                let waits =
+                    if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
+                let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
                 return Err(RootError::Locked { path: path.join(LOCK), holder });
             }
             std::thread::sleep(LOCK_POLL);
@@ -110,6 +116,17 @@ impl PinRoot {
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
+}
+
+/// What a command without the lock makes of leftovers: those of a run that goes on are none.
+pub fn leftovers(path: &Path) -> Leftovers {
+    if is_locked(path) { Leftovers::Ignore } else { Leftovers::FoldIn }
+}
+
+/// Whether a run holds the lock of a pin root: what looks like the rest of an interrupted run is its work then.
+pub fn is_locked(path: &Path) -> bool {
+    // Without a pin root there is no lock; who cannot look will hear of it in what comes next.
+    Dir::open(path).and_then(|dir| dir.lock_holders(LOCK)).is_ok_and(|holders| !holders.is_empty())
 }
 
 impl PinRoot {

@@ -13,7 +13,8 @@ use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed};
 use crate::output::{self, human, json};
 use crate::plan::{Allow, Plan};
-use crate::root::PinRoot;
+use crate::root::{self, PinRoot};
+use crate::trial::Trial;
 
 /// The options of an apply.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub allow: Allow,
     /// How long to wait for the lock.
     pub lock_timeout: Duration,
+    /// How long to wait for a confirmation, where one is wanted.
+    pub confirm_timeout: Option<Duration>,
 }
 
 /// Plans, and carries the plan out.
@@ -36,7 +39,8 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
     if options.dry_run {
         return diff::show(&inputs, &survey, options.json);
     }
-    if survey.plan.is_empty() {
+    // Another run may take back what this look has found.
+    if survey.plan.is_empty() && !root::is_locked(&survey.desired.pin_root) {
         return unchanged(&inputs, &survey.plan, options);
     }
     if survey.plan.is_blocked() {
@@ -84,6 +88,7 @@ fn execute(
         objects: &inputs.objects,
         engine: &mut engines,
         interrupt,
+        trial: options.confirm_timeout.map(|timeout| Trial { config: &inputs.config.path, timeout }),
     };
     let result = executor.run(plan, || verify(inputs, options.allow));
     match result {
