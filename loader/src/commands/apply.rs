@@ -205,5 +205,6 @@ fn print_json(
     outcome: json::Outcome,
     error: Option<&str>,
 ) -> Result<(), Failure> {
-    output::data(&json::plan(&inputs.config, plan, Some(outcome), error)).map_err(Failure::refused)
+    output::data(&json::plan(&inputs.config, plan, Some(outcome), error)).map_err(Failure::refused)?;
+    Ok(())
 }

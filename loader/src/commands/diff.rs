@@ -5,7 +5,7 @@ use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::observed::Leftovers;
-use crate::output::{self, human, json};
+use crate::output::{self, Delivery, human, json};
 use crate::plan::Allow;
 
 /// Plans and prints; changes nothing.
@@ -22,8 +22,10 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     } else {
         human::plan(&survey.plan, output::stdout_colour())
     };
-    output::data(&text).map_err(Failure::refused)?;
-    Ok(if survey.plan.is_blocked() {
+    let delivery = output::data(&text).map_err(Failure::refused)?;
+    Ok(if delivery == Delivery::Unwanted {
+        Exit::Done
+    } else if survey.plan.is_blocked() {
         output::say(blocked(&survey.plan));
         Exit::Refused
     } else if survey.plan.is_empty() {
