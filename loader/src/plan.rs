@@ -290,14 +290,15 @@ impl Plan {
     }
 }
 
-/// The interfaces whose program would be loaded anew: those for which the layout of pinned maps matters.
+/// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
+/// that continues another label is meant by that one's.
 pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
-    let reloaded = desired.attachments.iter().filter(|(label, attachment)| {
-        let pinned = predecessor(label, attachment, desired, observed).map(|(_, pinned)| pinned);
-        let instance = desired.instances.get(&attachment.instance);
-        matches!((pinned, instance), (Some(p), Some(i)) if !reload_reasons(i, p).is_empty())
+    let reloaded = desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        let instance = desired.instances.get(&attachment.instance)?;
+        (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
     });
-    reloaded.map(|(label, _)| label.clone()).collect()
+    reloaded.collect()
 }
 
 /// Computes the plan.

@@ -33,6 +33,7 @@ pub(crate) struct Root {
     seen: Option<(u64, u64)>,
     watch: Option<Watch>,
     watched: Option<WatchId>,
+    suspect: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Root {
     /// The root of a config; what is there is seen at the first [`Root::changes`].
     pub(crate) fn new(path: PathBuf) -> Self {
         let state = RootState::Missing(String::new());
-        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None }
+        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None, suspect: true }
     }
 
     /// Becomes readable when there is something to tell.
@@ -68,20 +69,26 @@ impl Root {
 
     /// What changed since the last call. `told`: the descriptor is readable.
     pub(crate) fn changes(&mut self, told: bool) -> Changes {
-        let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
-        let is_open = matches!(self.state, RootState::Open(_));
         let mut changes = Changes::default();
-        if identity != self.seen || !is_open {
-            let was_open = is_open;
-            self.open();
-            self.seen = identity;
-            changes.all = was_open || matches!(self.state, RootState::Open(_));
-        }
         if told {
             self.drain(&mut changes);
         }
+        let was_open = matches!(self.state, RootState::Open(_));
+        if std::mem::take(&mut self.suspect) || !was_open || self.watched.is_none() {
+            let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
+            if identity != self.seen || !was_open {
+                self.open();
+                self.seen = identity;
+                changes.all = was_open || matches!(self.state, RootState::Open(_));
+            }
+        }
         changes.all |= self.watched.is_none();
         changes
+    }
+
+    /// The path may name another directory by now, without anything having told of it.
+    pub(crate) fn suspect(&mut self) {
+        self.suspect = true;
     }
 
     fn open(&mut self) {
@@ -144,6 +151,7 @@ impl Root {
                 // Events were lost.
                 None => changes.all = true,
                 Some(id) if Some(id) == self.watched => {
+                    self.suspect |= event.name.is_none();
                     if event.flags.intersects(ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
                         self.watched = None;
                     }

@@ -1,6 +1,6 @@
 //! The reader: waits for ticks, signals and edits of the config, looks at what there is, and writes what follows from it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -44,8 +44,10 @@ pub(crate) struct Reader {
     time: TimeOfDay,
     /// When the last tick was; 0 before the first.
     looked: u64,
-    /// The interface whose directory is verified next: one at every tick.
+    /// What is verified at the next tick, see [`Reader::verify`].
     turn: usize,
+    /// Which descriptors have something to tell: that of the pins, then those of the devices.
+    told: Vec<bool>,
     /// What was last said about the pin root.
     trouble: Option<String>,
     scratch: Scratch,
@@ -88,6 +90,7 @@ impl Reader {
             time: TimeOfDay::now(),
             looked: 0,
             turn: 0,
+            told: Vec::new(),
             trouble: None,
             scratch: Scratch { buffers: Buffers::default(), current, events: Vec::new() },
         }
@@ -118,8 +121,8 @@ impl Reader {
             }
             if ticker.next() <= now {
                 ticker.advance(now);
+                self.verify(follower);
                 self.tick()?;
-                follower.compare();
                 ticks += 1;
             }
         }
@@ -130,36 +133,57 @@ impl Reader {
         self.options.interval.unwrap_or(self.config.stats.interval)
     }
 
-    /// Waits for the tick, or until the config is to be read.
-    fn wait(&self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
+    /// Waits for the tick, or until the config is to be read. What is told about pins and devices meanwhile is only noted.
+    fn wait(&mut self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
+        const FIXED: usize = 3;
         loop {
             let deadline = follower.due().map_or(tick, |due| due.min(tick));
             let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
-            if left.is_zero() {
-                return Ok(());
-            }
             let timeout = Timespec::try_from(left).ok();
+            let mut fds = Vec::with_capacity(FIXED + self.told.len());
+            fds.push(PollFd::new(&self.signals, PollFlags::IN));
             // No event of the output is asked for: that nobody reads any more is told all the same.
-            let mut fds = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()),
-                PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN),
-            ];
+            fds.push(PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()));
+            fds.push(PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN));
+            // What has told already would end the waiting at once, again and again.
+            let silent = descriptors(&self.root, &self.devices).zip(&self.told).filter(|(_, told)| !**told);
+            fds.extend(silent.map(|(fd, _)| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             match poll(&mut fds, timeout.as_ref()) {
+                // All that is told is told by now.
+                Ok(0) => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Stopped::Failed(errno)),
             }
-            let [signal, output, config] = fds.map(|fd| !fd.revents().is_empty());
-            if signal {
+            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+            if ready.next() == Some(true) {
                 return Err(Stopped::Signalled);
             }
-            if output {
+            if ready.next() == Some(true) {
                 return Err(Stopped::Closed);
+            }
+            let config = ready.next() == Some(true);
+            for (told, ready) in self.told.iter_mut().filter(|told| !**told).zip(ready) {
+                *told = ready;
             }
             if config {
                 follower.notice();
             }
         }
+    }
+
+    /// Verifies at every tick one of the things that inotify may not have told of, in turn: the config, the pin root, the
+    /// directory of an interface. Something may have been mounted over them, or a part of the path renamed.
+    fn verify(&mut self, follower: &mut Follower) {
+        match self.turn.checked_sub(2) {
+            None if self.turn == 0 => follower.compare(),
+            None => self.root.suspect(),
+            Some(index) => {
+                if let Some(followed) = self.followed.get_mut(index) {
+                    followed.pins.verify(&self.root);
+                }
+            }
+        }
+        self.turn = (self.turn + 1) % (self.followed.len() + 2);
     }
 
     /// Looks at everything and writes what there is to say.
@@ -177,9 +201,10 @@ impl Reader {
 
     /// Finds out what changed since the last look. True when there may be more interfaces to follow.
     fn look(&mut self) -> bool {
-        let (pins_told, devices_told) = self.told();
-        let changes = self.root.changes(pins_told);
-        let devices_changed = self.devices.refresh(devices_told.into_iter());
+        let mut told = self.told.drain(..);
+        let changes = self.root.changes(told.next().unwrap_or(true));
+        let devices_changed = self.devices.refresh(told);
+        self.told.resize(descriptors(&self.root, &self.devices).count(), false);
         self.mention_trouble();
         self.spread(&changes);
         if devices_changed {
@@ -191,29 +216,12 @@ impl Reader {
         anything && targets::has_patterns(&self.config)
     }
 
-    /// Which descriptors are readable: that of the pins, and those of the devices.
-    fn told(&self) -> (bool, Vec<bool>) {
-        let pins = self.root.descriptor();
-        let has_pins = pins.is_some();
-        let descriptors = pins.into_iter().chain(self.devices.descriptors());
-        let mut fds: Vec<PollFd<'_>> =
-            descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let known = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok();
-        let mut told = fds.iter().map(|fd| !known || !fd.revents().is_empty());
-        let pins = if has_pins { told.next().unwrap_or(true) } else { true };
-        (pins, told.collect())
-    }
-
     /// Tells the interfaces what changed about their pins.
     fn spread(&mut self, changes: &Changes) {
         if changes.all || !changes.entries.is_empty() || !changes.directories.is_empty() {
             for followed in &mut self.followed {
                 followed.pins.told(changes);
             }
-        }
-        if !self.followed.is_empty() {
-            self.turn = (self.turn + 1) % self.followed.len();
-            self.followed[self.turn].pins.verify(&self.root);
         }
     }
 
@@ -371,6 +379,11 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// What tells of changes: of the pins, and of the devices of each network namespace.
+fn descriptors<'a>(root: &'a Root, devices: &'a Devices) -> impl Iterator<Item = BorrowedFd<'a>> {
+    root.descriptor().into_iter().chain(devices.descriptors())
 }
 
 /// The network namespaces that a config names.
