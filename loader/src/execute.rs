@@ -155,13 +155,17 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
     for leftover in &observed.interrupted {
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
-            Interrupted::TakeBack { directory, label } => root.rename(directory, label.file_name())?,
+            Interrupted::TakeBack { directory, label } => {
+                root.rename_noreplace(directory, label.file_name())?
+            }
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
-                match root.exchange(directory, &name) {
-                    Ok(()) => remove_directory(root, directory, &live)?,
-                    Err(e) if e.errno() == ENOENT => root.rename(directory, &name)?,
-                    Err(e) => return Err(e),
+                // Only what is ours is exchanged and removed. Anything else of that name is in the way.
+                if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {
+                    root.exchange(directory, &name)?;
+                    remove_directory(root, directory, &live)?;
+                } else {
+                    root.rename_noreplace(directory, &name)?;
                 }
             }
         }
@@ -573,9 +577,34 @@ impl<'a, E: Engine> Executor<'a, E> {
             }
         }
         for leaving in leaving {
-            remove(&format!("{OLD}{}", leaving.label.file_name()));
+            let name = format!("{OLD}{}", leaving.label.file_name());
+            if let Err(e) = self.remove_interface(&name, leaving.label, &live) {
+                problems.push(format!("remove {name}: {e}"));
+            }
         }
         problems
+    }
+
+    /// Removes an interface that left. What others have put into its directory stays, in its place and without our
+    /// record: foreign from now on.
+    fn remove_interface(&self, name: &str, label: &Label, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+        let others = self.observed.interfaces.get(label).map(|p| &*p.others).unwrap_or_default();
+        if others.is_empty() {
+            return remove_directory(self.root, name, live);
+        }
+        let dir = self.root.open_dir(name)?;
+        if let Ok(link) = dir.open_link(LINK_PIN) {
+            detach(&link, live)?;
+        }
+        for entry in dir.list()? {
+            let theirs = others.iter().any(|o| o.name == entry.name);
+            // The record goes last: until then the next run knows whose the rest is.
+            if !theirs && entry.name != OWNER_PIN {
+                dir.unlink(&entry.name)?;
+            }
+        }
+        dir.unlink(OWNER_PIN)?;
+        self.root.rename_noreplace(name, label.file_name())
     }
 
     /// The links that are in use after the commit: all but those of interfaces that left or were attached anew.

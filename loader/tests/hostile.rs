@@ -110,8 +110,23 @@ fn foreign_pins_are_reported_and_never_touched() {
     std::fs::remove_file(site.root().join("eth0/xdp_stats_map")).unwrap();
     site.apply();
     site.send(&veth, "eth0", DROP, 3);
+    // A map of theirs beside ours is no map of the program, and a directory cannot be carried over by a link.
+    let theirs = xdpd_kernel::Map::create("theirs", site.map("eth0", "xdp_stats_map").def(), None).unwrap();
+    site.dir("eth0").pin("their_map", &theirs).unwrap();
+    site.expect("diff", 0);
+    site.dir("eth0").mkdir("their_nested_dir", 0o700).unwrap();
     site.expect("detach", 0);
-    assert_eq!(site.bpffs.tree(), ["xdpd/", "xdpd/their_dir/", "xdpd/their_pin"]);
+    assert_eq!(site.running("eth0"), None);
+    let left = [
+        "",
+        "eth0/",
+        "eth0/their_map",
+        "eth0/their_map_or_so",
+        "eth0/their_nested_dir/",
+        "their_dir/",
+        "their_pin",
+    ];
+    assert_eq!(site.bpffs.tree(), left.map(|name| format!("xdpd/{name}")));
 }
 
 #[test]
@@ -308,4 +323,30 @@ fn a_reader_that_goes_away_is_no_error() {
         assert!(!stderr.contains("ipe"), "{command}: {stderr}");
     }
     assert!(site.running("eth0").is_some(), "apply did its work all the same");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn recovery_touches_nothing_of_others() {
+    require_root!();
+    let site = Site::new("recover");
+    let veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    // As a killed run leaves it, but that somebody else took the place meanwhile.
+    let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
+    for leftover in ["%next-eth0", "%old-eth0"] {
+        let root = Dir::open(site.root()).unwrap();
+        root.rename("eth0", leftover).unwrap();
+        root.mkdir("eth0", 0o700).unwrap();
+        root.open_dir("eth0").unwrap().pin("theirs", &theirs).unwrap();
+        let refused = site.expect("apply", 2);
+        assert!(refused.stderr.contains("eth0"), "{}", refused.stderr);
+        assert!(root.open_dir("eth0").unwrap().open_program("theirs").is_ok());
+        assert!(site.running("eth0").is_some());
+        root.remove_all("eth0").unwrap();
+        site.apply();
+        site.expect("diff", 0);
+    }
+    site.send(&veth, "eth0", DROP, 3);
 }
