@@ -66,6 +66,18 @@ pub struct Attachment {
     pub modes: Vec<Mode>,
 }
 
+impl Desired {
+    /// The desired state without the devices that a glob had matched and that are gone since; and their labels.
+    pub fn without_vanished(&self, devices: &Devices) -> (BTreeSet<Label>, Self) {
+        let mut left = self.clone();
+        let gone = |a: &Attachment| a.glob && devices.device(a.netns.as_deref(), &a.device).is_none();
+        left.attachments.retain(|_, attachment| !gone(attachment));
+        let vanished =
+            self.attachments.keys().filter(|label| !left.attachments.contains_key(*label)).cloned().collect();
+        (vanished, left)
+    }
+}
+
 /// Resolves a file: globs against the devices, programs against their objects.
 pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
     let mut problems = Vec::new();

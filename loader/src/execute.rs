@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use libc::{EINVAL, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, ERANGE};
+use libc::{EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, escape::escape, retired};
 use xdpd_kernel::{Btf, Dir, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
@@ -149,6 +149,16 @@ enum Undo<'s, 'a> {
     Rename { from: String, to: String },
 }
 
+impl<'s, 'a> Undo<'s, 'a> {
+    /// The stage whose program ran in the place of the old one.
+    fn ran(&self) -> Option<&'s Staged<'a>> {
+        match self {
+            Self::Update { staged, .. } => Some(staged),
+            _ => None,
+        }
+    }
+}
+
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
@@ -217,8 +227,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         let committed = self.commit(&staged, &leaving, &mut undo).and_then(|()| verify());
         if let Err(error) = committed {
             let committed = !undo.is_empty();
+            let ran: Vec<&Staged<'_>> = undo.iter().filter_map(Undo::ran).collect();
             let mut not_restored = self.undo(undo);
-            for staged in &staged {
+            for staged in ran {
                 not_restored.extend(self.keep_counts(staged).err());
             }
             drop(staged);
@@ -442,7 +453,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         for staged in staged {
             self.interrupt.check()?;
             match commit_link(staged, undo) {
-                Err(StepError::Kernel { source, .. }) if source.errno() == ENODEV && staged.install.glob => {
+                Err(StepError::Kernel { source, .. }) if staged.install.glob && has_vanished(&source) => {
                     vanished.push(staged.name.as_str());
                 }
                 other => other?,
@@ -511,7 +522,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());
                     let result = old.map_or(Ok(()), |old| link.update(old, &staged.program));
-                    (format!("{}: put the old program back", staged.label), result)
+                    (format!("{}: put the old program back", staged.label), unless_vanished(result))
                 }
                 Undo::Create { staged, link } => {
                     let unpinned = match staged.dir.unlink(LINK_PIN) {
@@ -521,9 +532,10 @@ impl<'a, E: Engine> Executor<'a, E> {
                     let detached = link.detach();
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
-                Undo::Detach { staged } => {
-                    (format!("{}: attach the old program again", staged.label), reattach(staged))
-                }
+                Undo::Detach { staged } => (
+                    format!("{}: attach the old program again", staged.label),
+                    unless_vanished(reattach(staged)),
+                ),
             };
             if let Err(e) = result {
                 problems.push(format!("{what}: {e}"));
@@ -535,14 +547,20 @@ impl<'a, E: Engine> Executor<'a, E> {
     /// The stats map of a stage that ran and was rolled back has counted packets: it stays as a retired map.
     fn keep_counts(&self, staged: &Staged<'_>) -> Result<(), String> {
         let map = &self.desired.stats_map;
-        let ran = matches!(staged.install.link, LinkWork::Update { .. });
-        let (true, Some(MapWork::Create), Some(old), Some(id)) =
-            (ran, staged.install.maps.get(map), &staged.old, staged.record.maps.get(map))
-        else {
+        let (Some(MapWork::Create), Some(old), Some(id), Some(directory)) = (
+            staged.install.maps.get(map),
+            &staged.old,
+            staged.record.maps.get(map),
+            staged.install.replaces.as_ref(),
+        ) else {
             return Ok(());
         };
         let name = retired::name(map, staged.install.generation, *id);
-        old.dir.link(&staged.dir, map_pin(map), &name).map_err(|e| {
+        let pinned = self.observed.interfaces.values().find(|p| p.directory == *directory);
+        let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
+        let too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
+        let made_room = too_many.map(|oldest| old.dir.unlink(&oldest.pin)).collect::<Result<(), _>>();
+        made_room.and_then(|()| old.dir.link(&staged.dir, map_pin(map), &name)).map_err(|e| {
             format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
         })
     }
@@ -655,6 +673,21 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
             Ok(())
         }
     }
+}
+
+/// The device, or its namespace, is no longer there.
+fn has_vanished(error: &xdpd_kernel::Error) -> bool {
+    match error.call() {
+        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" => [ENODEV, ENOLINK].contains(&error.errno()),
+        // Of a namespace.
+        "open" => error.errno() == ENOENT,
+        _ => false,
+    }
+}
+
+/// Without a device there is nothing that could be put back on it.
+fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<(), xdpd_kernel::Error> {
+    result.or_else(|e| if has_vanished(&e) { Ok(()) } else { Err(e) })
 }
 
 /// Attaches in the first mode that the device takes.

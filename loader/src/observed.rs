@@ -214,6 +214,36 @@ pub enum Interrupted {
     },
 }
 
+impl Interrupted {
+    /// Its directory under the pin root.
+    pub fn directory(&self) -> &str {
+        match self {
+            Self::DropStage { directory }
+            | Self::FinishExchange { directory, .. }
+            | Self::TakeBack { directory, .. } => directory,
+        }
+    }
+
+    /// The interface it is about.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::DropStage { directory } => {
+                directory.strip_prefix(NEXT).or_else(|| directory.strip_prefix(OLD)).unwrap_or(directory)
+            }
+            Self::FinishExchange { label, .. } | Self::TakeBack { label, .. } => label.as_str(),
+        }
+    }
+
+    /// What becomes of it, in words.
+    pub fn settlement(&self) -> &'static str {
+        match self {
+            Self::DropStage { .. } => "left by an interrupted run, removed",
+            Self::FinishExchange { .. } => "an interrupted apply, finished first",
+            Self::TakeBack { .. } => "an interrupted removal, taken back first",
+        }
+    }
+}
+
 /// A program on a device that no link of ours holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignProgram {

@@ -350,3 +350,123 @@ fn recovery_touches_nothing_of_others() {
     }
     site.send(&veth, "eth0", DROP, 3);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
+    require_root!();
+    let site = Site::new("churn");
+    let veths = site.lab.veths("g", 12);
+    let netns = site.lab.near();
+    let file = |n: usize| {
+        let function = ["xdp_pass_func", "xdp_drop_func"][n % 2];
+        site.config(&format!(
+            "reuse = \"never\"\n[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
+             [interfaces.\"g*\"]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
+        ));
+    };
+    file(0);
+    site.apply();
+    for n in 1..=6 {
+        file(n);
+        let mut child = site.run("apply config.toml").spawn();
+        let delay = std::time::Instant::now() + std::time::Duration::from_millis(n as u64 * 12);
+        while std::time::Instant::now() < delay && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        netns.ip(&format!("link del {}", veths[n].near));
+        netns.ip(&format!("link add g{} type veth", 90 + n));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "round {n}");
+        assert!(site.running(&veths[0].near).is_some());
+    }
+    site.apply();
+    site.expect("diff", 0);
+    assert!(site.running("g91").is_some());
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn two_applies_at_once_wait_for_each_other() {
+    require_root!();
+    let site = Site::new("both");
+    site.lab.veths("v", 4);
+    for round in 0..10 {
+        let function = ["xdp_pass_func", "xdp_drop_func"][round % 2];
+        site.config(&format!(
+            "[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
+             [interfaces.\"v*\"]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
+        ));
+        let mut both = [(); 2].map(|()| site.run("apply config.toml --lock-timeout 20s").spawn());
+        for child in &mut both {
+            assert_eq!(child.wait().unwrap().code(), Some(0), "round {round}");
+        }
+        site.expect("diff", 0);
+        if round % 3 == 2 {
+            site.expect("detach", 0);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn waiting_for_the_lock_can_be_interrupted() {
+    require_root!();
+    let site = Site::new("lockint");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    let _lock = root.try_lock("%lock").unwrap().expect("the lock");
+    let mut waiting = site.run("apply config.toml --lock-timeout 1h").spawn();
+    wait_until("the apply to open the pin root", DEADLINE, || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", waiting.id()));
+        fds.is_ok_and(|mut fds| {
+            fds.any(|fd| fd.is_ok_and(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
+        })
+    });
+    let pid = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(2));
+    assert_eq!(site.running("eth0"), None);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn directories_that_the_operator_made_stay() {
+    require_root!();
+    let site = Site::new("dirs");
+    site.lab.veth("eth0", "peer0");
+    let deep = site.root().join("a/b");
+    site.one("eth0", "xdp_drop_func", "mode = \"offload\"");
+    std::fs::create_dir(site.root()).unwrap();
+    site.expect("apply", 2);
+    assert_eq!(site.bpffs.tree(), ["xdpd/"], "a refused apply leaves the operator's directory");
+    let text =
+        format!("pin_root = \"{}\"\n[interfaces.eth0]\nnetns = \"{}\"\n", deep.display(), site.netns());
+    site.lab.write("config.toml", text);
+    site.apply();
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), ["xdpd/"], "those that apply has made are gone");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_outcome_that_cannot_be_written_is_no_other_outcome() {
+    require_root!();
+    let site = Site::new("full");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(xdpd().path())
+        .args(["apply", "config.toml", "--json"])
+        .current_dir(site.lab.dir())
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(site.running("eth0").is_some());
+}

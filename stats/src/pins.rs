@@ -184,12 +184,21 @@ pub(crate) struct Pins {
     directory: String,
     map: String,
     found: Found,
-    maps: Vec<Map>,
+    maps: Vec<Held>,
     watched: Option<WatchId>,
     /// Device and inode of the directory that was looked at.
     identity: Option<(u64, u64)>,
     /// What was found is not to be relied on.
     stale: bool,
+}
+
+/// A map that is held open, and what was last read of it.
+#[derive(Debug)]
+struct Held {
+    map: Map,
+    reading: Reading,
+    /// Why it could not be read.
+    failure: Option<String>,
 }
 
 /// What a directory of pins holds.
@@ -243,14 +252,28 @@ impl Pins {
         &self.found
     }
 
-    /// The maps that are held open.
-    pub(crate) fn maps(&self) -> &[Map] {
-        &self.maps
+    /// Reads all maps that are held open.
+    pub(crate) fn read(&mut self, buffers: &mut Buffers) {
+        for held in &mut self.maps {
+            held.failure = buffers.read(&held.map, &mut held.reading).err();
+        }
+    }
+
+    /// What was last read of a map, or why it could not be.
+    pub(crate) fn reading(&self, id: MapId) -> Option<Result<&Reading, &str>> {
+        let held = self.maps.iter().find(|held| held.map.id() == id)?;
+        Some(held.failure.as_deref().map_or(Ok(&held.reading), Err))
+    }
+
+    /// What was last read of all maps but one.
+    pub(crate) fn readings_beside(&self, id: Option<MapId>) -> Vec<&Reading> {
+        let others = self.maps.iter().filter(|held| Some(held.map.id()) != id && held.failure.is_none());
+        others.map(|held| &held.reading).collect()
     }
 
     /// Closes the maps that are not worth holding.
     pub(crate) fn keep(&mut self, holds: impl Fn(MapId) -> bool) {
-        self.maps.retain(|map| holds(map.id()));
+        self.maps.retain(|held| holds(held.map.id()));
     }
 
     /// Takes note of changes.
@@ -400,7 +423,7 @@ impl Pins {
             let map = MapId(id);
             let base = record.and_then(|record| record.base.get(name)).copied().map(MapId);
             all.push(Retired { map, generation, base });
-            if wants(map) && self.maps.iter().all(|held| held.id() != map) {
+            if wants(map) && self.maps.iter().all(|held| held.map.id() != map) {
                 match dir.open_map(name, Access::ReadOnly) {
                     Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => self.hold(opened),
                     _ => all_open = false,
@@ -412,8 +435,9 @@ impl Pins {
     }
 
     fn hold(&mut self, map: Map) {
-        if self.maps.iter().all(|held| held.id() != map.id()) {
-            self.maps.push(map);
+        if self.maps.iter().all(|held| held.map.id() != map.id()) {
+            let reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
+            self.maps.push(Held { map, reading, failure: None });
         }
     }
 }

@@ -7,10 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use xdpd_config::{Config, Interface, LoadError};
 use xdpd_kernel::clock::monotonic_ns;
-use xdpd_kernel::{IfIndex, MapId};
+use xdpd_kernel::IfIndex;
 
 use crate::clock::{Ticker, TimeOfDay};
-use crate::delta::{self, Ledger, Observation, Reading, Sight};
+use crate::delta::{self, Ledger, Observation, Sight};
 use crate::devices::Devices;
 use crate::follow::{Follower, News};
 use crate::output::{Output, Stopped, say};
@@ -50,7 +50,9 @@ pub(crate) struct Reader {
     told: Vec<bool>,
     /// What was last said about the pin root.
     trouble: Option<String>,
-    scratch: Scratch,
+    /// Memory that is used again at every tick.
+    buffers: Buffers,
+    events: Vec<Event>,
 }
 
 /// An interface that is followed.
@@ -65,20 +67,11 @@ struct Followed {
     bad_record: Option<String>,
 }
 
-/// Memory that is used again at every tick and for every map.
-#[derive(Debug)]
-struct Scratch {
-    buffers: Buffers,
-    current: Reading,
-    events: Vec<Event>,
-}
-
 impl Reader {
     pub(crate) fn new(config: Config, options: Options, output: Output, signals: OwnedFd) -> Self {
         let root = Root::new(config.pin_root.clone());
         let mut devices = Devices::default();
         devices.retain(&namespaces(&config));
-        let current = Reading { map: MapId(0), at: 0, slots: Vec::new() };
         Self {
             config,
             options,
@@ -92,7 +85,8 @@ impl Reader {
             turn: 0,
             told: Vec::new(),
             trouble: None,
-            scratch: Scratch { buffers: Buffers::default(), current, events: Vec::new() },
+            buffers: Buffers::default(),
+            events: Vec::new(),
         }
     }
 
@@ -192,9 +186,7 @@ impl Reader {
         if self.look() || self.looked == 0 {
             self.find_targets(&[]);
         }
-        for index in 0..self.followed.len() {
-            self.observe(index)?;
-        }
+        self.observe(0)?;
         self.looked = monotonic_ns();
         Ok(())
     }
@@ -273,26 +265,31 @@ impl Reader {
         });
     }
 
-    /// Reads the maps of one interface and writes what follows.
-    fn observe(&mut self, index: usize) -> Result<(), Stopped> {
-        let Self { followed, root, scratch, output, signals, time, devices, config, .. } = self;
-        let followed = &mut followed[index];
-        if followed.pins.is_stale() {
-            followed.pins.resolve(root, |map| followed.ledger.wants(map));
-            followed.mention_record();
-            followed.see(devices, config);
+    /// Reads the maps of all interfaces from the one with the index `first` on, and writes what follows.
+    fn observe(&mut self, first: usize) -> Result<(), Stopped> {
+        let Self { followed, root, devices, config, buffers, events, output, signals, time, .. } = self;
+        // First all maps, then all records: system calls of one kind in a row are quicker, and closer in time.
+        for followed in &mut followed[first..] {
+            if followed.pins.is_stale() {
+                followed.pins.resolve(root, |map| followed.ledger.wants(map));
+                followed.mention_record();
+                followed.see(devices, config);
+            }
+            followed.pins.read(buffers);
         }
-        let at = followed.read(scratch);
-        for event in scratch.events.drain(..) {
-            let own;
-            let subject = match event {
-                Event::InterfaceUp(ifindex) | Event::InterfaceGone(ifindex) => {
-                    own = followed.subject_at(ifindex);
-                    &own
-                }
-                _ => &followed.subject,
-            };
-            output.event(*time, at, subject, &event, signals.as_fd())?;
+        for followed in &mut followed[first..] {
+            let at = followed.judge(events);
+            for event in events.drain(..) {
+                let own;
+                let subject = match event {
+                    Event::InterfaceUp(ifindex) | Event::InterfaceGone(ifindex) => {
+                        own = followed.subject_at(ifindex);
+                        &own
+                    }
+                    _ => &followed.subject,
+                };
+                output.event(*time, at, subject, &event, signals.as_fd())?;
+            }
         }
         Ok(())
     }
@@ -364,17 +361,15 @@ impl Reader {
             followed.see(&self.devices, &self.config);
         }
         let first = self.find_targets(added);
-        for index in first..self.followed.len() {
-            self.observe(index)?;
-        }
-        Ok(())
+        self.observe(first)
     }
 
     /// Reads an interface a last time.
     fn conclude(&mut self, mut followed: Followed) -> Result<(), Stopped> {
         followed.pins.close(&self.root);
-        followed.read_last(&mut self.scratch);
-        for event in self.scratch.events.drain(..) {
+        followed.pins.read(&mut self.buffers);
+        followed.ledger.conclude(&followed.pins.readings_beside(None), &mut self.events);
+        for event in self.events.drain(..) {
             self.output.event(self.time, monotonic_ns(), &followed.subject, &event, self.signals.as_fd())?;
         }
         Ok(())
@@ -452,55 +447,43 @@ impl Followed {
         !has_entry && !has_device && matches!(self.pins.found().pin, Pin::Absent(_))
     }
 
-    /// Reads the maps, leaves what there is to say among the scratch's events, and returns when that was.
-    fn read(&mut self, scratch: &mut Scratch) -> u64 {
-        let Scratch { buffers, current, events } = scratch;
+    /// Judges what was read, appends what there is to say about it, and returns when that was.
+    fn judge(&mut self, events: &mut Vec<Event>) -> u64 {
         let found = self.pins.found();
-        let wanted = match &found.pin {
+        let current = match &found.pin {
             Pin::Map { id, .. } => Some(*id),
             _ => None,
         };
-        let mut others = Vec::new();
-        let mut failure = None;
-        for map in self.pins.maps() {
-            if Some(map.id()) == wanted {
-                failure = buffers.read(map, current).err();
-            } else {
-                let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
-                if buffers.read(map, &mut reading).is_ok() {
-                    others.push(reading);
+        let mut at = 0;
+        let mut failed = false;
+        let pin = match &found.pin {
+            Pin::Map { id, generation, base } => match self.pins.reading(*id) {
+                Some(Ok(current)) => {
+                    at = current.at;
+                    delta::Pin::Map { current, generation: *generation, base: *base }
                 }
-            }
-        }
-        let pin = match (&found.pin, &failure) {
-            (_, Some(failure)) => delta::Pin::Unreadable(failure),
-            (Pin::Map { generation, base, .. }, None) => {
-                delta::Pin::Map { current, generation: *generation, base: *base }
-            }
-            (Pin::Absent(reason), None) => delta::Pin::Absent(reason),
-            (Pin::Other(reason), None) => delta::Pin::Other(reason),
-            (Pin::Unreadable(reason), None) => delta::Pin::Unreadable(reason),
+                Some(Err(reason)) => {
+                    failed = true;
+                    delta::Pin::Unreadable(reason)
+                }
+                // It is held from when it is found until another one is.
+                None => delta::Pin::Unreadable("the map is not open"),
+            },
+            Pin::Absent(reason) => delta::Pin::Absent(reason),
+            Pin::Other(reason) => delta::Pin::Other(reason),
+            Pin::Unreadable(reason) => delta::Pin::Unreadable(reason),
         };
-        let at = if wanted.is_some() { current.at } else { monotonic_ns() };
+        if at == 0 {
+            at = monotonic_ns();
+        }
+        let others = self.pins.readings_beside(current);
         let seen = Observation { at, device: self.sight, pin, retired: &found.retired, others: &others };
         self.ledger.observe(&seen, events);
-        if failure.is_some() {
+        if failed {
             self.pins.suspect();
         }
         let ledger = &self.ledger;
         self.pins.keep(|map| ledger.holds(map));
         at
-    }
-
-    /// Reads what is held a last time.
-    fn read_last(&mut self, scratch: &mut Scratch) {
-        let mut others = Vec::new();
-        for map in self.pins.maps() {
-            let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
-            if scratch.buffers.read(map, &mut reading).is_ok() {
-                others.push(reading);
-            }
-        }
-        self.ledger.conclude(&others, &mut scratch.events);
     }
 }

@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::observed::Leftovers;
 use crate::output::{self, Delivery, human, json};
 use crate::plan::Allow;
+use crate::root;
 
 /// Plans and prints; changes nothing.
 pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
@@ -22,6 +23,11 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     } else {
         human::plan(&survey.plan, output::stdout_colour())
     };
+    if !survey.plan.is_empty()
+        && let Some(holder) = root::lock_holder(&survey.desired.pin_root)
+    {
+        output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
+    }
     let delivery = output::data(&text).map_err(Failure::refused)?;
     Ok(if delivery == Delivery::Unwanted {
         Exit::Done
