@@ -166,7 +166,7 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
             Interrupted::TakeBack { directory, label } => {
-                root.rename_noreplace(directory, label.file_name())?
+                root.rename_noreplace(directory, label.file_name())?;
             }
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
@@ -558,8 +558,8 @@ impl<'a, E: Engine> Executor<'a, E> {
         let name = retired::name(map, staged.install.generation, *id);
         let pinned = self.observed.interfaces.values().find(|p| p.directory == *directory);
         let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
-        let too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
-        let made_room = too_many.map(|oldest| old.dir.unlink(&oldest.pin)).collect::<Result<(), _>>();
+        let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
+        let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
         made_room.and_then(|()| old.dir.link(&staged.dir, map_pin(map), &name)).map_err(|e| {
             format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
         })

@@ -40,7 +40,7 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
         return diff::show(&inputs, &survey, options.json);
     }
     if survey.plan.is_empty() {
-        return unchanged(&inputs, &survey.plan, options);
+        return Ok(unchanged(&inputs, &survey.plan, options));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
@@ -57,7 +57,7 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
         return refused(&inputs, &survey.plan, options);
     }
     if survey.plan.is_empty() && !settled {
-        return unchanged(&inputs, &survey.plan, options);
+        return Ok(unchanged(&inputs, &survey.plan, options));
     }
     execute(&inputs, options, &root, &survey, &interrupt)
 }
@@ -177,14 +177,14 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
     problems
 }
 
-fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
     if options.json {
         print_json(inputs, plan, json::Outcome::Unchanged, None);
     } else {
         let interfaces = if plan.unchanged == 1 { "interface is" } else { "interfaces are" };
         output::say(format_args!("nothing to change: {} {interfaces} as the file says", plan.unchanged));
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
