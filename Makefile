@@ -29,7 +29,7 @@ release: ## optimised build, in target/release
 test: setup ## all tests; as root those that need the kernel too, else they are reported as ignored
 	$(CARGO) test --workspace -- $$(test "$$(id -u)" != 0 || echo --include-ignored)
 
-demo: setup ## half a minute of xdpd on a real interface, in a namespace of its own (as root)
+demo: setup ## xdpd at work, in a few seconds, on a real interface, in a namespace of its own (as root)
 	@scripts/demo
 
 bench: setup ## speed and size beside xdp-loader and iproute2 (as root)

@@ -1,7 +1,7 @@
 //! What the file asks for, resolved against the devices that exist: program instances and the attachments that run
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
@@ -66,6 +66,18 @@ pub struct Attachment {
     pub modes: Vec<Mode>,
 }
 
+impl Desired {
+    /// The desired state without the devices that a glob had matched and that are gone since; and their labels.
+    pub fn without_vanished(&self, devices: &Devices) -> (BTreeSet<Label>, Self) {
+        let mut left = self.clone();
+        let gone = |a: &Attachment| a.glob && devices.device(a.netns.as_deref(), &a.device).is_none();
+        left.attachments.retain(|_, attachment| !gone(attachment));
+        let vanished =
+            self.attachments.keys().filter(|label| !left.attachments.contains_key(*label)).cloned().collect();
+        (vanished, left)
+    }
+}
+
 /// Resolves a file: globs against the devices, programs against their objects.
 pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
     let mut problems = Vec::new();
@@ -76,13 +88,14 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
     };
+    let explicit = explicit_claims(config, devices);
     let mut claims = Claims::default();
     let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
         let Some(instance) = instance(config, interface, program, objects) else { continue };
-        for (label, device) in matches(config, interface, devices, &mut problems) {
-            if let Err(other) = claims.claim(interface, &device, index, devices, config) {
+        for (label, device) in matches(interface, devices, &explicit, &mut problems) {
+            if let Err(other) = claims.claim(interface, &device, index, devices) {
                 problems.push(config.two_claims(&device, &config.interfaces[other], interface));
                 continue;
             }
@@ -131,19 +144,19 @@ fn instance(
 
 /// Labels and devices that an entry stands for. An explicit one is there even when its device is not.
 fn matches(
-    config: &Config,
     interface: &Interface,
     devices: &Devices,
+    explicit: &BTreeSet<Claim>,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<(Label, String)> {
     let glob = match &interface.selector {
         Selector::Device { label, device } => return vec![(label.clone(), device.clone())],
         Selector::Glob(glob) => glob,
     };
-    let Space::Present { devices, .. } = devices.space(interface.netns.as_deref()) else { return Vec::new() };
+    let Space::Present { id, devices } = devices.space(interface.netns.as_deref()) else { return Vec::new() };
     let mut found = Vec::new();
     for device in devices.iter().filter(|d| glob.matches(&d.name)) {
-        if claimed_explicitly(config, interface.netns.as_deref(), &device.name) {
+        if explicit.contains(&(Some(*id), device.name.clone())) {
             continue;
         }
         match interface.label_of(&device.name) {
@@ -158,42 +171,49 @@ fn matches(
     found
 }
 
-fn claimed_explicitly(config: &Config, netns: Option<&str>, device: &str) -> bool {
-    config.interfaces.iter().any(|i| {
-        i.netns.as_deref() == netns
-            && matches!(&i.selector, Selector::Device { device: claimed, .. } if claimed == device)
-    })
-}
-
 fn is_glob(interface: &Interface) -> bool {
     matches!(interface.selector, Selector::Glob(_))
 }
 
-/// Which entry has which device, by the real identity of the namespace: two spellings of one are one.
+/// A device by the real identity of its namespace: two spellings of one are one. `None`: the namespace is absent.
+type Claim = (Option<NetNsId>, String);
+
+fn claim(interface: &Interface, device: &str, devices: &Devices) -> Claim {
+    let space = match devices.space(interface.netns.as_deref()) {
+        Space::Present { id, .. } => Some(*id),
+        Space::Absent(_) => None,
+    };
+    (space, device.to_owned())
+}
+
+/// The devices that have an entry of their own, which no glob takes.
+fn explicit_claims(config: &Config, devices: &Devices) -> BTreeSet<Claim> {
+    let entries = config.interfaces.iter().filter_map(|interface| match &interface.selector {
+        Selector::Device { device, .. } => Some(claim(interface, device, devices)),
+        Selector::Glob(_) => None,
+    });
+    entries.collect()
+}
+
+/// Which entry has which device.
 #[derive(Default)]
-struct Claims(BTreeMap<(Option<NetNsId>, String), usize>);
+struct Claims(BTreeMap<Claim, usize>);
 
 impl Claims {
-    /// Err: the entry that has it already, and is of the same kind.
+    /// Err: the entry that has it already.
     fn claim(
         &mut self,
         interface: &Interface,
         device: &str,
         index: usize,
         devices: &Devices,
-        config: &Config,
     ) -> Result<(), usize> {
-        let space = match devices.space(interface.netns.as_deref()) {
-            Space::Present { id, .. } => Some(*id),
-            Space::Absent(_) => None,
-        };
-        match self.0.get(&(space, device.to_owned())) {
+        let claim = claim(interface, device, devices);
+        match self.0.get(&claim) {
             // Absent namespaces have no identity; the file's own check compared their names.
-            Some(&other) if space.is_some() && is_glob(&config.interfaces[other]) == is_glob(interface) => {
-                Err(other)
-            }
+            Some(&other) if claim.0.is_some() => Err(other),
             _ => {
-                self.0.insert((space, device.to_owned()), index);
+                self.0.insert(claim, index);
                 Ok(())
             }
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use libc::{E2BIG, EACCES, EINVAL, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, ERANGE};
+use libc::{E2BIG, EACCES, EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{Btf, Dir, IfIndex, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
@@ -176,13 +176,25 @@ enum Undo<'s, 'a> {
     Rename { from: String, to: String },
 }
 
+impl<'s, 'a> Undo<'s, 'a> {
+    /// The stage whose program ran in the place of the old one.
+    fn ran(&self) -> Option<&'s Staged<'a>> {
+        match self {
+            Self::Update { staged, .. } => Some(staged),
+            _ => None,
+        }
+    }
+}
+
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
     for leftover in &observed.interrupted {
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
-            Interrupted::TakeBack { directory, label } => root.rename(directory, label.file_name())?,
+            Interrupted::TakeBack { directory, label } => {
+                root.rename_noreplace(directory, label.file_name())?;
+            }
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
                 // The record with the mode that the link was really made in, if the run came that far.
@@ -190,10 +202,12 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
                     Err(e) if e.errno() != ENOENT => return Err(e),
                     _ => {}
                 }
-                match root.exchange(directory, &name) {
-                    Ok(()) => remove_directory(root, directory, &live)?,
-                    Err(e) if e.errno() == ENOENT => root.rename(directory, &name)?,
-                    Err(e) => return Err(e),
+                // Only what is ours is exchanged and removed. Anything else of that name is in the way.
+                if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {
+                    root.exchange(directory, &name)?;
+                    remove_directory(root, directory, &live)?;
+                } else {
+                    root.rename_noreplace(directory, &name)?;
                 }
             }
         }
@@ -215,13 +229,19 @@ fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_k
         Err(e) if e.errno() == ENOENT => return Ok(()),
         Err(e) => return Err(e),
     };
-    if let Some(link) = open_link_if_any(&dir)? {
-        let info = link.info()?;
-        if info.ifindex().is_some() && !live.contains(&info.id) {
-            link.detach()?;
-        }
+    detach(&dir, live)?;
+    // Until the record goes, the next run knows whose the rest is.
+    root.remove_all_and(name, OWNER_PIN)
+}
+
+/// Detaches the program that the link of a directory holds, unless the link stays in use.
+fn detach(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+    let Some(link) = open_link_if_any(dir)? else { return Ok(()) };
+    let info = link.info()?;
+    if info.ifindex().is_none() || live.contains(&info.id) {
+        return Ok(());
     }
-    root.remove_all(name)
+    link.detach()
 }
 
 /// The pinned link of an interface, `None` where the pin is missing or holds something else.
@@ -255,8 +275,9 @@ impl<'a, E: Engine> Executor<'a, E> {
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {
             let committed = !undo.is_empty();
+            let ran: Vec<&Staged<'_>> = undo.iter().filter_map(Undo::ran).collect();
             let mut not_restored = self.undo(undo);
-            for staged in &staged {
+            for staged in ran {
                 not_restored.extend(self.keep_counts(staged).err());
             }
             drop((staged, leaving));
@@ -500,7 +521,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         for staged in staged {
             self.interrupt.check()?;
             match commit_link(staged, undo) {
-                Err(StepError::Kernel { source, .. }) if source.errno() == ENODEV && staged.install.glob => {
+                Err(StepError::Kernel { source, .. }) if staged.install.glob && has_vanished(&source) => {
                     vanished.push(staged.name.as_str());
                 }
                 other => other?,
@@ -583,7 +604,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());
                     let result = old.map_or(Ok(()), |old| link.update(old, &staged.program));
-                    (format!("{}: put the old program back", staged.label), result)
+                    (format!("{}: put the old program back", staged.label), unless_vanished(result))
                 }
                 Undo::Create { staged, link } => {
                     let unpinned = match staged.dir.unlink(LINK_PIN) {
@@ -594,7 +615,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
                 Undo::Detach { label, old, place } => {
-                    (format!("{label}: attach the old program again"), reattach(old, place))
+                    (format!("{label}: attach the old program again"), unless_vanished(reattach(old, place)))
                 }
             };
             if let Err(e) = result {
@@ -607,14 +628,20 @@ impl<'a, E: Engine> Executor<'a, E> {
     /// The stats map of a stage that ran and was rolled back has counted packets: it stays as a retired map.
     fn keep_counts(&self, staged: &Staged<'_>) -> Result<(), String> {
         let map = &self.desired.stats_map;
-        let ran = matches!(staged.install.link, LinkWork::Update { .. });
-        let (true, Some(MapWork::Create), Some(old), Some(id)) =
-            (ran, staged.install.maps.get(map), &staged.old, staged.record.maps.get(map))
-        else {
+        let (Some(MapWork::Create), Some(old), Some(id), Some(directory)) = (
+            staged.install.maps.get(map),
+            &staged.old,
+            staged.record.maps.get(map),
+            staged.install.replaces.as_ref(),
+        ) else {
             return Ok(());
         };
         let name = retired::name(map, staged.install.generation, *id);
-        old.dir.link(&staged.dir, map_pin(map), &name).map_err(|e| {
+        let pinned = self.observed.interfaces.values().find(|p| p.directory == *directory);
+        let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
+        let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
+        let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
+        made_room.and_then(|()| old.dir.link(&staged.dir, map_pin(map), &name)).map_err(|e| {
             format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
         })
     }
@@ -649,9 +676,32 @@ impl<'a, E: Engine> Executor<'a, E> {
             }
         }
         for leaving in leaving {
-            remove(&format!("{OLD}{}", leaving.label.file_name()));
+            let name = format!("{OLD}{}", leaving.label.file_name());
+            if let Err(e) = self.remove_interface(&name, leaving.label, &live) {
+                problems.push(format!("remove {name}: {e}"));
+            }
         }
         problems
+    }
+
+    /// Removes an interface that left. What others have put into its directory stays, in its place and without our
+    /// record: foreign from now on.
+    fn remove_interface(&self, name: &str, label: &Label, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+        let others = self.observed.interfaces.get(label).map(|p| &*p.others).unwrap_or_default();
+        if others.is_empty() {
+            return remove_directory(self.root, name, live);
+        }
+        let dir = self.root.open_dir(name)?;
+        detach(&dir, live)?;
+        for entry in dir.list()? {
+            let theirs = others.iter().any(|o| o.name == entry.name);
+            // The record goes last: until then the next run knows whose the rest is.
+            if !theirs && entry.name != OWNER_PIN {
+                dir.unlink(&entry.name)?;
+            }
+        }
+        dir.unlink(OWNER_PIN)?;
+        self.root.rename_noreplace(name, label.file_name())
     }
 
     /// The links that are in use after the commit: all but those of interfaces that left or were attached anew.
@@ -716,6 +766,21 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
             Ok(())
         }
     }
+}
+
+/// The device, or its namespace, is no longer there.
+fn has_vanished(error: &xdpd_kernel::Error) -> bool {
+    match error.call() {
+        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" => [ENODEV, ENOLINK].contains(&error.errno()),
+        // Of a namespace.
+        "open" => error.errno() == ENOENT,
+        _ => false,
+    }
+}
+
+/// Without a device there is nothing that could be put back on it.
+fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<(), xdpd_kernel::Error> {
+    result.or_else(|e| if has_vanished(&e) { Ok(()) } else { Err(e) })
 }
 
 /// Attaches in the first mode that the device takes.

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Command::Detach(args) => detach::run(&args),
     };
     let exit: Exit = outcome.unwrap_or_else(|failure| {
-        output::say(format_args!("{:#}", failure.error));
+        output::say(&failure.error);
         failure.exit
     });
     exit.into()

@@ -215,6 +215,36 @@ pub enum Interrupted {
     },
 }
 
+impl Interrupted {
+    /// Its directory under the pin root.
+    pub fn directory(&self) -> &str {
+        match self {
+            Self::DropStage { directory }
+            | Self::FinishExchange { directory, .. }
+            | Self::TakeBack { directory, .. } => directory,
+        }
+    }
+
+    /// The interface it is about.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::DropStage { directory } => {
+                directory.strip_prefix(NEXT).or_else(|| directory.strip_prefix(OLD)).unwrap_or(directory)
+            }
+            Self::FinishExchange { label, .. } | Self::TakeBack { label, .. } => label.as_str(),
+        }
+    }
+
+    /// What becomes of it, in words.
+    pub fn settlement(&self) -> &'static str {
+        match self {
+            Self::DropStage { .. } => "left by an interrupted run, removed",
+            Self::FinishExchange { .. } => "an interrupted apply, finished first",
+            Self::TakeBack { .. } => "an interrupted removal, taken back first",
+        }
+    }
+}
+
 /// A program on a device that no link of ours holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignProgram {
@@ -348,13 +378,17 @@ impl Observed {
         directory: String,
         label: Label,
     ) -> Result<(), xdpd_kernel::Error> {
-        match read_interface(root, &directory)? {
-            Some(pinned) if !self.interfaces.contains_key(&label) => {
-                self.interfaces.insert(label.clone(), pinned);
-                self.interrupted.push(Interrupted::TakeBack { directory, label });
-            }
-            _ => self.interrupted.push(Interrupted::DropStage { directory }),
+        let pinned = read_interface(root, &directory)?;
+        // Without a record, what is left in it is not ours, and gets its place back.
+        let only_theirs = pinned.is_none() && !root.open_dir(&directory)?.list()?.is_empty();
+        if self.interfaces.contains_key(&label) || (pinned.is_none() && !only_theirs) {
+            self.interrupted.push(Interrupted::DropStage { directory });
+            return Ok(());
         }
+        if let Some(pinned) = pinned {
+            self.interfaces.insert(label.clone(), pinned);
+        }
+        self.interrupted.push(Interrupted::TakeBack { directory, label });
         Ok(())
     }
 
@@ -469,9 +503,11 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         Err(e) if gone(&e) || e.errno() == libc::EINVAL => return Ok(None),
         Err(e) => return Err(e),
     };
+    // What the record does not name was put there by others, whatever it is.
+    let is_ours = |map: &String| record.as_ref().map_or(true, |r: &Record| r.maps.contains_key(map));
     let mut pinned = Pinned {
         directory: name.to_owned(),
-        record,
+        record: record.clone(),
         link: LinkState::Missing,
         maps: BTreeMap::new(),
         retired: Vec::new(),
@@ -495,7 +531,7 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         } else {
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
             match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
-                (Some(map), Ok(PinnedObject::Map(object))) => {
+                (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
                     pinned.maps.insert(map, read_map(&object));
                 }
                 (_, Err(e)) if gone(&e) => {}

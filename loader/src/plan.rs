@@ -290,14 +290,15 @@ impl Plan {
     }
 }
 
-/// The interfaces whose program would be loaded anew: those for which the layout of pinned maps matters.
+/// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
+/// that continues another label is meant by that one's.
 pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
-    let reloaded = desired.attachments.iter().filter(|(label, attachment)| {
-        let pinned = predecessor(label, attachment, desired, observed).map(|(_, pinned)| pinned);
-        let instance = desired.instances.get(&attachment.instance);
-        matches!((pinned, instance), (Some(p), Some(i)) if !reload_reasons(i, p).is_empty())
+    let reloaded = desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        let instance = desired.instances.get(&attachment.instance)?;
+        (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
     });
-    reloaded.map(|(label, _)| label.clone()).collect()
+    reloaded.collect()
 }
 
 /// Computes the plan.
@@ -353,8 +354,11 @@ fn predecessor<'a>(
 /// The plan of taking an interface away.
 pub fn removal(pinned: &Pinned) -> InterfacePlan {
     let mut changes = Vec::new();
+    let others: Vec<String> = pinned.others.iter().map(|o| format!("`{}`", o.name.display())).collect();
     if let Ok(record) = &pinned.record {
         changes.push(Change {
+            reason: (!others.is_empty())
+                .then(|| format!("left in place, since it is not xdpd's: {}", others.join(", "))),
             before: Some(program_facts(record, pinned.link.program())),
             ..Change::new(Address::Program, Action::Delete)
         });
@@ -488,18 +492,9 @@ impl Planner<'_> {
         }
         let (link, modes) = self.link(device, program, &mut changes);
         let maps = self.maps(program, &mut changes);
-        if pinned.is_some_and(|p| p.record.as_ref().is_ok_and(|r| r.config != self.desired.config)) {
-            changes.push(self.adoption());
-        }
-        if let Some(from) = self.from.filter(|from| *from != self.label) {
-            changes.push(Change {
-                reason: Some(format!(
-                    "continues interface `{from}`, which left the file, on the same device"
-                )),
-                before: Some(self.link_facts(Some(device.ifindex), modes.clone())),
-                after: Some(self.link_facts(Some(device.ifindex), modes.clone())),
-                ..Change::new(Address::Link, Action::Update)
-            });
+        self.ownership(&mut changes);
+        if !changes.iter().any(|c| c.address == Address::Link) {
+            changes.extend(self.moved(device, *netns_id, &modes));
         }
         if changes.is_empty() {
             return None;
@@ -601,10 +596,18 @@ impl Planner<'_> {
         });
         let mode = mode::of_kernel(attached.mode);
         match (holder, self.observed.foreign_programs.get(&attached.program_id)) {
-            (Some((label, _)), _) => Some(format!(
-                "interface `{label}` holds device {} in {mode} mode; remove one of the two and apply, then add the other",
-                device.name
-            )),
+            (Some((label, holder)), _) => Some(match &holder.record {
+                Ok(record) if record.config != self.desired.config => format!(
+                    "interface `{label}` of {} holds device {} in {mode} mode; detach it there first",
+                    record.config.display(),
+                    device.name
+                ),
+                _ => format!(
+                    "interface `{label}` holds device {} in {mode} mode; remove one of the two and apply, then add \
+                     the other",
+                    device.name
+                ),
+            }),
             (None, Some(foreign)) => Some(format!(
                 "{} runs someone else's {foreign}, id {}, in {mode} mode; detach it first",
                 device.name, attached.program_id
@@ -624,6 +627,47 @@ impl Planner<'_> {
             ..Change::new(Address::Link, action)
         };
         InterfacePlan { verdict: Verdict::Blocked, changes: vec![change], work: None }
+    }
+
+    /// A change of owner is one of the link; where the link changes anyway, it is told there.
+    fn ownership(&self, changes: &mut Vec<Change>) {
+        let owner = self.pinned.and_then(|p| p.record.as_ref().ok()).map(|r| &r.config);
+        let Some(owner) = owner.filter(|owner| **owner != self.desired.config) else { return };
+        match changes.iter_mut().find(|c| c.address == Address::Link) {
+            None => changes.push(self.adoption()),
+            Some(link) => {
+                let adopted = format!("taken over from {} (--adopt)", owner.display());
+                link.reason =
+                    Some(link.reason.take().map_or(adopted.clone(), |reason| format!("{adopted}; {reason}")));
+            }
+        }
+    }
+
+    /// The link stays, and what the record says of its place does not: another label, or a device that was renamed or
+    /// moved to another namespace.
+    fn moved(&self, device: &Device, netns_id: NetNsId, modes: &[Mode]) -> Option<Change> {
+        let record = self.pinned?.record.as_ref().ok()?;
+        let after = self.link_facts(Some(device.ifindex), modes.to_vec());
+        let before = Facts::Link {
+            device: record.device.clone(),
+            ifindex: Some(record.ifindex),
+            netns: record.netns_name.clone(),
+            modes: modes.to_vec(),
+            config: None,
+        };
+        let reason = match self.from.filter(|from| *from != self.label) {
+            Some(from) => format!("continues interface `{from}`, which left the file, on the same device"),
+            None if record.netns != (netns_id.dev, netns_id.ino) || before != after => {
+                "the device has another name or place since; the program stays attached".to_owned()
+            }
+            None => return None,
+        };
+        Some(Change {
+            reason: Some(reason),
+            before: Some(before),
+            after: Some(after),
+            ..Change::new(Address::Link, Action::Update)
+        })
     }
 
     fn adoption(&self) -> Change {
@@ -716,7 +760,7 @@ impl Planner<'_> {
                     (Action::Create, "nothing is attached".to_owned())
                 }
                 LinkState::Defunct { .. } if record.is_some_and(|r| r.ifindex == device.ifindex.0) => {
-                    (Action::Replace, "the link was detached".to_owned())
+                    (Action::Replace, "the link was detached from the device".to_owned())
                 }
                 LinkState::Defunct { .. } => (
                     Action::Replace,

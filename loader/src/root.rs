@@ -7,11 +7,15 @@ use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root};
 use crate::trial;
 
 /// Directories are for root until the file names a group.
 const DIR_MODE: u32 = 0o700;
+/// A symlink in the lock's directory: how many directories of the pin root's path were made along with it. So detach
+/// removes those that xdpd has made, and not one that the operator has.
+const MADE: &str = "made";
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -39,6 +43,9 @@ pub enum RootError {
         /// Its owner.
         uid: u32,
     },
+    /// A signal asked to stop while another run held the lock.
+    #[error("{0} while waiting for the lock")]
+    Interrupted(#[from] Interrupted),
     /// Another run holds the lock.
     #[error("{path} is locked{}; wait for it, or give --lock-timeout", .holder.as_deref().unwrap_or(""), path = .path.display())]
     Locked {
@@ -51,20 +58,24 @@ pub enum RootError {
 
 impl PinRoot {
     /// Makes what is missing and takes the lock.
-    pub fn lock(path: &Path, timeout: Duration) -> Result<Self, RootError> {
+    pub fn lock(path: &Path, timeout: Duration, interrupt: &Interrupt) -> Result<Self, RootError> {
         ensure_bpffs(path)?;
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(root) = Self::try_lock(path, deadline)? {
+            if let Some(root) = Self::try_lock(path, deadline, interrupt)? {
                 return Ok(root);
             }
         }
     }
 
     /// Takes the lock of a pin root that exists; `None` where it does not.
-    pub fn lock_existing(path: &Path, timeout: Duration) -> Result<Option<Self>, RootError> {
+    pub fn lock_existing(
+        path: &Path,
+        timeout: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Self>, RootError> {
         match Dir::open(path) {
-            Ok(dir) if dir.is_bpffs()? => Self::lock(path, timeout).map(Some),
+            Ok(dir) if dir.is_bpffs()? => Self::lock(path, timeout, interrupt).map(Some),
             Ok(_) => {
                 let problem = Root::NoBpffs.problem(path);
                 Err(RootError::Unusable(problem.unwrap_or_default()))
@@ -75,8 +86,8 @@ impl PinRoot {
     }
 
     /// `None`: what was made vanished under our hands, since another run has just cleaned up. Start over.
-    fn try_lock(path: &Path, deadline: Instant) -> Result<Option<Self>, RootError> {
-        make_dirs(path)?;
+    fn try_lock(path: &Path, deadline: Instant, interrupt: &Interrupt) -> Result<Option<Self>, RootError> {
+        let made = make_dirs(path)?;
         let dir = match Dir::open(path) {
             Ok(dir) => dir,
             Err(e) if e.errno() == ENOENT => return Ok(None),
@@ -95,6 +106,9 @@ impl PinRoot {
             match dir.try_lock(LOCK) {
                 Ok(Some(lock)) => {
                     trial::forget(&dir)?;
+                    if made > 0 {
+                        dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
+                    }
                     return Ok(Some(Self { dir, lock: Some(lock) }));
                 }
                 Ok(None) => {}
@@ -108,6 +122,7 @@ impl PinRoot {
                 let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
                 return Err(RootError::Locked { path: path.join(LOCK), holder });
             }
+            interrupt.check()?;
             std::thread::sleep(LOCK_POLL);
         }
     }
@@ -120,16 +135,19 @@ impl PinRoot {
 
 /// What a command without the lock makes of leftovers: those of a run that goes on are none.
 pub fn leftovers(path: &Path) -> Leftovers {
-    if is_locked(path) { Leftovers::Ignore } else { Leftovers::FoldIn }
-}
-
-/// Whether a run holds the lock of a pin root: what looks like the rest of an interrupted run is its work then.
-pub fn is_locked(path: &Path) -> bool {
-    // Without a pin root there is no lock; who cannot look will hear of it in what comes next.
-    Dir::open(path).and_then(|dir| dir.lock_holders(LOCK)).is_ok_and(|holders| !holders.is_empty())
+    if lock_holder(path).is_some() { Leftovers::Ignore } else { Leftovers::FoldIn }
 }
 
 impl PinRoot {
+    /// How many directories of the path xdpd has made, by the note in the lock's directory, which is removed.
+    fn take_note_of_made(&self) -> usize {
+        let Ok(lock) = self.dir.open_dir(LOCK) else { return 0 };
+        let made = lock.readlink(MADE).ok().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
+        // Where there is no note, there is nothing to remove.
+        let _ = lock.unlink(MADE);
+        made
+    }
+
     /// Whether anything of ours but the lock is left.
     fn holds_ours(&self) -> bool {
         let ours = |entry: &Entry| {
@@ -145,13 +163,18 @@ impl PinRoot {
 }
 
 impl Drop for PinRoot {
-    /// Where nothing of ours is left, the lock goes, and the root when it is empty. Whoever waits for the lock meanwhile
-    /// notices that its directory is gone, and starts over.
+    /// Where nothing of ours is left, the lock goes, and so do the directories of the path that a run has made, if they
+    /// are empty. Whoever waits for the lock meanwhile notices that its directory is gone, and starts over.
     fn drop(&mut self) {
-        if !self.holds_ours() && self.dir.rmdir(LOCK).is_ok() {
-            // A mount point, or a root with something of others in it, stays.
-            if let (Some(parent), Some(name)) = (self.dir.path().parent(), self.dir.path().file_name()) {
-                let _ = Dir::open(parent).and_then(|parent| parent.rmdir(name));
+        if !self.holds_ours() {
+            let made = self.take_note_of_made();
+            if self.dir.rmdir(LOCK).is_ok() {
+                for path in self.dir.path().ancestors().take(made) {
+                    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
+                    if Dir::open(parent).and_then(|parent| parent.rmdir(name)).is_err() {
+                        break;
+                    }
+                }
             }
         }
         drop(self.lock.take());
@@ -168,16 +191,23 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
     }
 }
 
-fn make_dirs(path: &Path) -> Result<(), RootError> {
+/// Makes the directories of the path that are missing; tells how many.
+fn make_dirs(path: &Path) -> Result<usize, RootError> {
     let missing: Vec<_> = path.ancestors().take_while(|p| !p.exists()).collect();
+    let mut made = 0;
     for path in missing.into_iter().rev() {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            continue;
-        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         match Dir::open(parent)?.mkdir(name, DIR_MODE) {
-            Err(e) if e.errno() != EEXIST => return Err(e.into()),
-            _ => {}
+            Ok(()) => made += 1,
+            Err(e) if e.errno() == EEXIST => {}
+            Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Who holds the lock of a pin root, `NAME (pid N)`.
+pub fn lock_holder(path: &Path) -> Option<String> {
+    let holders = Dir::open(path).ok()?.lock_holders(LOCK).ok()?;
+    holders.first().map(ToString::to_string)
 }

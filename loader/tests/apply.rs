@@ -400,7 +400,7 @@ fn two_files_share_a_pin_root_and_keep_apart() {
     site.run("diff other.toml").run().expect_code(0);
     // The first file no longer owns anything here.
     let alone = site.expect("detach", 0);
-    assert!(alone.stderr.contains("another config owns"), "{}", alone.stderr);
+    assert!(alone.stderr.contains("belongs to another config"), "{}", alone.stderr);
     assert_eq!(site.running("v0"), program);
     let root = site.root();
     site.run("detach --pin-root").arg(root).run().expect_code(0);

@@ -110,8 +110,23 @@ fn foreign_pins_are_reported_and_never_touched() {
     std::fs::remove_file(site.root().join("eth0/xdp_stats_map")).unwrap();
     site.apply();
     site.send(&veth, "eth0", DROP, 3);
+    // A map of theirs beside ours is no map of the program, and a directory cannot be carried over by a link.
+    let theirs = xdpd_kernel::Map::create("theirs", site.map("eth0", "xdp_stats_map").def(), None).unwrap();
+    site.dir("eth0").pin("their_map", &theirs).unwrap();
+    site.expect("diff", 0);
+    site.dir("eth0").mkdir("their_nested_dir", 0o700).unwrap();
     site.expect("detach", 0);
-    assert_eq!(site.bpffs.tree(), ["xdpd/", "xdpd/their_dir/", "xdpd/their_pin"]);
+    assert_eq!(site.running("eth0"), None);
+    let left = [
+        "",
+        "eth0/",
+        "eth0/their_map",
+        "eth0/their_map_or_so",
+        "eth0/their_nested_dir/",
+        "their_dir/",
+        "their_pin",
+    ];
+    assert_eq!(site.bpffs.tree(), left.map(|name| format!("xdpd/{name}")));
 }
 
 #[test]
@@ -294,9 +309,166 @@ fn a_reader_that_goes_away_is_no_error() {
     let site = Site::new("pipe");
     site.lab.veth("eth0", "peer0");
     site.one("eth0", "xdp_drop_func", "");
-    let script = format!("{} diff config.toml | true; exit ${{PIPESTATUS[0]}}", xdpd().path().display());
-    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
-    assert_eq!((output.code(), output.stderr.as_str()), (Some(1), ""));
+    for command in ["check", "diff", "status", "apply"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = std::process::Command::new(xdpd().path())
+            .args([command, "config.toml"])
+            .current_dir(site.lab.dir())
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{command}: {stderr}");
+        assert!(!stderr.contains("ipe"), "{command}: {stderr}");
+    }
+    assert!(site.running("eth0").is_some(), "apply did its work all the same");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn recovery_touches_nothing_of_others() {
+    require_root!();
+    let site = Site::new("recover");
+    let veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    // As a killed run leaves it, but that somebody else took the place meanwhile.
+    let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
+    for leftover in ["%next-eth0", "%old-eth0"] {
+        let root = Dir::open(site.root()).unwrap();
+        root.rename("eth0", leftover).unwrap();
+        root.mkdir("eth0", 0o700).unwrap();
+        root.open_dir("eth0").unwrap().pin("theirs", &theirs).unwrap();
+        let refused = site.expect("apply", 2);
+        assert!(refused.stderr.contains("eth0"), "{}", refused.stderr);
+        assert!(root.open_dir("eth0").unwrap().open_program("theirs").is_ok());
+        assert!(site.running("eth0").is_some());
+        root.remove_all("eth0").unwrap();
+        site.apply();
+        site.expect("diff", 0);
+    }
+    site.send(&veth, "eth0", DROP, 3);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
+    require_root!();
+    let site = Site::new("churn");
+    let veths = site.lab.veths("g", 12);
+    let netns = site.lab.near();
+    let file = |n: usize| {
+        let function = ["xdp_pass_func", "xdp_drop_func"][n % 2];
+        site.config(&format!(
+            "reuse = \"never\"\n[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
+             [interfaces.\"g*\"]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
+        ));
+    };
+    file(0);
+    site.apply();
+    for n in 1..=6 {
+        file(n);
+        let mut child = site.run("apply config.toml").spawn();
+        let delay = std::time::Instant::now() + std::time::Duration::from_millis(n as u64 * 12);
+        while std::time::Instant::now() < delay && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        netns.ip(&format!("link del {}", veths[n].near));
+        netns.ip(&format!("link add g{} type veth", 90 + n));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "round {n}");
+        assert!(site.running(&veths[0].near).is_some());
+    }
+    site.apply();
+    site.expect("diff", 0);
+    assert!(site.running("g91").is_some());
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn two_applies_at_once_wait_for_each_other() {
+    require_root!();
+    let site = Site::new("both");
+    site.lab.veths("v", 4);
+    for round in 0..10 {
+        let function = ["xdp_pass_func", "xdp_drop_func"][round % 2];
+        site.config(&format!(
+            "[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
+             [interfaces.\"v*\"]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
+        ));
+        let mut both = [(); 2].map(|()| site.run("apply config.toml --lock-timeout 20s").spawn());
+        for child in &mut both {
+            assert_eq!(child.wait().unwrap().code(), Some(0), "round {round}");
+        }
+        site.expect("diff", 0);
+        if round % 3 == 2 {
+            site.expect("detach", 0);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn waiting_for_the_lock_can_be_interrupted() {
+    require_root!();
+    let site = Site::new("lockint");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    let _lock = root.try_lock("%lock").unwrap().expect("the lock");
+    let mut waiting = site.run("apply config.toml --lock-timeout 1h").spawn();
+    wait_until("the apply to open the pin root", DEADLINE, || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", waiting.id()));
+        fds.is_ok_and(|mut fds| {
+            fds.any(|fd| fd.is_ok_and(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
+        })
+    });
+    let pid = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(2));
+    assert_eq!(site.running("eth0"), None);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn directories_that_the_operator_made_stay() {
+    require_root!();
+    let site = Site::new("dirs");
+    site.lab.veth("eth0", "peer0");
+    let deep = site.root().join("a/b");
+    site.one("eth0", "xdp_drop_func", "mode = \"offload\"");
+    std::fs::create_dir(site.root()).unwrap();
+    site.expect("apply", 2);
+    assert_eq!(site.bpffs.tree(), ["xdpd/"], "a refused apply leaves the operator's directory");
+    let text =
+        format!("pin_root = \"{}\"\n[interfaces.eth0]\nnetns = \"{}\"\n", deep.display(), site.netns());
+    site.lab.write("config.toml", text);
+    site.apply();
+    site.expect("detach", 0);
+    assert_eq!(site.bpffs.tree(), ["xdpd/"], "those that apply has made are gone");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_outcome_that_cannot_be_written_is_no_other_outcome() {
+    require_root!();
+    let site = Site::new("full");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(xdpd().path())
+        .args(["apply", "config.toml", "--json"])
+        .current_dir(site.lab.dir())
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(site.running("eth0").is_some());
 }
 
 #[test]
@@ -308,8 +480,8 @@ fn a_result_that_cannot_be_printed_is_not_taken_for_nothing_changed() {
     site.one("eth0", "xdp_drop_func", "");
     let script = format!("{} apply config.toml --json > /dev/full", xdpd().path().display());
     let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
-    let output = output.expect_code(4);
-    assert!(output.stderr.contains("applied, but"), "{}", output.stderr);
+    let output = output.expect_code(0);
+    assert!(output.stderr.contains("cannot write the outcome"), "{}", output.stderr);
     assert!(site.running("eth0").is_some());
     // A plan for people is printed before anything is done.
     site.one("eth0", "xdp_pass_func", "");

@@ -31,24 +31,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("{count} maps, {} ms ticks, medians of {RUNS} runs of {TICKS} ticks, per map and tick:", TICK.as_millis());
     for (busy, counters) in [(false, "idle"), (true, "busy")] {
-        let mut bare: Vec<_> = (0..RUNS).map(|_| bare(&maps, busy)).collect::<Result<_, _>>()?;
         for (piped, output) in [(false, "/dev/null"), (true, "a pipe")] {
             let mut reader = Reader::start(&config, piped)?;
-            let mut ours = Vec::new();
-            // The first run is for getting into its stride.
+            let (mut ours, mut bare) = (Vec::new(), Vec::new());
+            // In turns, so that both see the same machine; the first turn is for getting into their stride.
             for run in 0..=RUNS {
                 let before = cpu_time(&reader.tasks())?;
                 pace(|tick| if busy { count_packets(&maps, tick) } else { Ok(()) })?;
-                let used = cpu_time(&reader.tasks())? - before;
+                let used = cpu_time(&reader.tasks())?.saturating_sub(before);
+                let lookups = bare_lookups(&maps, busy)?;
                 if run > 0 {
                     ours.push(used);
+                    bare.push(lookups);
                 }
             }
             let (ours, bare) = (median(&mut ours), median(&mut bare));
             let per = |time: Duration| time.as_nanos() / u128::from(TICKS * count);
             let ratio = ours.as_secs_f64() / bare.as_secs_f64();
-            println!("{counters} counters, {output:<9}: {:>5} ns : {:>5} ns bare = {ratio:.2}", per(ours), per(bare));
-            println!("    peak memory {} KiB", reader.peak()?);
+            let (ours, bare, peak) = (per(ours), per(bare), reader.peak()?);
+            println!("{counters} counters, {output:<9}: {ours:>5} ns : {bare:>5} ns = {ratio:.2}, peak memory {peak} KiB");
             reader.stop()?;
         }
     }
@@ -98,7 +99,7 @@ fn pace(mut work: impl FnMut(u32) -> Result<(), Box<dyn Error>>) -> Result<(), B
 }
 
 /// The CPU time of nothing but the lookups.
-fn bare(maps: &[Map], busy: bool) -> Result<Duration, Box<dyn Error>> {
+fn bare_lookups(maps: &[Map], busy: bool) -> Result<Duration, Box<dyn Error>> {
     let mut reader = BatchReader::new();
     let mut counting = Duration::ZERO;
     let tasks = "/proc/thread-self";

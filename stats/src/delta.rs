@@ -54,7 +54,7 @@ pub(crate) struct Observation<'a> {
     /// The retired maps beside the pin, in the order of their generations.
     pub(crate) retired: &'a [Retired],
     /// The maps that were read beside the current one: all that could be read of those the ledger holds and wants.
-    pub(crate) others: &'a [Reading],
+    pub(crate) others: &'a [&'a Reading],
 }
 
 /// What is seen of a device.
@@ -241,7 +241,7 @@ impl Ledger {
     }
 
     /// Takes in the last readings of an interface that is no longer followed.
-    pub(crate) fn conclude(&mut self, others: &[Reading], events: &mut Vec<Event>) {
+    pub(crate) fn conclude(&mut self, others: &[&Reading], events: &mut Vec<Event>) {
         let pin = Pin::Absent("");
         let seen = Observation { at: self.observed, device: Sight::Hidden, pin, retired: &[], others };
         self.part(&seen, events);

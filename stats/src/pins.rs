@@ -33,6 +33,7 @@ pub(crate) struct Root {
     seen: Option<(u64, u64)>,
     watch: Option<Watch>,
     watched: Option<WatchId>,
+    suspect: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Root {
     /// The root of a config; what is there is seen at the first [`Root::changes`].
     pub(crate) fn new(path: PathBuf) -> Self {
         let state = RootState::Missing(String::new());
-        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None }
+        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None, suspect: true }
     }
 
     /// Becomes readable when there is something to tell.
@@ -68,20 +69,26 @@ impl Root {
 
     /// What changed since the last call. `told`: the descriptor is readable.
     pub(crate) fn changes(&mut self, told: bool) -> Changes {
-        let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
-        let is_open = matches!(self.state, RootState::Open(_));
         let mut changes = Changes::default();
-        if identity != self.seen || !is_open {
-            let was_open = is_open;
-            self.open();
-            self.seen = identity;
-            changes.all = was_open || matches!(self.state, RootState::Open(_));
-        }
         if told {
             self.drain(&mut changes);
         }
+        let was_open = matches!(self.state, RootState::Open(_));
+        if std::mem::take(&mut self.suspect) || !was_open || self.watched.is_none() {
+            let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
+            if identity != self.seen || !was_open {
+                self.open();
+                self.seen = identity;
+                changes.all = was_open || matches!(self.state, RootState::Open(_));
+            }
+        }
         changes.all |= self.watched.is_none();
         changes
+    }
+
+    /// The path may name another directory by now, without anything having told of it.
+    pub(crate) fn suspect(&mut self) {
+        self.suspect = true;
     }
 
     fn open(&mut self) {
@@ -144,6 +151,7 @@ impl Root {
                 // Events were lost.
                 None => changes.all = true,
                 Some(id) if Some(id) == self.watched => {
+                    self.suspect |= event.name.is_none();
                     if event.flags.intersects(ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
                         self.watched = None;
                     }
@@ -176,12 +184,21 @@ pub(crate) struct Pins {
     directory: String,
     map: String,
     found: Found,
-    maps: Vec<Map>,
+    maps: Vec<Held>,
     watched: Option<WatchId>,
     /// Device and inode of the directory that was looked at.
     identity: Option<(u64, u64)>,
     /// What was found is not to be relied on.
     stale: bool,
+}
+
+/// A map that is held open, and what was last read of it.
+#[derive(Debug)]
+struct Held {
+    map: Map,
+    reading: Reading,
+    /// Why it could not be read.
+    failure: Option<String>,
 }
 
 /// What a directory of pins holds.
@@ -235,14 +252,28 @@ impl Pins {
         &self.found
     }
 
-    /// The maps that are held open.
-    pub(crate) fn maps(&self) -> &[Map] {
-        &self.maps
+    /// Reads all maps that are held open.
+    pub(crate) fn read(&mut self, buffers: &mut Buffers) {
+        for held in &mut self.maps {
+            held.failure = buffers.read(&held.map, &mut held.reading).err();
+        }
+    }
+
+    /// What was last read of a map, or why it could not be.
+    pub(crate) fn reading(&self, id: MapId) -> Option<Result<&Reading, &str>> {
+        let held = self.maps.iter().find(|held| held.map.id() == id)?;
+        Some(held.failure.as_deref().map_or(Ok(&held.reading), Err))
+    }
+
+    /// What was last read of all maps but one.
+    pub(crate) fn readings_beside(&self, id: Option<MapId>) -> Vec<&Reading> {
+        let others = self.maps.iter().filter(|held| Some(held.map.id()) != id && held.failure.is_none());
+        others.map(|held| &held.reading).collect()
     }
 
     /// Closes the maps that are not worth holding.
     pub(crate) fn keep(&mut self, holds: impl Fn(MapId) -> bool) {
-        self.maps.retain(|map| holds(map.id()));
+        self.maps.retain(|held| holds(held.map.id()));
     }
 
     /// Takes note of changes.
@@ -392,7 +423,7 @@ impl Pins {
             let map = MapId(id);
             let base = record.and_then(|record| record.base.get(name)).copied().map(MapId);
             all.push(Retired { map, generation, base });
-            if wants(map) && self.maps.iter().all(|held| held.id() != map) {
+            if wants(map) && self.maps.iter().all(|held| held.map.id() != map) {
                 match dir.open_map(name, Access::ReadOnly) {
                     Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => self.hold(opened),
                     _ => all_open = false,
@@ -404,8 +435,9 @@ impl Pins {
     }
 
     fn hold(&mut self, map: Map) {
-        if self.maps.iter().all(|held| held.id() != map.id()) {
-            self.maps.push(map);
+        if self.maps.iter().all(|held| held.map.id() != map.id()) {
+            let reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
+            self.maps.push(Held { map, reading, failure: None });
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The reader: waits for ticks, signals and edits of the config, looks at what there is, and writes what follows from it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use xdpd_config::{Config, Interface, LoadError};
 use xdpd_kernel::clock::monotonic_ns;
-use xdpd_kernel::{IfIndex, MapId};
+use xdpd_kernel::IfIndex;
 
 use crate::clock::{Ticker, TimeOfDay};
-use crate::delta::{self, Ledger, Observation, Reading, Sight};
+use crate::delta::{self, Ledger, Observation, Sight};
 use crate::devices::Devices;
 use crate::follow::{Follower, News};
 use crate::output::{Output, Stopped, say};
@@ -44,11 +44,15 @@ pub(crate) struct Reader {
     time: TimeOfDay,
     /// When the last tick was; 0 before the first.
     looked: u64,
-    /// The interface whose directory is verified next: one at every tick.
+    /// What is verified at the next tick, see [`Reader::verify`].
     turn: usize,
+    /// Which descriptors have something to tell: that of the pins, then those of the devices.
+    told: Vec<bool>,
     /// What was last said about the pin root.
     trouble: Option<String>,
-    scratch: Scratch,
+    /// Memory that is used again at every tick.
+    buffers: Buffers,
+    events: Vec<Event>,
 }
 
 /// An interface that is followed.
@@ -63,20 +67,11 @@ struct Followed {
     bad_record: Option<String>,
 }
 
-/// Memory that is used again at every tick and for every map.
-#[derive(Debug)]
-struct Scratch {
-    buffers: Buffers,
-    current: Reading,
-    events: Vec<Event>,
-}
-
 impl Reader {
     pub(crate) fn new(config: Config, options: Options, output: Output, signals: OwnedFd) -> Self {
         let root = Root::new(config.pin_root.clone());
         let mut devices = Devices::default();
         devices.retain(&namespaces(&config));
-        let current = Reading { map: MapId(0), at: 0, slots: Vec::new() };
         Self {
             config,
             options,
@@ -88,8 +83,10 @@ impl Reader {
             time: TimeOfDay::now(),
             looked: 0,
             turn: 0,
+            told: Vec::new(),
             trouble: None,
-            scratch: Scratch { buffers: Buffers::default(), current, events: Vec::new() },
+            buffers: Buffers::default(),
+            events: Vec::new(),
         }
     }
 
@@ -118,8 +115,8 @@ impl Reader {
             }
             if ticker.next() <= now {
                 ticker.advance(now);
+                self.verify(follower);
                 self.tick()?;
-                follower.compare();
                 ticks += 1;
             }
         }
@@ -130,36 +127,57 @@ impl Reader {
         self.options.interval.unwrap_or(self.config.stats.interval)
     }
 
-    /// Waits for the tick, or until the config is to be read.
-    fn wait(&self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
+    /// Waits for the tick, or until the config is to be read. What is told about pins and devices meanwhile is only noted.
+    fn wait(&mut self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
+        const FIXED: usize = 3;
         loop {
             let deadline = follower.due().map_or(tick, |due| due.min(tick));
             let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
-            if left.is_zero() {
-                return Ok(());
-            }
             let timeout = Timespec::try_from(left).ok();
+            let mut fds = Vec::with_capacity(FIXED + self.told.len());
+            fds.push(PollFd::new(&self.signals, PollFlags::IN));
             // No event of the output is asked for: that nobody reads any more is told all the same.
-            let mut fds = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()),
-                PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN),
-            ];
+            fds.push(PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()));
+            fds.push(PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN));
+            // What has told already would end the waiting at once, again and again.
+            let silent = descriptors(&self.root, &self.devices).zip(&self.told).filter(|(_, told)| !**told);
+            fds.extend(silent.map(|(fd, _)| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             match poll(&mut fds, timeout.as_ref()) {
+                // All that is told is told by now.
+                Ok(0) => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Stopped::Failed(errno)),
             }
-            let [signal, output, config] = fds.map(|fd| !fd.revents().is_empty());
-            if signal {
+            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+            if ready.next() == Some(true) {
                 return Err(Stopped::Signalled);
             }
-            if output {
+            if ready.next() == Some(true) {
                 return Err(Stopped::Closed);
+            }
+            let config = ready.next() == Some(true);
+            for (told, ready) in self.told.iter_mut().filter(|told| !**told).zip(ready) {
+                *told = ready;
             }
             if config {
                 follower.notice();
             }
         }
+    }
+
+    /// Verifies at every tick one of the things that inotify may not have told of, in turn: the config, the pin root, the
+    /// directory of an interface. Something may have been mounted over them, or a part of the path renamed.
+    fn verify(&mut self, follower: &mut Follower) {
+        match self.turn.checked_sub(2) {
+            None if self.turn == 0 => follower.compare(),
+            None => self.root.suspect(),
+            Some(index) => {
+                if let Some(followed) = self.followed.get_mut(index) {
+                    followed.pins.verify(&self.root);
+                }
+            }
+        }
+        self.turn = (self.turn + 1) % (self.followed.len() + 2);
     }
 
     /// Looks at everything and writes what there is to say.
@@ -168,18 +186,17 @@ impl Reader {
         if self.look() || self.looked == 0 {
             self.find_targets(&[]);
         }
-        for index in 0..self.followed.len() {
-            self.observe(index)?;
-        }
+        self.observe(0)?;
         self.looked = monotonic_ns();
         Ok(())
     }
 
     /// Finds out what changed since the last look. True when there may be more interfaces to follow.
     fn look(&mut self) -> bool {
-        let (pins_told, devices_told) = self.told();
-        let changes = self.root.changes(pins_told);
-        let devices_changed = self.devices.refresh(devices_told.into_iter());
+        let mut told = self.told.drain(..);
+        let changes = self.root.changes(told.next().unwrap_or(true));
+        let devices_changed = self.devices.refresh(told);
+        self.told.resize(descriptors(&self.root, &self.devices).count(), false);
         self.mention_trouble();
         self.spread(&changes);
         if devices_changed {
@@ -191,29 +208,12 @@ impl Reader {
         anything && targets::has_patterns(&self.config)
     }
 
-    /// Which descriptors are readable: that of the pins, and those of the devices.
-    fn told(&self) -> (bool, Vec<bool>) {
-        let pins = self.root.descriptor();
-        let has_pins = pins.is_some();
-        let descriptors = pins.into_iter().chain(self.devices.descriptors());
-        let mut fds: Vec<PollFd<'_>> =
-            descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let known = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok();
-        let mut told = fds.iter().map(|fd| !known || !fd.revents().is_empty());
-        let pins = if has_pins { told.next().unwrap_or(true) } else { true };
-        (pins, told.collect())
-    }
-
     /// Tells the interfaces what changed about their pins.
     fn spread(&mut self, changes: &Changes) {
         if changes.all || !changes.entries.is_empty() || !changes.directories.is_empty() {
             for followed in &mut self.followed {
                 followed.pins.told(changes);
             }
-        }
-        if !self.followed.is_empty() {
-            self.turn = (self.turn + 1) % self.followed.len();
-            self.followed[self.turn].pins.verify(&self.root);
         }
     }
 
@@ -265,26 +265,31 @@ impl Reader {
         });
     }
 
-    /// Reads the maps of one interface and writes what follows.
-    fn observe(&mut self, index: usize) -> Result<(), Stopped> {
-        let Self { followed, root, scratch, output, signals, time, devices, config, .. } = self;
-        let followed = &mut followed[index];
-        if followed.pins.is_stale() {
-            followed.pins.resolve(root, |map| followed.ledger.wants(map));
-            followed.mention_record();
-            followed.see(devices, config);
+    /// Reads the maps of all interfaces from the one with the index `first` on, and writes what follows.
+    fn observe(&mut self, first: usize) -> Result<(), Stopped> {
+        let Self { followed, root, devices, config, buffers, events, output, signals, time, .. } = self;
+        // First all maps, then all records: system calls of one kind in a row are quicker, and closer in time.
+        for followed in &mut followed[first..] {
+            if followed.pins.is_stale() {
+                followed.pins.resolve(root, |map| followed.ledger.wants(map));
+                followed.mention_record();
+                followed.see(devices, config);
+            }
+            followed.pins.read(buffers);
         }
-        let at = followed.read(scratch);
-        for event in scratch.events.drain(..) {
-            let own;
-            let subject = match event {
-                Event::InterfaceUp(ifindex) | Event::InterfaceGone(ifindex) => {
-                    own = followed.subject_at(ifindex);
-                    &own
-                }
-                _ => &followed.subject,
-            };
-            output.event(*time, at, subject, &event, signals.as_fd())?;
+        for followed in &mut followed[first..] {
+            let at = followed.judge(events);
+            for event in events.drain(..) {
+                let own;
+                let subject = match event {
+                    Event::InterfaceUp(ifindex) | Event::InterfaceGone(ifindex) => {
+                        own = followed.subject_at(ifindex);
+                        &own
+                    }
+                    _ => &followed.subject,
+                };
+                output.event(*time, at, subject, &event, signals.as_fd())?;
+            }
         }
         Ok(())
     }
@@ -356,21 +361,24 @@ impl Reader {
             followed.see(&self.devices, &self.config);
         }
         let first = self.find_targets(added);
-        for index in first..self.followed.len() {
-            self.observe(index)?;
-        }
-        Ok(())
+        self.observe(first)
     }
 
     /// Reads an interface a last time.
     fn conclude(&mut self, mut followed: Followed) -> Result<(), Stopped> {
         followed.pins.close(&self.root);
-        followed.read_last(&mut self.scratch);
-        for event in self.scratch.events.drain(..) {
+        followed.pins.read(&mut self.buffers);
+        followed.ledger.conclude(&followed.pins.readings_beside(None), &mut self.events);
+        for event in self.events.drain(..) {
             self.output.event(self.time, monotonic_ns(), &followed.subject, &event, self.signals.as_fd())?;
         }
         Ok(())
     }
+}
+
+/// What tells of changes: of the pins, and of the devices of each network namespace.
+fn descriptors<'a>(root: &'a Root, devices: &'a Devices) -> impl Iterator<Item = BorrowedFd<'a>> {
+    root.descriptor().into_iter().chain(devices.descriptors())
 }
 
 /// The network namespaces that a config names.
@@ -439,55 +447,43 @@ impl Followed {
         !has_entry && !has_device && matches!(self.pins.found().pin, Pin::Absent(_))
     }
 
-    /// Reads the maps, leaves what there is to say among the scratch's events, and returns when that was.
-    fn read(&mut self, scratch: &mut Scratch) -> u64 {
-        let Scratch { buffers, current, events } = scratch;
+    /// Judges what was read, appends what there is to say about it, and returns when that was.
+    fn judge(&mut self, events: &mut Vec<Event>) -> u64 {
         let found = self.pins.found();
-        let wanted = match &found.pin {
+        let current = match &found.pin {
             Pin::Map { id, .. } => Some(*id),
             _ => None,
         };
-        let mut others = Vec::new();
-        let mut failure = None;
-        for map in self.pins.maps() {
-            if Some(map.id()) == wanted {
-                failure = buffers.read(map, current).err();
-            } else {
-                let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
-                if buffers.read(map, &mut reading).is_ok() {
-                    others.push(reading);
+        let mut at = 0;
+        let mut failed = false;
+        let pin = match &found.pin {
+            Pin::Map { id, generation, base } => match self.pins.reading(*id) {
+                Some(Ok(current)) => {
+                    at = current.at;
+                    delta::Pin::Map { current, generation: *generation, base: *base }
                 }
-            }
-        }
-        let pin = match (&found.pin, &failure) {
-            (_, Some(failure)) => delta::Pin::Unreadable(failure),
-            (Pin::Map { generation, base, .. }, None) => {
-                delta::Pin::Map { current, generation: *generation, base: *base }
-            }
-            (Pin::Absent(reason), None) => delta::Pin::Absent(reason),
-            (Pin::Other(reason), None) => delta::Pin::Other(reason),
-            (Pin::Unreadable(reason), None) => delta::Pin::Unreadable(reason),
+                Some(Err(reason)) => {
+                    failed = true;
+                    delta::Pin::Unreadable(reason)
+                }
+                // It is held from when it is found until another one is.
+                None => delta::Pin::Unreadable("the map is not open"),
+            },
+            Pin::Absent(reason) => delta::Pin::Absent(reason),
+            Pin::Other(reason) => delta::Pin::Other(reason),
+            Pin::Unreadable(reason) => delta::Pin::Unreadable(reason),
         };
-        let at = if wanted.is_some() { current.at } else { monotonic_ns() };
+        if at == 0 {
+            at = monotonic_ns();
+        }
+        let others = self.pins.readings_beside(current);
         let seen = Observation { at, device: self.sight, pin, retired: &found.retired, others: &others };
         self.ledger.observe(&seen, events);
-        if failure.is_some() {
+        if failed {
             self.pins.suspect();
         }
         let ledger = &self.ledger;
         self.pins.keep(|map| ledger.holds(map));
         at
-    }
-
-    /// Reads what is held a last time.
-    fn read_last(&mut self, scratch: &mut Scratch) {
-        let mut others = Vec::new();
-        for map in self.pins.maps() {
-            let mut reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
-            if scratch.buffers.read(map, &mut reading).is_ok() {
-                others.push(reading);
-            }
-        }
-        self.ledger.conclude(&others, &mut scratch.events);
     }
 }

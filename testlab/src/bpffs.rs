@@ -17,8 +17,8 @@ pub struct Bpffs {
 impl Bpffs {
     /// Mounts a bpffs with mode 0755 that belongs to root.
     ///
-    /// A kernel with `CONFIG_BPF_PRELOAD` pins its iterators (`maps.debug`, `progs.debug`) on every mount: mount before taking
-    /// [`crate::KernelObjects::snapshot`].
+    /// A kernel with `CONFIG_BPF_PRELOAD` pins its iterators (`maps.debug`, `progs.debug`) on every mount:
+    /// mount before taking [`crate::KernelObjects::snapshot`].
     pub fn private() -> Self {
         leftovers::remove();
         let prefix = format!("{PREFIX}-{}-bpffs-", std::process::id());
@@ -38,7 +38,8 @@ impl Bpffs {
         self.path().join("xdpd")
     }
 
-    /// Everything on the mount but the kernel's own pins, sorted: directories end in `/`, symlinks in ` -> <target>`.
+    /// Everything on the mount but the kernel's own pins, sorted: directories end in `/`, symlinks in ` ->
+    /// <target>`.
     ///
     /// Empty when nothing is pinned: the assertion for "leaves nothing behind".
     pub fn tree(&self) -> Vec<String> {
@@ -48,7 +49,8 @@ impl Bpffs {
         entries
     }
 
-    /// Like [`Bpffs::tree`] with each entry's inode and change time: equal only when nothing was replaced or touched.
+    /// Like [`Bpffs::tree`] with each entry's inode and change time: equal only when nothing was replaced or
+    /// touched.
     pub fn fingerprint(&self) -> Vec<(String, u64, i64, i64)> {
         let stat = |entry: String| {
             let name = entry.split(" -> ").next().unwrap_or_default().trim_end_matches('/');

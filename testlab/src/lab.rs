@@ -1,4 +1,5 @@
-//! A lab: a near namespace where the product works, a far one where packets come from, veth pairs between them.
+//! A lab: a near namespace where the product works, a far one where packets come from, veth pairs between
+//! them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -24,8 +25,8 @@ pub struct Lab {
 
 /// A veth pair of a lab: `near` is the device under test, `far` the other end of its cable.
 ///
-/// What a program sends back (`XDP_TX`) is counted by the program and ends at `far`, which does not listen: a veth device
-/// takes such frames only with a program of its own or with GRO.
+/// What a program sends back (`XDP_TX`) is counted by the program and ends at `far`, which does not listen: a
+/// veth device takes such frames only with a program of its own or with GRO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Veth {
     /// Name of the device in the near namespace.

@@ -1,13 +1,15 @@
-//! What the tests stand on: network labs with exact packet counts, private bpffs mounts, runners, object counts.
+//! What the tests stand on: network labs with exact packet counts, private bpffs mounts, runners, object
+//! counts.
 //!
-//! Nothing here is mocked. A [`Lab`] is two network namespaces joined by veth pairs; a [`Sender`] on the far side
-//! puts an exact number of frames on the wire, so a test can ask for equality and not for "about".
+//! Nothing here is mocked. A [`Lab`] is two network namespaces joined by veth pairs; a [`Sender`] on the far
+//! side puts an exact number of frames on the wire, so a test can ask for equality and not for "about".
 //!
 //! # Kernel tests
 //!
-//! libtest has no "skipped at run time": a test that returns early is reported as `ok`. So a test that needs root says
-//! so twice. The attribute makes `cargo test` report it as `ignored, needs root`, which is the truth for an ordinary user;
-//! `make test` adds `--include-ignored` when it runs as root. The macro is for those who add it without being root.
+//! libtest has no "skipped at run time": a test that returns early is reported as `ok`. So a test that needs
+//! root says so twice. The attribute makes `cargo test` report it as `ignored, needs root`, which is the
+//! truth for an ordinary user; `make test` adds `--include-ignored` when it runs as root. The macro is for
+//! those who add it without being root.
 //!
 //! ```no_run
 //! use xdpd_testlab::{DEADLINE, Lab, require_root, wait_until};
@@ -24,8 +26,9 @@
 //!
 //! # Alone or together
 //!
-//! Tests run beside each other, each in namespaces and on a bpffs of its own. A test that counts the kernel's objects
-//! machine-wide must run alone: it takes [`Lab::alone`] instead of [`Lab::new`] and waits until no other lab is left.
+//! Tests run beside each other, each in namespaces and on a bpffs of its own. A test that counts the kernel's
+//! objects machine-wide must run alone: it takes [`Lab::alone`] instead of [`Lab::new`] and waits until no
+//! other lab is left.
 
 #![forbid(unsafe_code)]
 // Every function here ends the test with a panic when the machine does not do what was asked.
@@ -57,7 +60,8 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Tells the terminal that the calling test does not run. Not through `eprintln!`, which libtest would swallow.
+/// Tells the terminal that the calling test does not run. Not through `eprintln!`, which libtest would
+/// swallow.
 #[doc(hidden)]
 pub fn report_skipped() {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();

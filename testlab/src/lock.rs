@@ -7,7 +7,8 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
 /// Held by every lab; released on drop, and by the kernel when the process dies.
 ///
-/// Kernel objects are counted machine-wide, so the lock is too: it lies in `/run/lock`, not in a build directory.
+/// Kernel objects are counted machine-wide, so the lock is too: it lies in `/run/lock`, not in a build
+/// directory.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,

@@ -16,7 +16,8 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Creates the namespace `name` with IPv6 off, so that no neighbour or multicast packets add to the counts.
+    /// Creates the namespace `name` with IPv6 off, so that no neighbour or multicast packets add to the
+    /// counts.
     pub fn create(name: &str) -> Self {
         command("ip", &["netns", "add", name]);
         let netns = Self { name: name.to_owned() };
@@ -77,7 +78,8 @@ impl Drop for Netns {
     }
 }
 
-/// Deletes a namespace as far as possible: when it fails nothing is left to do, and a panic in a drop would hide the first.
+/// Deletes a namespace as far as possible: when it fails nothing is left to do, and a panic in a drop would
+/// hide the first.
 pub(crate) fn delete(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).output();
 }

@@ -10,7 +10,8 @@ use crate::wait::{DEADLINE, wait_for};
 
 /// The ids of all BPF objects at one moment. Ids grow and are not soon reused, so they identify objects.
 ///
-/// For a test that runs alone ([`crate::Lab::alone`]), on a private bpffs that is mounted before the first snapshot.
+/// For a test that runs alone ([`crate::Lab::alone`]), on a private bpffs that is mounted before the first
+/// snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KernelObjects {
     /// Programs.
@@ -66,7 +67,8 @@ impl KernelObjects {
     /// Waits until the kernel holds nothing that this snapshot does not: "leaves nothing behind".
     ///
     /// The kernel frees in the background, after the last reference is gone. For the same reason it is no
-    /// difference that something of this snapshot is gone since: it may have been about to go when it was taken.
+    /// difference that something of this snapshot is gone since: it may have been about to go when it was
+    /// taken.
     #[track_caller]
     pub fn wait_until_nothing_new(&self) {
         let end = Instant::now() + DEADLINE;

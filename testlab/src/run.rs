@@ -46,7 +46,8 @@ pub struct Output {
 }
 
 impl Invocation {
-    /// Any program, under the same rules. The caller's own choice of a configuration or of colours is kept from it.
+    /// Any program, under the same rules. The caller's own choice of a configuration or of colours is kept
+    /// from it.
     pub fn of(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -118,7 +119,8 @@ impl Invocation {
     pub fn run(self) -> Output {
         let Self { mut command, netns, deadline } = self;
         let mut child = start(&mut command, netns.as_deref());
-        // Both pipes are drained by threads of their own: a program that fills one must not wait for the other.
+        // Both pipes are drained by threads of their own: a program that fills one must not wait for the
+        // other.
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         let status = wait(&mut child, deadline);
@@ -225,8 +227,8 @@ fn pid(child: &Child) -> Pid {
 
 /// The path of a workspace program beside the running test's own, built anew when its sources are newer.
 ///
-/// `cargo test -p xdp-stats` does not build `xdpd`, and an old one would test yesterday's program. Where everything is
-/// fresh, as after `cargo test --workspace`, cargo is not run at all.
+/// `cargo test -p xdp-stats` does not build `xdpd`, and an old one would test yesterday's program. Where
+/// everything is fresh, as after `cargo test --workspace`, cargo is not run at all.
 fn binary(name: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the running program");
     let dir = executable.parent().expect("a directory");

@@ -1,16 +1,18 @@
-//! Frames in exact numbers: what [`Sender::send`] returns is what an XDP program at the other end of the veth pair sees.
+//! Frames in exact numbers: what [`Sender::send`] returns is what an XDP program at the other end of the veth
+//! pair sees.
 //!
 //! # Why nothing is lost
 //!
-//! A veth device hands a frame to its peer through a ring of 256 entries (native XDP) or the CPU's backlog queue (generic
-//! XDP), and drops it when that is full. The drop is not silent: the transmit path answers `NET_XMIT_DROP`, which an
-//! `AF_PACKET` socket turns into `ENOBUFS`. The sender takes that as "not sent" and tries the frame again, so every frame
-//! it counts is one that the peer has taken. Measured with four senders on two CPUs: a small program kept up with 300,000
-//! frames and refused none; one that takes some 10 us per frame refused 38,000 to 56,000 times while it took 60,000
-//! frames, and counted exactly 60,000. `tests::every_frame_sent_is_counted` is the second of them, in both modes.
+//! A veth device hands a frame to its peer through a ring of 256 entries (native XDP) or the CPU's backlog
+//! queue (generic XDP), and drops it when that is full. The drop is not silent: the transmit path answers
+//! `NET_XMIT_DROP`, which an `AF_PACKET` socket turns into `ENOBUFS`. The sender takes that as "not sent" and
+//! tries the frame again, so every frame it counts is one that the peer has taken. Measured with four senders
+//! on two CPUs: a small program kept up with 300,000 frames and refused none; one that takes some 10 us per
+//! frame refused 38,000 to 56,000 times while it took 60,000 frames, and counted exactly 60,000.
+//! `tests::every_frame_sent_is_counted` is the second of them, in both modes.
 //!
-//! The peer handles its ring in the background: wait for the last counts ([`crate::wait_until`]), and do so before
-//! detaching, which throws away what is still in the ring.
+//! The peer handles its ring in the background: wait for the last counts ([`crate::wait_until`]), and do so
+//! before detaching, which throws away what is still in the ring.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -64,7 +66,8 @@ impl Sender {
     pub fn size(mut self, bytes: usize) -> Self {
         assert!(bytes >= HEADER, "a frame has at least {HEADER} bytes");
         self.frame = vec![0; bytes];
-        // Locally administered unicast addresses, known to no device: a frame that is passed on ends in the stack.
+        // Locally administered unicast addresses, known to no device: a frame that is passed on ends in the
+        // stack.
         self.frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         self.frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
         self.frame[12..HEADER].copy_from_slice(&ETHERTYPE);
@@ -160,7 +163,8 @@ mod tests {
     /// Counts packets and bytes per CPU in its only map, then drops. So slow that senders overrun it.
     const COUNTER: &str = r#"
         struct xdp_md { unsigned data, data_end; };
-        struct { int (*type)[6]; int (*max_entries)[1]; unsigned *key; struct { long packets, bytes; } *value; }
+        struct record { long packets, bytes; };
+        struct { int (*type)[6]; int (*max_entries)[1]; unsigned *key; struct record *value; }
             counts __attribute__((section(".maps"), used));
         static void *(*lookup)(void *map, const void *key) = (void *)1;
         __attribute__((section("xdp"), used)) int count(struct xdp_md *ctx) {
@@ -172,7 +176,8 @@ mod tests {
         }
     "#;
 
-    /// Loads the counter with iproute2 and reads it with bpftool: the lab is not measured with what it is to measure.
+    /// Loads the counter with iproute2 and reads it with bpftool: the lab is not measured with what it is to
+    /// measure.
     fn attach(lab: &Lab, device: &str, mode: &str) -> impl Fn() -> (u64, u64) {
         let source = lab.write("counter.c", COUNTER);
         let object = lab.dir().join("counter.o");

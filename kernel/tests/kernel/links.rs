@@ -10,6 +10,7 @@ use crate::lab::{Bpffs, Lab, eventually, pass, require_root};
 const MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_is_made_updated_and_detached() {
     require_root!();
     let lab = Lab::new();
@@ -36,6 +37,7 @@ fn a_link_is_made_updated_and_detached() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_taken_is_busy() {
     require_root!();
     let lab = Lab::new();
@@ -60,6 +62,7 @@ fn what_is_taken_is_busy() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_large_mtu_refuses_native_mode_by_number() {
     require_root!();
     let lab = Lab::new();
@@ -71,6 +74,7 @@ fn a_large_mtu_refuses_native_mode_by_number() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_outlives_its_device_as_a_defunct_one() {
     require_root!();
     let (bpffs, lab) = (Bpffs::new(), Lab::new());
@@ -98,6 +102,7 @@ fn a_link_outlives_its_device_as_a_defunct_one() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pin_alone_keeps_the_program_attached() {
     require_root!();
     let (bpffs, lab) = (Bpffs::new(), Lab::new());
@@ -116,6 +121,7 @@ fn a_pin_alone_keeps_the_program_attached() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn netlink_attaches_and_detaches_what_is_expected_only() {
     require_root!();
     let lab = Lab::new();
@@ -144,6 +150,7 @@ fn netlink_attaches_and_detaches_what_is_expected_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_resists_netlink() {
     require_root!();
     let lab = Lab::new();
@@ -159,6 +166,7 @@ fn a_link_resists_netlink() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_program_tells_about_itself() {
     require_root!();
     let before = clock::boottime();
@@ -183,6 +191,7 @@ fn a_program_tells_about_itself() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_verifier_says_why_it_refuses() {
     require_root!();
     let license = CString::new("GPL").unwrap();

@@ -32,6 +32,7 @@ fn a_lock_has_one_holder_who_is_named() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_lock_on_bpffs_has_one_holder_who_is_named() {
     require_root!();
     check(&Bpffs::new().root());

@@ -31,6 +31,7 @@ fn check_batch(reader: &mut BatchReader, map: &Map) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_batch_read_equals_single_lookups() {
     require_root!();
     let mut reader = BatchReader::new();
@@ -44,6 +45,7 @@ fn a_batch_read_equals_single_lookups() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn per_cpu_maps_have_a_slot_for_each_possible_cpu() {
     require_root!();
     let map = counters("m");
@@ -56,6 +58,7 @@ fn per_cpu_maps_have_a_slot_for_each_possible_cpu() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_buffer_of_the_wrong_length_is_an_error() {
     require_root!();
     let map = counters("m");
@@ -83,6 +86,7 @@ fn a_buffer_of_the_wrong_length_is_an_error() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn only_arrays_are_read_as_arrays() {
     require_root!();
     let map = Map::create("m", &def(HASH, 4, 8, 5), None).unwrap();
@@ -94,6 +98,7 @@ fn only_arrays_are_read_as_arrays() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn entries_of_a_hash_come_and_go() {
     require_root!();
     let map = Map::create("m", &def(HASH, 2, 8, 8), None).unwrap();
@@ -116,6 +121,7 @@ fn entries_of_a_hash_come_and_go() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_map_knows_its_definition() {
     require_root!();
     let wanted = MapDef { flags: 1 << 10, ..def(ARRAY, 4, 64, 10) };
@@ -134,6 +140,7 @@ fn a_map_knows_its_definition() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frozen_map_takes_no_update() {
     require_root!();
     let map = Map::create("m", &def(ARRAY, 4, 8, 1), None).unwrap();
@@ -142,6 +149,7 @@ fn a_frozen_map_takes_no_update() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn objects_are_found_by_id_until_they_are_gone() {
     require_root!();
     let (map, program) = (counters("m"), pass("p"));
@@ -156,6 +164,7 @@ fn objects_are_found_by_id_until_they_are_gone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn btf_goes_in_and_out_unchanged() {
     require_root!();
     let data = int_btf();

@@ -7,6 +7,7 @@ use xdpd_kernel::{NetNs, netlink};
 use crate::lab::{Lab, require_root};
 
 #[test]
+#[ignore = "needs root"]
 fn work_runs_in_the_namespace_and_the_caller_stays_where_it_was() {
     require_root!();
     let lab = Lab::new();
@@ -33,6 +34,7 @@ fn the_current_namespace_needs_no_thread_and_no_privileges() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_namespace_is_opened_by_name_and_by_path() {
     require_root!();
     let lab = Lab::empty();
@@ -55,6 +57,7 @@ fn an_absent_namespace_is_told_from_something_else() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_panic_in_a_namespace_is_the_callers() {
     require_root!();
     let lab = Lab::empty();

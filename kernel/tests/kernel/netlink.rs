@@ -37,6 +37,7 @@ fn from_ip(json: &str) -> Vec<Device> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn devices_are_those_that_ip_shows() {
     require_root!();
     let lab = Lab::new();
@@ -82,6 +83,7 @@ fn changes(monitor: &mut LinkMonitor, wanted: impl Fn(&LinkEvent) -> bool) -> Ve
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_device_that_comes_changes_its_name_and_goes_is_announced() {
     require_root!();
     let lab = Lab::empty();
@@ -100,6 +102,7 @@ fn a_device_that_comes_changes_its_name_and_goes_is_announced() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_port_that_leaves_its_bridge_is_not_gone() {
     require_root!();
     let lab = Lab::new();
@@ -113,6 +116,7 @@ fn a_port_that_leaves_its_bridge_is_not_gone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn more_changes_than_the_kernel_keeps_are_an_overflow() {
     require_root!();
     let lab = Lab::new();
@@ -132,6 +136,7 @@ link set left mtu 1300
 }
 
 #[test]
+#[ignore = "needs root"]
 fn devices_are_found_while_others_come_and_go() {
     require_root!();
     let lab = Lab::new();

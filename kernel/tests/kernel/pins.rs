@@ -18,6 +18,7 @@ fn wrong_type(result: Result<impl std::fmt::Debug, PinError>) -> (ObjectKind, Ob
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pin_opens_as_what_was_pinned() {
     require_root!();
     let (bpffs, lab) = (Bpffs::new(), Lab::new());
@@ -42,6 +43,7 @@ fn a_pin_opens_as_what_was_pinned() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pin_of_another_type_is_named_so() {
     require_root!();
     let (bpffs, lab) = (Bpffs::new(), Lab::new());
@@ -66,6 +68,7 @@ fn a_pin_of_another_type_is_named_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_no_pin_is_said_to_be_none() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -119,6 +122,7 @@ fn symbolic_links_are_not_followed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn entries_are_listed_with_their_kinds_in_order() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -150,6 +154,7 @@ fn a_directory_with_more_entries_than_fit_one_read_is_listed_whole() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_second_name_of_a_pin_has_the_same_inode_and_mode() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -171,6 +176,7 @@ fn a_second_name_of_a_pin_has_the_same_inode_and_mode() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_exchange_of_directories_leaves_no_moment_without_either() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -204,6 +210,7 @@ fn an_exchange_of_directories_leaves_no_moment_without_either() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_directory_swapped_underneath_does_no_harm() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -231,6 +238,7 @@ fn a_directory_is_taken_over_as_a_descriptor() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn rename_replaces_only_when_told_so() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -247,6 +255,7 @@ fn rename_replaces_only_when_told_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn remove_all_takes_a_flat_directory_and_refuses_a_nested_one() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -270,6 +279,7 @@ fn remove_all_takes_a_flat_directory_and_refuses_a_nested_one() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_map_pinned_for_a_group_is_readable_without_privileges() {
     require_root!();
     let bpffs = Bpffs::new();
@@ -311,6 +321,7 @@ fn unprivileged(work: impl FnOnce() + Send) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn descriptors_tell_their_kind() {
     require_root!();
     let lab = Lab::new();
@@ -327,6 +338,7 @@ fn descriptors_tell_their_kind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_foreign_descriptor_is_given_only_a_map_of_the_same_shape() {
     require_root!();
     let ours = counters("ours");
@@ -341,6 +353,7 @@ fn a_foreign_descriptor_is_given_only_a_map_of_the_same_shape() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_bpffs_is_told_from_other_file_systems() {
     require_root!();
     let bpffs = Bpffs::new();

@@ -5,6 +5,7 @@ use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags};
 use crate::lab::{Bpffs, counters, require_root};
 
 #[test]
+#[ignore = "needs root"]
 fn pins_that_come_move_and_go_are_told() {
     require_root!();
     let bpffs = Bpffs::new();

@@ -1,18 +1,21 @@
 //! `xdpd apply`: makes the kernel match the file, or leaves it as it was.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::{Failure, Inputs, Outcome, Survey, diff, kernel_failure};
 use crate::cli::ConfigArg;
+use crate::desired::Desired;
+use crate::devices::Devices;
 use crate::engine::Engines;
 use crate::execute::{self, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::observed::{self, Leftovers, Observed};
+use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::{self, human, json};
-use crate::plan::{Allow, Plan};
+use crate::plan::{self, Allow, Plan};
 use crate::root::{self, PinRoot};
 use crate::trial::Trial;
 
@@ -40,33 +43,39 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
         return diff::show(&inputs, &survey, options.json);
     }
     // Another run may take back what this look has found.
-    if survey.plan.is_empty() && !root::is_locked(&survey.desired.pin_root) {
-        return unchanged(&inputs, &survey.plan, options);
+    if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
+        return Ok(unchanged(&inputs, &survey.plan, options));
     }
-    if survey.plan.is_blocked() {
+    // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
+    if survey.plan.is_blocked() && survey.observed.root != Root::Present {
         return refused(&inputs, &survey.plan, options);
     }
     let interrupt = Interrupt::install().map_err(Failure::refused)?;
-    let root = PinRoot::lock(&survey.desired.pin_root, options.lock_timeout).map_err(Failure::refused)?;
-    let survey = settle(&inputs, options, &root)?;
+    let root = match PinRoot::lock(&survey.desired.pin_root, options.lock_timeout, &interrupt) {
+        Ok(root) => root,
+        Err(e) => return failed(&inputs, options, &survey.plan, Exit::Refused, e.into()),
+    };
+    // Under the lock nothing is on its way any more: what is seen now is what there is.
+    let (survey, settled) = settle(&inputs, options, &root)?;
     if survey.plan.is_blocked() {
         return refused(&inputs, &survey.plan, options);
     }
-    if survey.plan.is_empty() {
-        return unchanged(&inputs, &survey.plan, options);
+    if survey.plan.is_empty() && !settled {
+        return Ok(unchanged(&inputs, &survey.plan, options));
     }
     execute(&inputs, options, &root, &survey, &interrupt)
 }
 
-/// Under the lock: settles what an interrupted run left, and plans again from what is there now.
-fn settle(inputs: &Inputs, options: Options, root: &PinRoot) -> Result<Survey, Failure> {
+/// Under the lock: settles what an interrupted run left, and plans again from what is there now. Tells whether there was
+/// anything to settle.
+fn settle(inputs: &Inputs, options: Options, root: &PinRoot) -> Result<(Survey, bool), Failure> {
     let survey = Survey::take(inputs, options.allow, Leftovers::FoldIn)?;
     if survey.plan.interrupted.is_empty() {
-        return Ok(survey);
+        return Ok((survey, false));
     }
     execute::recover(root.dir(), &survey.observed).map_err(kernel_failure)?;
     output::say("settled what an interrupted run had left");
-    Survey::take(inputs, options.allow, Leftovers::FoldIn)
+    Ok((Survey::take(inputs, options.allow, Leftovers::FoldIn)?, true))
 }
 
 fn execute(
@@ -90,14 +99,11 @@ fn execute(
         interrupt,
         trial: options.confirm_timeout.map(|timeout| Trial { config: &inputs.config.path, timeout }),
     };
-    let result = executor.run(plan, || verify(inputs, options.allow));
+    let result = executor.run(plan, || verify(inputs, &survey.desired, options.allow));
     match result {
         Ok(leftovers) if leftovers.is_empty() => {
             if options.json {
-                print_json(inputs, plan, json::Outcome::Applied, None).map_err(|f| Failure {
-                    exit: Exit::Incomplete,
-                    error: f.error.context("applied, but the result cannot be printed"),
-                })?;
+                print_json(inputs, plan, json::Outcome::Applied, None);
             } else {
                 output::say("applied");
             }
@@ -105,44 +111,54 @@ fn execute(
         }
         Ok(leftovers) => {
             let error = anyhow!("applied, but not everything old could be removed: {}", leftovers.join("; "));
-            failed(inputs, options, plan, (Exit::Incomplete, json::Outcome::Incomplete), error)
+            failed(inputs, options, plan, Exit::Incomplete, error)
         }
         Err(failure) => {
-            let mut not_restored = failure.not_restored;
-            if failure.committed {
-                not_restored.extend(not_as_before(&survey.observed, &survey.desired.pin_root));
-            }
             if let Some(log) = failure.error.verifier_log() {
                 output::say(format_args!("the verifier's log:\n{}", log.trim_end()));
             }
-            let (end, what) = match (failure.committed, not_restored.is_empty()) {
-                (_, false) => {
-                    let list = not_restored.join("\n  ");
-                    ((Exit::Incomplete, json::Outcome::Incomplete), format!("not restored:\n  {list}"))
-                }
-                (true, true) => {
-                    ((Exit::Restored, json::Outcome::Restored), "the previous state is restored".to_owned())
-                }
-                (false, true) => ((Exit::Refused, json::Outcome::Refused), "nothing was changed".to_owned()),
-            };
-            failed(inputs, options, plan, end, anyhow!("{}; {what}", failure.error))
+            let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired.pin_root);
+            failed(inputs, options, plan, exit, error)
         }
     }
 }
 
-/// After the commit the kernel is asked again: the plan must be empty.
-fn verify(inputs: &Inputs, allow: Allow) -> Result<(), StepError> {
-    let survey = Survey::take(inputs, allow, Leftovers::Ignore)
-        .map_err(|f| StepError::Verification(format!("cannot verify the result: {:#}", f.error)))?;
-    if survey.plan.is_empty() {
+/// How a run ends that failed: by what it had done, and whether that could be taken back.
+pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path) -> Failure {
+    let mut not_restored = failure.not_restored;
+    if failure.committed {
+        not_restored.extend(not_as_before(before, pin_root));
+    }
+    let (exit, what) = match (failure.committed, not_restored.is_empty()) {
+        (_, false) => (Exit::Incomplete, format!("not restored:\n  {}", not_restored.join("\n  "))),
+        (true, true) => (Exit::Restored, "the previous state is restored".to_owned()),
+        (false, true) => (Exit::Refused, "nothing was changed".to_owned()),
+    };
+    Failure { exit, error: anyhow!("{}; {what}", failure.error) }
+}
+
+/// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
+///
+/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that vanished is no
+/// failure where a glob had matched it.
+fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepError> {
+    let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
+    let devices = Devices::observe(&inputs.config).map_err(unreadable)?;
+    let (vanished, desired) = desired.without_vanished(&devices);
+    let mut observed =
+        observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
+    observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(unreadable)?;
+    let mut plan = plan::plan(&desired, &observed, allow);
+    plan.interfaces.retain(|label, _| !vanished.contains(label));
+    if plan.is_empty() {
         return Ok(());
     }
-    let what = human::plan(&survey.plan, false);
+    let what = human::plan(&plan, false);
     Err(StepError::Verification(format!("the result is not as planned; still to do:\n{what}")))
 }
 
 /// What differs from the state before a run that was taken back.
-fn not_as_before(before: &Observed, pin_root: &std::path::Path) -> Vec<String> {
+fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
     let after = match observed::observe(pin_root, before.devices.clone(), Leftovers::Ignore) {
         Ok(after) => after,
         Err(e) => return vec![format!("cannot read the state back: {e}")],
@@ -166,14 +182,14 @@ fn not_as_before(before: &Observed, pin_root: &std::path::Path) -> Vec<String> {
     problems
 }
 
-fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
     if options.json {
-        print_json(inputs, plan, json::Outcome::Unchanged, None)?;
+        print_json(inputs, plan, json::Outcome::Unchanged, None);
     } else {
         let interfaces = if plan.unchanged == 1 { "interface is" } else { "interfaces are" };
         output::say(format_args!("nothing to change: {} {interfaces} as the file says", plan.unchanged));
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
@@ -181,7 +197,7 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }
     let error = anyhow!("{}; nothing was changed", blocked(plan));
-    failed(inputs, options, plan, (Exit::Refused, json::Outcome::Refused), error)
+    failed(inputs, options, plan, Exit::Refused, error)
 }
 
 /// Why a plan cannot be carried out, in one line.
@@ -194,26 +210,21 @@ pub fn blocked(plan: &Plan) -> String {
 }
 
 /// Ends with an error; the JSON says it too.
-fn failed(
-    inputs: &Inputs,
-    options: Options,
-    plan: &Plan,
-    (exit, outcome): (Exit, json::Outcome),
-    error: anyhow::Error,
-) -> Outcome {
-    if options.json
-        && let Err(unprinted) = print_json(inputs, plan, outcome, Some(&format!("{error:#}")))
-    {
-        output::say(format_args!("cannot print the result: {:#}", unprinted.error));
+fn failed(inputs: &Inputs, options: Options, plan: &Plan, exit: Exit, error: anyhow::Error) -> Outcome {
+    if options.json {
+        let outcome = match exit {
+            Exit::Restored => json::Outcome::Restored,
+            Exit::Incomplete => json::Outcome::Incomplete,
+            Exit::Done | Exit::Differences | Exit::Refused => json::Outcome::Refused,
+        };
+        print_json(inputs, plan, outcome, Some(&error.to_string()));
     }
     Err(Failure { exit, error })
 }
 
-fn print_json(
-    inputs: &Inputs,
-    plan: &Plan,
-    outcome: json::Outcome,
-    error: Option<&str>,
-) -> Result<(), Failure> {
-    output::data(&json::plan(&inputs.config, plan, Some(outcome), error)).map_err(Failure::refused)
+/// Prints the outcome. That it cannot be written changes nothing of what was done, nor of the exit code.
+fn print_json(inputs: &Inputs, plan: &Plan, outcome: json::Outcome, error: Option<&str>) {
+    if let Err(e) = output::data(&json::plan(&inputs.config, plan, Some(outcome), error)) {
+        output::say(format_args!("cannot write the outcome to stdout: {e}"));
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use xdpd_config::Label;
 
+use super::apply::taken_back;
 use super::{Failure, Outcome, kernel_failure, locate};
 use crate::cli::Detach;
 use crate::desired::Desired;
@@ -18,13 +19,15 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed, Pinned};
 use crate::output;
 use crate::plan::{self, Plan};
-use crate::root::PinRoot;
+use crate::root::{PinRoot, RootError};
 
 /// Detaches; that there is nothing to detach is as wished.
 pub fn run(args: &Detach) -> Outcome {
     let (owner, pin_root) = target(args)?;
     let interrupt = Interrupt::install().map_err(Failure::refused)?;
-    let Some(root) = PinRoot::lock_existing(&pin_root, args.lock_timeout).map_err(Failure::refused)? else {
+    let Some(root) =
+        PinRoot::lock_existing(&pin_root, args.lock_timeout, &interrupt).map_err(root_failure)?
+    else {
         output::say(format_args!("nothing to detach: {} does not exist", pin_root.display()));
         return Ok(Exit::Done);
     };
@@ -62,7 +65,15 @@ pub fn run(args: &Detach) -> Outcome {
             None => Ok(()),
         }
     });
-    report(&plan, result)
+    report(&plan, result, &observed, &pin_root)
+}
+
+/// Without privileges, the first call that fails says so.
+fn root_failure(error: RootError) -> Failure {
+    match error {
+        RootError::Kernel(e) => kernel_failure(e),
+        other => Failure::refused(other),
+    }
 }
 
 /// Whose interfaces (`None`: anyone's), and where.
@@ -87,25 +98,45 @@ fn choose(
     };
     let (ours, others): (Vec<_>, Vec<_>) = observed.interfaces.iter().partition(|(_, p)| is_ours(p));
     for name in wanted {
+        if let Some((_, pinned)) = others.iter().find(|(label, _)| label.as_str() == name) {
+            return Err(Failure::refused(anyhow!(
+                "`{name}` {}; --pin-root takes it all the same",
+                not_ours(pinned)
+            )));
+        }
         if !ours.iter().any(|(label, _)| label.as_str() == name) {
             let hint = xdpd_config::suggest(name, ours.iter().map(|(label, _)| label.as_str()))
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Err(Failure::refused(anyhow!("no interface `{name}` is pinned here{hint}")));
         }
     }
-    if wanted.is_empty() && !others.is_empty() {
-        let labels: Vec<&str> = others.iter().map(|(label, _)| label.as_str()).collect();
-        output::say(format_args!(
-            "left alone, since another config owns them: {} (--pin-root takes everything)",
-            labels.join(", ")
-        ));
+    if wanted.is_empty() {
+        for (label, pinned) in &others {
+            output::say(format_args!(
+                "left alone: `{label}` {}; --pin-root takes it all the same",
+                not_ours(pinned)
+            ));
+        }
     }
     let chosen =
         ours.into_iter().filter(|(label, _)| wanted.is_empty() || wanted.iter().any(|w| w == label.as_str()));
     Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
 }
 
-fn report(plan: &Plan, result: Result<Vec<String>, execute::Failure>) -> Outcome {
+/// Why an interface is not this config's.
+fn not_ours(pinned: &Pinned) -> String {
+    match &pinned.record {
+        Ok(record) => format!("belongs to another config, {}", record.config.display()),
+        Err(why) => format!("has a record that cannot be read: {why}"),
+    }
+}
+
+fn report(
+    plan: &Plan,
+    result: Result<Vec<String>, execute::Failure>,
+    observed: &Observed,
+    pin_root: &Path,
+) -> Outcome {
     match result {
         Ok(leftovers) if leftovers.is_empty() => {
             let labels: Vec<&str> = plan.interfaces.keys().map(Label::as_str).collect();
@@ -119,16 +150,6 @@ fn report(plan: &Plan, result: Result<Vec<String>, execute::Failure>) -> Outcome
         Ok(leftovers) => {
             Err(Failure { exit: Exit::Incomplete, error: anyhow!("not removed: {}", leftovers.join("; ")) })
         }
-        Err(failure) if !failure.not_restored.is_empty() => Err(Failure {
-            exit: Exit::Incomplete,
-            error: anyhow!("{}; not restored: {}", failure.error, failure.not_restored.join("; ")),
-        }),
-        Err(failure) if failure.committed => Err(Failure {
-            exit: Exit::Restored,
-            error: anyhow!("{}; the previous state is restored", failure.error),
-        }),
-        Err(failure) => {
-            Err(Failure { exit: Exit::Refused, error: anyhow!("{}; nothing was changed", failure.error) })
-        }
+        Err(failure) => Err(taken_back(failure, observed, pin_root)),
     }
 }

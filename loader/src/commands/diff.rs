@@ -4,7 +4,7 @@ use super::apply::blocked;
 use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
-use crate::output::{self, human, json};
+use crate::output::{self, Delivery, human, json};
 use crate::plan::Allow;
 use crate::root;
 
@@ -22,8 +22,15 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     } else {
         human::plan(&survey.plan, output::stdout_colour())
     };
-    output::data(&text).map_err(Failure::refused)?;
-    Ok(if survey.plan.is_blocked() {
+    if !survey.plan.is_empty()
+        && let Some(holder) = root::lock_holder(&survey.desired.pin_root)
+    {
+        output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
+    }
+    let delivery = output::data(&text).map_err(Failure::refused)?;
+    Ok(if delivery == Delivery::Unwanted {
+        Exit::Done
+    } else if survey.plan.is_blocked() {
         output::say(blocked(&survey.plan));
         Exit::Refused
     } else if survey.plan.is_empty() {

@@ -12,7 +12,7 @@ use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::mode;
-use crate::observed::{Interrupted, LinkState, Observed, Pinned};
+use crate::observed::{LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
 use crate::plan::{Allow, Drift};
 use crate::root;
@@ -106,15 +106,7 @@ fn collect(inputs: &Inputs, survey: &Survey) -> Status {
             .iter()
             .map(|f| ForeignPin { path: root.join(&f.name).display().to_string(), what: f.what })
             .collect(),
-        interrupted: observed
-            .interrupted
-            .iter()
-            .map(|i| match i {
-                Interrupted::DropStage { directory }
-                | Interrupted::FinishExchange { directory, .. }
-                | Interrupted::TakeBack { directory, .. } => directory.clone(),
-            })
-            .collect(),
+        interrupted: observed.interrupted.iter().map(|i| i.directory().to_owned()).collect(),
         drift: survey.plan.drift.clone(),
     }
 }

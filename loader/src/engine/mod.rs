@@ -44,6 +44,9 @@ pub enum EngineError {
     /// The engine's process died; nothing else was harmed.
     #[error("the loader process ended unexpectedly ({0}): the object is most likely corrupt")]
     Crashed(String),
+    /// It does not come to an end.
+    #[error("the loader process has not finished within {} seconds", .0.as_secs())]
+    TimedOut(std::time::Duration),
     /// Talking to the engine's process failed.
     #[error("the loader process cannot be reached: {0}")]
     Unreachable(#[from] std::io::Error),

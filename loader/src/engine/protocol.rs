@@ -67,7 +67,10 @@ pub(super) fn send(
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(&len)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    // A socket with a timeout gives EINTR even where calls are restarted, signal(7).
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket, &[IoSlice::new(&len)], &mut ancillary, SendFlags::NOSIGNAL)
+    })?;
     socket.write_all(&len[sent..])?;
     socket.write_all(&body)
 }
@@ -77,12 +80,10 @@ pub(super) fn receive<T: DeserializeOwned>(mut socket: &UnixStream) -> io::Resul
     let mut len = [0; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut len)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?
+    let received = rustix::io::retry_on_intr(|| {
+        let mut buffers = [IoSliceMut::new(&mut len)];
+        rustix::net::recvmsg(socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    })?
     .bytes;
     if received == 0 {
         return Ok(None);

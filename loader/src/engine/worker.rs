@@ -53,8 +53,8 @@ impl Worker {
         Ok(Self { child, socket: ours })
     }
 
+    /// The process has closed its end: it is on its way out, and its status tells why.
     fn ended(&mut self) -> EngineError {
-        let _ = self.child.kill();
         EngineError::Crashed(self.child.wait().map_or_else(|e| e.to_string(), describe))
     }
 }
@@ -86,8 +86,9 @@ impl Engine for Worker {
             maps: pins(MapOrigin::Declared),
             data: pins(MapOrigin::Data),
         };
-        if protocol::send(&self.socket, &message, &[object.as_fd(), request.maps.as_fd()]).is_err() {
-            return Err(self.ended());
+        match protocol::send(&self.socket, &message, &[object.as_fd(), request.maps.as_fd()]) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(self.ended()),
+            sent => sent?,
         }
         match protocol::receive::<Reply>(&self.socket) {
             Ok(Some((Reply::Loaded, mut fds))) => match fds.pop() {
@@ -100,7 +101,12 @@ impl Engine for Worker {
                 Err(EngineError::Rejected { cause: cause(&log).unwrap_or(errno), log })
             }
             Ok(Some((Reply::Failed(why), _))) => Err(EngineError::Failed(why)),
-            Ok(None) | Err(_) => Err(self.ended()),
+            Ok(None) => Err(self.ended()),
+            Err(e) => match e.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Err(self.ended()),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(EngineError::TimedOut(TIMEOUT)),
+                _ => Err(e.into()),
+            },
         }
     }
 }

@@ -36,7 +36,7 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
         let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
     }
     for leftover in &plan.interrupted {
-        let _ = writeln!(out, "\n{} {}", paint.mark('~'), interrupted(leftover));
+        let _ = writeln!(out, "\n{} {}: {}", paint.mark('~'), leftover.directory(), leftover.settlement());
     }
     for (label, interface) in &plan.interfaces {
         let mark = match interface.verdict {
@@ -62,15 +62,6 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
         plan.count(Verdict::Blocked)
     );
     out
-}
-
-fn interrupted(leftover: &crate::observed::Interrupted) -> String {
-    use crate::observed::Interrupted::{DropStage, FinishExchange, TakeBack};
-    match leftover {
-        DropStage { directory } => format!("{directory}: left by an interrupted run, removed"),
-        FinishExchange { label, .. } => format!("{label}: an interrupted apply is finished"),
-        TakeBack { label, .. } => format!("{label}: an interrupted removal is taken back first"),
-    }
 }
 
 fn write_change(out: &mut String, change: &Change, paint: Paint) {

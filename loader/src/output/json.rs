@@ -1,9 +1,11 @@
 //! The JSON forms of plan and outcome.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use xdpd_config::Config;
 
-use crate::plan::{Action, Address, Change, Drift, Facts, Plan, Verdict};
+use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
 /// Version of the plan's JSON.
 const FORMAT_VERSION: &str = "1.0";
@@ -34,7 +36,7 @@ struct Document<'a> {
     error: Option<&'a str>,
     applyable: bool,
     changes: Vec<ChangeDocument<'a>>,
-    drift: &'a [Drift],
+    drift: Vec<DriftDocument<'a>>,
     summary: Summary,
 }
 
@@ -53,6 +55,12 @@ struct ChangeDocument<'a> {
     before: Option<&'a Facts>,
     after: Option<&'a Facts>,
     blocked_by: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct DriftDocument<'a> {
+    interface: &'a str,
+    what: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +84,7 @@ pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Optio
         error,
         applyable: !plan.is_blocked(),
         changes: changes.collect(),
-        drift: &plan.drift,
+        drift: drift(plan),
         summary: Summary {
             add: plan.count(Verdict::Add),
             change: plan.count(Verdict::Change),
@@ -86,6 +94,17 @@ pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Optio
         },
     };
     line(&document)
+}
+
+/// Drift, and with it what an interrupted run left, which is settled like it.
+fn drift(plan: &Plan) -> Vec<DriftDocument<'_>> {
+    let drift =
+        plan.drift.iter().map(|d| DriftDocument { interface: &d.interface, what: Cow::from(&d.what) });
+    let leftovers = plan.interrupted.iter().map(|leftover| {
+        let what = format!("{}: {}", leftover.directory(), leftover.settlement());
+        DriftDocument { interface: leftover.label(), what: what.into() }
+    });
+    drift.chain(leftovers).collect()
 }
 
 /// Any document as one line.

@@ -6,12 +6,21 @@ pub mod json;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// Writes data to stdout. A reader that has gone away wants no more: that is success.
-pub fn data(text: &str) -> io::Result<()> {
+/// Whether data that was written has a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It was taken.
+    Taken,
+    /// The reader has gone away and wants no more: that is success.
+    Unwanted,
+}
+
+/// Writes data to stdout.
+pub fn data(text: &str) -> io::Result<Delivery> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Delivery::Unwanted),
+        other => other.map(|()| Delivery::Taken),
     }
 }
 

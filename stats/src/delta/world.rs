@@ -318,11 +318,12 @@ impl World {
             None => Pin::Absent("nothing"),
         };
         let device = Sight::Hidden;
+        let others: Vec<&Reading> = others.iter().collect();
         let seen = Observation { at: self.now, device, pin, retired: &retired, others: &others };
         let mut events = Vec::new();
         self.ledger.observe(&seen, &mut events);
 
-        let read: Vec<MapId> = others.iter().chain(&current).map(|reading| reading.map).collect();
+        let read: Vec<MapId> = others.iter().copied().chain(&current).map(|reading| reading.map).collect();
         self.descriptors = read.iter().copied().filter(|id| self.ledger.holds(*id)).collect();
 
         self.check(&events, visible, &retired, blind);

@@ -1,7 +1,9 @@
-//! Measures `xdpd` and `xdp-stats` beside their peers, in one run, and prints ratios with the aims beside them.
+//! Measures `xdpd` and `xdp-stats` beside their peers, in one run, and prints ratios with the aims beside
+//! them.
 //!
-//! Times of one machine mean little on another, so nothing is asserted: a missed aim is printed, not failed. The sides of
-//! a comparison take turns, each number is a median, and preparation and clean-up are not measured.
+//! Times of one machine mean little on another, so nothing is asserted: a missed aim is printed, not failed.
+//! The sides of a comparison take turns, each number is a median, and preparation and clean-up are not
+//! measured.
 
 #![forbid(unsafe_code)]
 // This program is its output.
@@ -135,16 +137,17 @@ impl Bench {
             (set(format!("xdp obj {} sec xdp", self.object.display())), set("xdp off".to_owned()));
         let (mut ours, mut loader, mut iproute2) = (Vec::new(), Vec::new(), Vec::new());
         let before = KernelObjects::snapshot();
+        let settle = || settle(&before);
         for _ in 0..LONG {
             ours.push(time(|| self.apply()));
             self.detach();
-            before.wait_until_nothing_new();
+            settle();
             loader.push(time(|| self.xdp_loader()));
             self.ip_batch(off.clone());
-            before.wait_until_nothing_new();
+            settle();
             iproute2.push(time(|| self.ip_batch(on.clone())));
             self.ip_batch(off.clone());
-            before.wait_until_nothing_new();
+            settle();
         }
         compare("first apply : loop of xdp-loader load", &ours, &loader, Some(0.7));
         compare("first apply : ip -batch (information)", &ours, &iproute2, None);
@@ -155,12 +158,10 @@ impl Bench {
         self.apply();
         let maps = self.maps();
         let mut command = Command::new(&self.xdp_stats);
-        command.arg("--config").arg(&self.config).args([
-            "--json",
-            "--interval",
-            &format!("{}ms", TICK.as_millis()),
-        ]);
-        // It ends by itself, should this process die; and what a consumer of the lines costs is its own affair.
+        command.arg("--config").arg(&self.config).arg("--json");
+        command.arg("--interval").arg(format!("{}ms", TICK.as_millis()));
+        // It ends by itself, should this process die; and what a consumer of the lines costs is its own
+        // affair.
         command.args(["--count", "2000"]);
         let reader = Reader(self.spawn(command.stdout(Stdio::null())));
         let pid = reader.0.id();
@@ -198,7 +199,8 @@ impl Bench {
         self.run(Command::new(&self.xdpd).arg("detach").arg(&self.config));
     }
 
-    /// A process per device, in one mount namespace with a bpffs of its own: xdp-loader knows only /sys/fs/bpf.
+    /// A process per device, in one mount namespace with a bpffs of its own: xdp-loader knows only
+    /// /sys/fs/bpf.
     fn xdp_loader(&self) {
         let script = format!(
             "mount -t bpf bpf /sys/fs/bpf; n=0; while [ $n -lt {VETHS} ]; do
@@ -207,8 +209,8 @@ impl Bench {
         self.run(Command::new("unshare").args(["--mount", "sh", "-c", &script, "sh"]).arg(&self.object));
     }
 
-    /// Many commands in one process. With `-n`, `ip` gives itself a mount namespace: it likes to leave directories in
-    /// /sys/fs/bpf.
+    /// Many commands in one process. With `-n`, `ip` gives itself a mount namespace: it likes to leave
+    /// directories in /sys/fs/bpf.
     fn ip_batch(&self, lines: impl Iterator<Item = String>) {
         let file = self.lab.write("batch", lines.fold(String::new(), |text, line| text + &line + "\n"));
         complete(Command::new("ip").args(["-n", self.lab.near().name(), "-batch"]).arg(file));
@@ -256,6 +258,15 @@ impl Drop for Reader {
     }
 }
 
+/// Gives the kernel time to free the programs of the last round: it does so in the background, at the next
+/// one's cost. Whatever else appears on the machine meanwhile is no reason to fail.
+fn settle(before: &KernelObjects) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !KernelObjects::snapshot().since(before).is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// As many ticks at the same pace, with one batch lookup per map and nothing else: the CPU time of that.
 fn bare_lookups(maps: &[Map]) -> Duration {
     let mut reader = BatchReader::new();
@@ -289,7 +300,8 @@ fn peak_memory(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
 }
 
-/// What the script calls this program with at the end, however that came: a release build that panics cleans nothing up.
+/// What the script calls this program with at the end, however that came: a release build that panics cleans
+/// nothing up.
 const CLEAN: &str = "--clean";
 
 /// What this program calls itself with, to run another and print the most memory that it ever had resident.
@@ -332,16 +344,11 @@ fn compare(what: &str, ours: &[Duration], theirs: &[Duration], aim: Option<f64>)
     println!("{what:<46} {:>10} {:>10} {ratio:>7.2}  {verdict}", human(ours), human(theirs));
 }
 
-/// In MB of 2^20 bytes.
-fn size(what: &str, bytes: u64, aim_mib: Option<u64>) {
+fn size(what: &str, bytes: u64, aim: Option<u64>) {
     let verdict =
-        aim_mib.map(|aim| format!("<= {aim} MB  {}", if bytes <= aim << 20 { "ok" } else { "MISS" }));
-    println!(
-        "{what:<46} {:>7.2} MB {:>18}  {}",
-        f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0,
-        "",
-        verdict.unwrap_or_default()
-    );
+        aim.map(|aim| format!("<= {aim} MB  {}", if bytes <= aim * 1_000_000 { "ok" } else { "MISS" }));
+    let (whole, hundredths) = (bytes / 1_000_000, bytes % 1_000_000 / 10_000);
+    println!("{what:<46} {whole:>4}.{hundredths:02} MB {:>18}  {}", "", verdict.unwrap_or_default());
 }
 
 fn median(times: &[Duration]) -> Duration {
