@@ -87,7 +87,7 @@ impl XdpLink {
         }
     }
 
-    /// Opens a link by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    /// Opens a link by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none, `EAGAIN` when it is just being made.
     pub fn open_by_id(id: LinkId) -> Result<Self> {
         let origin = format!("link {id}");
         let fd = sys::fd_by_id(BPF_LINK_GET_FD_BY_ID, id.0)
@@ -118,13 +118,14 @@ impl XdpLink {
         Ids::new(BPF_LINK_GET_NEXT_ID, LinkId)
     }
 
-    /// What the kernel knows about all XDP links. Needs `CAP_SYS_ADMIN`. Links that go away meanwhile are left out.
+    /// What the kernel knows about all XDP links. Needs `CAP_SYS_ADMIN`. Links that go away meanwhile are left out, and so
+    /// are those that somebody is just making: they have an id before they are attached (kernel/bpf/syscall.c).
     pub fn all_xdp() -> Result<Vec<LinkInfo>> {
         let mut found = Vec::new();
         for id in Self::ids() {
             let info = match Self::open_by_id(id?).and_then(|link| link.info()) {
                 Ok(info) => info,
-                Err(error) if error.errno() == libc::ENOENT => continue,
+                Err(error) if [libc::ENOENT, libc::EAGAIN].contains(&error.errno()) => continue,
                 Err(error) => return Err(error),
             };
             if matches!(info.kind, LinkKind::Xdp { .. }) {

@@ -5,19 +5,20 @@
 //! written. Commit: the links first (create or update), one RCU grace period, then one exchange of directories per
 //! interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use libc::{EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
+use libc::{E2BIG, EACCES, EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
-use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, escape::escape, retired};
+use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{Btf, Dir, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
 
 use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
 use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::objects::Objects;
-use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherKind, map_pin};
+use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherEntry, OtherKind, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
 use crate::{devices, mode};
 
@@ -26,6 +27,8 @@ const RETIRED_SECONDS: u64 = 60;
 /// At most this many retired maps are kept per interface.
 const RETIRED_MAX: usize = 16;
 const DIR_MODE: u32 = 0o700;
+/// A record that is about to take the place of another.
+const RECORD_BESIDE: &str = "%record";
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +173,11 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
             }
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
+                // The record with the mode that the link was really made in, if the run came that far.
+                match root.open_dir(directory)?.rename(RECORD_BESIDE, OWNER_PIN) {
+                    Err(e) if e.errno() != ENOENT => return Err(e),
+                    _ => {}
+                }
                 // Only what is ours is exchanged and removed. Anything else of that name is in the way.
                 if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {
                     root.exchange(directory, &name)?;
@@ -189,24 +197,51 @@ type LinkIds = BTreeSet<LinkId>;
 /// Removes a directory of ours, and detaches the program that its link holds unless the link stays in use.
 ///
 /// The detach is a call of its own. That of the last reference is not enough: a process that is being started at the
-/// same moment has copies of our descriptors until it execs, and then the program outlives this call.
+/// same moment has copies of our descriptors until it execs, and then the program outlives this call. It comes first, so
+/// that the pin is still there for another try when it fails.
 fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
     let dir = match root.open_dir(name) {
         Ok(dir) => dir,
         Err(e) if e.errno() == ENOENT => return Ok(()),
         Err(e) => return Err(e),
     };
-    let link = dir.open_link(LINK_PIN).ok();
-    root.remove_all(name)?;
-    link.map_or(Ok(()), |link| detach(&link, live))
+    detach_link_in(&dir, live)?;
+    empty(&dir, &[])?;
+    root.rmdir(name)
 }
 
-fn detach(link: &XdpLink, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
-    let info = link.info()?;
-    if info.ifindex().is_none() || live.contains(&info.id) {
-        return Ok(());
+/// Removes the entries of a directory but those of others. The record goes last: until then the next run knows whose
+/// the rest is.
+fn empty(dir: &Dir, others: &[OtherEntry]) -> Result<(), xdpd_kernel::Error> {
+    for entry in dir.list()? {
+        if entry.name != OWNER_PIN && !others.iter().any(|o| o.name == entry.name) {
+            dir.unlink(&entry.name)?;
+        }
     }
-    link.detach()
+    match dir.unlink(OWNER_PIN) {
+        Err(e) if e.errno() != ENOENT => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Detaches the link that is pinned in a directory, unless it stays in use.
+fn detach_link_in(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+    let Some(link) = open_link_if_any(dir)? else { return Ok(()) };
+    let info = link.info()?;
+    if info.ifindex().is_some() && !live.contains(&info.id) {
+        link.detach()?;
+    }
+    Ok(())
+}
+
+/// The pinned link of an interface, `None` where the pin is missing or holds something else.
+fn open_link_if_any(dir: &Dir) -> Result<Option<XdpLink>, xdpd_kernel::Error> {
+    match dir.open_link(LINK_PIN) {
+        Ok(link) => Ok(Some(link)),
+        Err(PinError::WrongType { .. }) => Ok(None),
+        Err(PinError::Kernel(e)) if [ENOENT, EACCES, EINVAL].contains(&e.errno()) => Ok(None),
+        Err(PinError::Kernel(e)) => Err(e),
+    }
 }
 
 impl<'a, E: Engine> Executor<'a, E> {
@@ -316,7 +351,7 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     fn open_old(&self, label: &Label, directory: &str, install: &Install) -> Result<Old, StepError> {
         let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
-        let link = dir.open_link(LINK_PIN).ok();
+        let link = open_link_if_any(&dir).map_err(at(label, "open its link"))?;
         let running = match (install.link, &link) {
             (LinkWork::Update { expected }, _) => Some(expected),
             (_, Some(link)) => Some(link.info().map_err(at(label, "read its link"))?.program_id),
@@ -369,10 +404,13 @@ impl<'a, E: Engine> Executor<'a, E> {
         let spec = object
             .and_then(|o| o.maps().get(name))
             .ok_or_else(|| StepError::Verification(format!("{label}: map {name} is not in the object")))?;
-        // A kernel that refuses the BTF still takes the map; only the names of its fields are missing then.
-        let btf = btf
-            .entry(instance.digest.clone())
-            .or_insert_with(|| object.and_then(|o| Btf::load(o.btf()?).ok()));
+        let btf = match btf.entry(instance.digest.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let types = object.and_then(|o| o.btf()).map(load_btf).transpose();
+                new.insert(types.map_err(at(label, "load the types of its maps"))?.flatten())
+            }
+        };
         let types = match (btf, spec.btf) {
             (Some(btf), Some((key, value))) => Some(MapBtf { btf, key_type_id: key, value_type_id: value }),
             _ => None,
@@ -611,17 +649,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             return remove_directory(self.root, name, live);
         }
         let dir = self.root.open_dir(name)?;
-        if let Ok(link) = dir.open_link(LINK_PIN) {
-            detach(&link, live)?;
-        }
-        for entry in dir.list()? {
-            let theirs = others.iter().any(|o| o.name == entry.name);
-            // The record goes last: until then the next run knows whose the rest is.
-            if !theirs && entry.name != OWNER_PIN {
-                dir.unlink(&entry.name)?;
-            }
-        }
-        dir.unlink(OWNER_PIN)?;
+        detach_link_in(&dir, live)?;
+        empty(&dir, others)?;
         self.root.rename_noreplace(name, label.file_name())
     }
 
@@ -636,6 +665,15 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         let stay = self.observed.interfaces.values().filter(|p| !ended(&p.directory));
         stay.filter_map(|p| p.link.id()).collect()
+    }
+}
+
+/// A kernel that refuses the types still takes the maps; only the names of their fields are missing then.
+fn load_btf(types: &[u8]) -> Result<Option<Btf>, xdpd_kernel::Error> {
+    match Btf::load(types) {
+        Ok(btf) => Ok(Some(btf)),
+        Err(e) if [EINVAL, E2BIG, EOPNOTSUPP].contains(&e.errno()) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -667,8 +705,8 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
             if mode != staged.record.mode {
                 let record = Record { mode, ..staged.record.clone() };
                 // Written beside and renamed over: a record is there at every instant.
-                staged.dir.symlink(record.format(), "%record").map_err(at(label, "write the record"))?;
-                staged.dir.rename("%record", OWNER_PIN).map_err(at(label, "write the record"))?;
+                staged.dir.symlink(record.format(), RECORD_BESIDE).map_err(at(label, "write the record"))?;
+                staged.dir.rename(RECORD_BESIDE, OWNER_PIN).map_err(at(label, "write the record"))?;
             }
             Ok(())
         }
@@ -717,9 +755,13 @@ fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
         record.to_str().and_then(|text| Record::parse(text).ok()).map_or(staged.record.mode, |r| r.mode);
     let install = Install { modes: vec![mode], ..staged.install.clone() };
     let (link, _) = create_link(&install, program)?;
-    let beside = escape("%link");
-    dir.pin(&beside, &link)?;
-    dir.rename(&beside, LINK_PIN)
+    // The pin that is there holds a link that is detached. A crash between the two calls leaves the device without a
+    // program, and not with a link that has a pin under a name that nobody looks for.
+    match dir.unlink(LINK_PIN) {
+        Err(e) if e.errno() != ENOENT => return Err(e),
+        _ => {}
+    }
+    dir.pin(LINK_PIN, &link)
 }
 
 fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {

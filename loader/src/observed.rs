@@ -3,6 +3,7 @@
 //! Reading changes nothing. What an interrupted run left behind is told apart and folded in, so that a plan is made
 //! from the state that the next run starts from.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,8 +13,8 @@ use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::bpffs;
 use xdpd_kernel::{
-    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinnedObject, Program,
-    ProgramId, ProgramInfo, XdpLink,
+    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinError, PinnedObject,
+    Program, ProgramId, ProgramInfo, XdpLink,
 };
 
 use crate::devices::Devices;
@@ -423,7 +424,12 @@ impl Observed {
         let links: BTreeMap<_, _> =
             XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
         for id in foreign {
-            let Ok(info) = Program::open_by_id(id).and_then(|p| p.info()) else { continue };
+            let info = match Program::open_by_id(id).and_then(|p| p.info()) {
+                Ok(info) => info,
+                // It went away meanwhile.
+                Err(e) if e.errno() == libc::ENOENT => continue,
+                Err(e) => return Err(e),
+            };
             let program = ForeignProgram {
                 dispatcher: is_dispatcher(&info),
                 link: links.get(&id).copied(),
@@ -436,18 +442,22 @@ impl Observed {
     }
 
     /// Reads the layouts of the maps of these interfaces, for comparing them with an object's.
-    pub fn read_layouts(&mut self, labels: &BTreeSet<Label>) {
+    pub fn read_layouts(&mut self, labels: &BTreeSet<Label>) -> Result<(), xdpd_kernel::Error> {
         let mut known: BTreeMap<BtfId, Option<Btf>> = BTreeMap::new();
         for (_, pinned) in self.interfaces.iter_mut().filter(|(label, _)| labels.contains(*label)) {
             for map in pinned.maps.values_mut() {
                 let Some((object, key, value)) = map.btf else { continue };
-                let btf = known.entry(object).or_insert_with(|| {
-                    let raw = xdpd_kernel::Btf::open_by_id(object).ok()?.raw().ok()?;
-                    Btf::parse(&raw).ok()
-                });
+                let btf = match known.entry(object) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let raw = xdpd_kernel::Btf::open_by_id(object)?.raw()?;
+                        new.insert(Btf::parse(&raw).ok())
+                    }
+                };
                 map.layout = btf.as_ref().and_then(|btf| map_layout(btf, key, value));
             }
         }
+        Ok(())
     }
 }
 
@@ -524,12 +534,14 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
                 (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
                     pinned.maps.insert(map, read_map(&object));
                 }
+                (_, Err(e)) if gone(&e) => {}
                 (_, object) => {
                     other.what = match object {
                         Ok(PinnedObject::Map(_)) => OtherKind::Map,
                         Ok(PinnedObject::Program(_)) => OtherKind::Program,
                         Ok(PinnedObject::Link(_)) => OtherKind::Link,
-                        Err(_) => OtherKind::Unknown,
+                        Err(e) if is_no_pin_of_ours(&e) => OtherKind::Unknown,
+                        Err(e) => return Err(e),
                     };
                     pinned.others.push(other);
                 }
@@ -543,7 +555,8 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
 fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {
     let link = match dir.open_link(LINK_PIN) {
         Ok(link) => link,
-        Err(e) if e.errno() == libc::ENOENT => return Ok(LinkState::Missing),
+        Err(PinError::Kernel(e)) if e.errno() == libc::ENOENT => return Ok(LinkState::Missing),
+        Err(PinError::Kernel(e)) if !is_no_pin_of_ours(&e) => return Err(e),
         Err(e) => return Ok(LinkState::NotALink(e.to_string())),
     };
     let info = link.info()?;
@@ -554,6 +567,12 @@ fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {
         LinkKind::Xdp { ifindex: None } => LinkState::Defunct { id: info.id, program: info.program_id },
         LinkKind::Other(kind) => LinkState::NotALink(format!("a bpf_link of type {kind}, not of XDP")),
     })
+}
+
+/// The answer is about what the entry is, and not that it could not be looked at just now: taking one for the other
+/// would make a plan from a state that is not there.
+fn is_no_pin_of_ours(error: &xdpd_kernel::Error) -> bool {
+    [libc::EACCES, libc::EINVAL, libc::EPERM].contains(&error.errno())
 }
 
 fn read_map(map: &Map) -> PinnedMap {

@@ -89,7 +89,7 @@ impl Survey {
             desired::resolve(&inputs.config, &devices, &inputs.objects).map_err(|d| diagnosed(&d))?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
-        observed.read_layouts(&plan::reloads(&desired, &observed));
+        observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;
         let plan = plan::plan(&desired, &observed, allow);
         Ok(Self { desired, observed, plan })
     }
