@@ -297,15 +297,9 @@ impl Dir {
     /// Removes a directory and the entries in it, none of which may be a directory: then nothing is removed, and the
     /// error is `ENOTEMPTY`.
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> Result<()> {
-        self.remove_all_and(name, "")
-    }
-
-    /// Like [`remove_all`](Self::remove_all); the entry `last`, where there is one, goes after the others.
-    pub fn remove_all_and(&self, name: impl AsRef<OsStr>, last: impl AsRef<OsStr>) -> Result<()> {
         let name = name.as_ref();
         let dir = self.open_dir(name)?;
-        let mut entries = dir.list()?;
-        entries.sort_by_key(|entry| entry.name == last.as_ref());
+        let entries = dir.list()?;
         if let Some(nested) = entries.iter().find(|entry| entry.kind == EntryKind::Dir) {
             return Err(Error::new("rmdir", dir.path_of(&nested.name).to_string_lossy(), Errno::NOTEMPTY));
         }

@@ -19,7 +19,7 @@ use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
 use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::objects::Objects;
-use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherKind, map_pin};
+use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherEntry, OtherKind, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
 use crate::trial::Trial;
 use crate::{devices, mode};
@@ -229,19 +229,33 @@ fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_k
         Err(e) if e.errno() == ENOENT => return Ok(()),
         Err(e) => return Err(e),
     };
-    detach(&dir, live)?;
-    // Until the record goes, the next run knows whose the rest is.
-    root.remove_all_and(name, OWNER_PIN)
+    detach_link_in(&dir, live)?;
+    empty(&dir, &[])?;
+    root.rmdir(name)
 }
 
-/// Detaches the program that the link of a directory holds, unless the link stays in use.
-fn detach(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+/// Removes the entries of a directory but those of others. The record goes last: until then the next run knows whose
+/// the rest is.
+fn empty(dir: &Dir, others: &[OtherEntry]) -> Result<(), xdpd_kernel::Error> {
+    for entry in dir.list()? {
+        if entry.name != OWNER_PIN && !others.iter().any(|o| o.name == entry.name) {
+            dir.unlink(&entry.name)?;
+        }
+    }
+    match dir.unlink(OWNER_PIN) {
+        Err(e) if e.errno() != ENOENT => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Detaches the link that is pinned in a directory, unless it stays in use.
+fn detach_link_in(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
     let Some(link) = open_link_if_any(dir)? else { return Ok(()) };
     let info = link.info()?;
-    if info.ifindex().is_none() || live.contains(&info.id) {
-        return Ok(());
+    if info.ifindex().is_some() && !live.contains(&info.id) {
+        link.detach()?;
     }
-    link.detach()
+    Ok(())
 }
 
 /// The pinned link of an interface, `None` where the pin is missing or holds something else.
@@ -692,15 +706,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             return remove_directory(self.root, name, live);
         }
         let dir = self.root.open_dir(name)?;
-        detach(&dir, live)?;
-        for entry in dir.list()? {
-            let theirs = others.iter().any(|o| o.name == entry.name);
-            // The record goes last: until then the next run knows whose the rest is.
-            if !theirs && entry.name != OWNER_PIN {
-                dir.unlink(&entry.name)?;
-            }
-        }
-        dir.unlink(OWNER_PIN)?;
+        detach_link_in(&dir, live)?;
+        empty(&dir, others)?;
         self.root.rename_noreplace(name, label.file_name())
     }
 

@@ -24,6 +24,8 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 pub struct PinRoot {
     dir: Dir,
     lock: Option<Lock>,
+    /// How many directories of the path this run has made.
+    made: usize,
 }
 
 /// Why the pin root cannot be used.
@@ -106,10 +108,11 @@ impl PinRoot {
             match dir.try_lock(LOCK) {
                 Ok(Some(lock)) => {
                     trial::forget(&dir)?;
+                    let root = Self { dir, lock: Some(lock), made };
                     if made > 0 {
-                        dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
+                        root.dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
                     }
-                    return Ok(Some(Self { dir, lock: Some(lock) }));
+                    return Ok(Some(root));
                 }
                 Ok(None) => {}
                 Err(e) if e.errno() == ENOENT => return Ok(None),
@@ -141,8 +144,8 @@ pub fn leftovers(path: &Path) -> Leftovers {
 impl PinRoot {
     /// How many directories of the path xdpd has made, by the note in the lock's directory, which is removed.
     fn take_note_of_made(&self) -> usize {
-        let Ok(lock) = self.dir.open_dir(LOCK) else { return 0 };
-        let made = lock.readlink(MADE).ok().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
+        let Ok(lock) = self.dir.open_dir(LOCK) else { return self.made };
+        let made = lock.readlink(MADE).ok().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(self.made);
         // Where there is no note, there is nothing to remove.
         let _ = lock.unlink(MADE);
         made

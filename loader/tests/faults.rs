@@ -175,7 +175,7 @@ impl Stand {
             ["", "/xdp-link", "/xdp-owner", "/xdp_stats_map"].map(|entry| format!("{label}{entry}"))
         };
         let mut expected: Vec<String> = labels(file).flat_map(entries).collect();
-        expected.push("%lock".to_owned());
+        expected.extend(["%lock", "%lock/made"].map(str::to_owned));
         expected.sort();
         assert_eq!(pins.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{context}");
     }

@@ -470,23 +470,3 @@ fn an_outcome_that_cannot_be_written_is_no_other_outcome() {
     assert_eq!(status.code(), Some(0));
     assert!(site.running("eth0").is_some());
 }
-
-#[test]
-#[ignore = "needs root"]
-fn a_result_that_cannot_be_printed_is_not_taken_for_nothing_changed() {
-    require_root!();
-    let site = Site::new("full");
-    site.lab.veth("eth0", "peer0");
-    site.one("eth0", "xdp_drop_func", "");
-    let script = format!("{} apply config.toml --json > /dev/full", xdpd().path().display());
-    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
-    let output = output.expect_code(0);
-    assert!(output.stderr.contains("cannot write the outcome"), "{}", output.stderr);
-    assert!(site.running("eth0").is_some());
-    // A plan for people is printed before anything is done.
-    site.one("eth0", "xdp_pass_func", "");
-    let script = script.replace("--json", "");
-    let output = xdpd_testlab::Invocation::of("bash").args(["-c", &script]).current_dir(site.lab.dir()).run();
-    output.expect_code(2);
-    site.expect("diff", 1);
-}

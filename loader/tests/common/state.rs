@@ -64,8 +64,6 @@ fn walk(dir: &Dir, prefix: &str, gaps: &[&str], pins: &mut BTreeMap<String, Pin>
         let path = format!("{prefix}{name}");
         let stat = dir.stat(name).unwrap();
         let what = match entry.kind {
-            // The notes that a run keeps with its lock.
-            EntryKind::Dir if path == "%lock" => What::Dir,
             EntryKind::Dir => {
                 walk(&dir.open_dir(name).unwrap(), &format!("{path}/"), gaps, pins);
                 What::Dir
