@@ -47,6 +47,9 @@ pub enum Command {
         /// Plan as if interfaces of another config were taken over
         #[arg(long)]
         adopt: bool,
+        /// Plan as if programs of others that are attached through netlink were replaced
+        #[arg(long)]
+        takeover: bool,
     },
     /// Make the kernel match the file, or leave it as it was
     Apply {
@@ -62,6 +65,9 @@ pub enum Command {
         /// Take over interfaces that belong to another config
         #[arg(long)]
         adopt: bool,
+        /// Replace programs of others that are attached through netlink, never those that a link holds
+        #[arg(long)]
+        takeover: bool,
         /// How long to wait for another run to end, like 10s
         #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
         lock_timeout: Duration,

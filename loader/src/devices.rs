@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xdpd_config::Config;
 use xdpd_kernel::netlink::{self, Device};
-use xdpd_kernel::{NetNs, NetNsId};
+use xdpd_kernel::{IfIndex, NetNs, NetNsId};
 
 /// A snapshot of the devices in every namespace of a file.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +64,14 @@ impl Devices {
     pub fn device(&self, netns: Option<&str>, name: &str) -> Option<&Device> {
         match self.space(netns) {
             Space::Present { devices, .. } => devices.iter().find(|d| d.name == name),
+            Space::Absent(_) => None,
+        }
+    }
+
+    /// A device by its index, for seeing it as it will be.
+    pub fn device_mut(&mut self, netns: Option<&str>, ifindex: IfIndex) -> Option<&mut Device> {
+        match self.spaces.get_mut(&netns.map(str::to_owned))? {
+            Space::Present { devices, .. } => devices.iter_mut().find(|d| d.ifindex == ifindex),
             Space::Absent(_) => None,
         }
     }

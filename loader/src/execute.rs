@@ -13,14 +13,16 @@ use std::time::Duration;
 use libc::{E2BIG, EACCES, EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
-use xdpd_kernel::{Btf, Dir, IfIndex, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
+use xdpd_kernel::{
+    Btf, Dir, IfIndex, LinkId, Map, MapBtf, MapId, NetNs, NetNsId, PinError, Program, XdpLink, clock, netlink,
+};
 
 use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
 use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::objects::Objects;
-use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherEntry, OtherKind, map_pin};
-use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
+use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherEntry, OtherKind, TAKEN, Taken, map_pin};
+use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work};
 use crate::trial::Trial;
 use crate::{devices, mode};
 
@@ -128,6 +130,8 @@ struct Staged<'a> {
     record: Record,
     /// Where the interface is pinned now.
     old: Option<Old>,
+    /// Someone else's program that runs now.
+    taken: Option<Taken>,
 }
 
 /// The pins that a staged interface replaces.
@@ -170,6 +174,8 @@ enum Undo<'s, 'a> {
     Create { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was detached is made anew, in the mode it had.
     Detach { label: &'a Label, old: &'s Old, place: Place<'s> },
+    /// Someone else's program gets its place back.
+    Takeover { staged: &'s Staged<'a> },
     /// Two directories change places once more.
     Exchange { a: String, b: String },
     /// A directory gets its name back.
@@ -192,6 +198,7 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
     for leftover in &observed.interrupted {
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
+            Interrupted::GiveBack { directory } => give_back(root, directory)?,
             Interrupted::TakeBack { directory, label } => {
                 root.rename_noreplace(directory, label.file_name())?;
             }
@@ -213,6 +220,33 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
         }
     }
     Ok(())
+}
+
+/// Puts a program of someone else's back where nothing runs in its place, and forgets it.
+fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
+    if let Some(Taken { record, program }) = Taken::read(root, directory)? {
+        let (ifindex, mode) = (IfIndex(record.ifindex), mode::to_kernel(record.mode));
+        let restore = |netns: NetNs| {
+            netns.run(|| {
+                let devices = netlink::devices()?;
+                let device = devices.iter().find(|d| d.ifindex == ifindex);
+                // Gone, or not free: there is nothing to put back.
+                match device.filter(|d| d.xdp.is_empty()) {
+                    Some(_) => netlink::attach_netlink(ifindex, &program, mode, None),
+                    None => Ok(()),
+                }
+            })?
+        };
+        match devices::open(record.netns_name.as_deref()) {
+            Ok(netns) if netns.identity() == (NetNsId { dev: record.netns.0, ino: record.netns.1 }) => {
+                restore(netns)?;
+            }
+            Ok(_) => {}
+            Err(e) if has_vanished(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    remove_directory(root, directory, &LinkIds::new())
 }
 
 /// Links that stay in use.
@@ -376,7 +410,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             )));
         }
         dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
-        Ok(Staged { label, install, name, dir, program, record, old })
+        let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
+        Ok(Staged { label, install, name, dir, program, record, old, taken })
     }
 
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
@@ -510,6 +545,21 @@ impl<'a, E: Engine> Executor<'a, E> {
         Ok(kept)
     }
 
+    /// Pins someone else's program before it is detached, so that it can be put back, by the next run if need be.
+    fn keep_taken(&self, label: &Label, takeover: Takeover, ours: &Record) -> Result<Taken, StepError> {
+        let program = Program::open_by_id(takeover.program).map_err(at(label, "open the other's program"))?;
+        let record = Record {
+            mode: takeover.mode,
+            program: takeover.program.0,
+            maps: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            ..ours.clone()
+        };
+        let taken = Taken { record, program };
+        taken.write(self.root, &taken_name(label)).map_err(at(label, "keep the other's program"))?;
+        Ok(taken)
+    }
+
     fn load(&mut self, label: &Label, instance: &Instance, dir: &Dir) -> Result<Program, StepError> {
         let failed = |source| StepError::Engine {
             label: label.to_string(),
@@ -628,6 +678,10 @@ impl<'a, E: Engine> Executor<'a, E> {
                     let detached = link.detach();
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
+                Undo::Takeover { staged } => (
+                    format!("{}: attach the other's program again", staged.label),
+                    give_back(self.root, &taken_name(staged.label)),
+                ),
                 Undo::Detach { label, old, place } => {
                     (format!("{label}: attach the old program again"), unless_vanished(reattach(old, place)))
                 }
@@ -661,15 +715,21 @@ impl<'a, E: Engine> Executor<'a, E> {
     }
 
     fn drop_stages(&self, plan: &Plan) -> Vec<String> {
-        let installs = plan.work().filter(|(_, work)| matches!(work, Work::Install(_)));
-        installs
-            .filter_map(|(label, _)| {
-                let name = format!("{NEXT}{}", label.file_name());
-                // Its link is that of the running interface, or was detached when the commit was undone.
-                let live = self.observed.interfaces.values().filter_map(|p| p.link.id()).collect();
-                remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}"))
-            })
-            .collect()
+        let mut problems = Vec::new();
+        // Their links are those of running interfaces, or were detached when the commit was undone.
+        let live = self.observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+        for (label, work) in plan.work() {
+            let Work::Install(install) = work else { continue };
+            let name = format!("{NEXT}{}", label.file_name());
+            problems.extend(
+                remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}")),
+            );
+            if install.takeover.is_some() {
+                let name = taken_name(label);
+                problems.extend(give_back(self.root, &name).err().map(|e| format!("give back {name}: {e}")));
+            }
+        }
+        problems
     }
 
     /// Removes what was replaced or left; tells what could not be.
@@ -683,6 +743,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         for staged in staged {
             remove(&staged.name);
+            if staged.taken.is_some() {
+                remove(&taken_name(staged.label));
+            }
             if let Some(old) =
                 staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name())
             {
@@ -753,6 +816,14 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
         LinkWork::Create { detach_first } => {
             let Install { netns, ifindex, modes, .. } = staged.install;
             let place = Place { netns: netns.as_deref(), ifindex: *ifindex, modes };
+            if let Some(Taken { record, program }) = &staged.taken {
+                let mode = mode::to_kernel(record.mode);
+                let detach = |netns: NetNs| netns.run(|| netlink::detach_netlink(*ifindex, mode, program))?;
+                undo.push(Undo::Takeover { staged });
+                devices::open(netns.as_deref())
+                    .and_then(detach)
+                    .map_err(at(label, "detach the other's program"))?;
+            }
             if detach_first
                 && let Some(old) = &staged.old
                 && let Some(link) = &old.link
@@ -778,7 +849,7 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
 /// The device, or its namespace, is no longer there.
 fn has_vanished(error: &xdpd_kernel::Error) -> bool {
     match error.call() {
-        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" => [ENODEV, ENOLINK].contains(&error.errno()),
+        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" | "RTM_SETLINK" => [ENODEV, ENOLINK].contains(&error.errno()),
         // Of a namespace.
         "open" => error.errno() == ENOENT,
         _ => false,
@@ -788,6 +859,11 @@ fn has_vanished(error: &xdpd_kernel::Error) -> bool {
 /// Without a device there is nothing that could be put back on it.
 fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<(), xdpd_kernel::Error> {
     result.or_else(|e| if has_vanished(&e) { Ok(()) } else { Err(e) })
+}
+
+/// Where someone else's program is kept whose place an interface takes.
+fn taken_name(label: &Label) -> String {
+    format!("{TAKEN}{}", label.file_name())
 }
 
 /// Attaches in the first mode that the device takes.

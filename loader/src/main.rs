@@ -19,11 +19,21 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().command {
         Command::Check(config) => check::run(&config),
-        Command::Diff { config, json, adopt } => diff::run(&config, json, Allow { adopt }),
-        Command::Apply { config, json, dry_run, adopt, lock_timeout, confirm_timeout } => apply::run(
-            &config,
-            apply::Options { json, dry_run, allow: Allow { adopt }, lock_timeout, confirm_timeout },
-        ),
+        Command::Diff { config, json, adopt, takeover } => {
+            diff::run(&config, json, Allow { adopt, takeover })
+        }
+        Command::Apply { config, json, dry_run, adopt, takeover, lock_timeout, confirm_timeout } => {
+            apply::run(
+                &config,
+                apply::Options {
+                    json,
+                    dry_run,
+                    allow: Allow { adopt, takeover },
+                    lock_timeout,
+                    confirm_timeout,
+                },
+            )
+        }
         Command::Confirm(config) => confirm::run(&config),
         Command::Status { config, json } => status::run(&config, json),
         Command::Detach(args) => detach::run(&args),

@@ -13,17 +13,20 @@ use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::bpffs;
 use xdpd_kernel::{
-    Access, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinError, PinnedObject,
-    Program, ProgramId, ProgramInfo, XdpLink,
+    Access, Attached, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinError,
+    PinnedObject, Program, ProgramId, ProgramInfo, XdpLink,
 };
 
 use crate::devices::Devices;
+use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
 
 /// Prefix of a directory that is being put together, or of the one it was exchanged with.
 pub const NEXT: &str = "%next-";
 /// Prefix of a directory that is being removed.
 pub const OLD: &str = "%old-";
+/// Prefix of a directory that keeps a program of someone else's until ours has taken its place for good.
+pub const TAKEN: &str = "%taken-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
 
@@ -213,6 +216,11 @@ pub enum Interrupted {
         /// The interface it was.
         label: Label,
     },
+    /// A takeover that was cut off: the other's program is put back if nothing runs in its place.
+    GiveBack {
+        /// Name of the directory.
+        directory: String,
+    },
 }
 
 impl Interrupted {
@@ -220,6 +228,7 @@ impl Interrupted {
     pub fn directory(&self) -> &str {
         match self {
             Self::DropStage { directory }
+            | Self::GiveBack { directory }
             | Self::FinishExchange { directory, .. }
             | Self::TakeBack { directory, .. } => directory,
         }
@@ -228,8 +237,9 @@ impl Interrupted {
     /// The interface it is about.
     pub fn label(&self) -> &str {
         match self {
-            Self::DropStage { directory } => {
-                directory.strip_prefix(NEXT).or_else(|| directory.strip_prefix(OLD)).unwrap_or(directory)
+            Self::DropStage { directory } | Self::GiveBack { directory } => {
+                let prefixes = [NEXT, OLD, TAKEN];
+                prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
             }
             Self::FinishExchange { label, .. } | Self::TakeBack { label, .. } => label.as_str(),
         }
@@ -241,6 +251,9 @@ impl Interrupted {
             Self::DropStage { .. } => "left by an interrupted run, removed",
             Self::FinishExchange { .. } => "an interrupted apply, finished first",
             Self::TakeBack { .. } => "an interrupted removal, taken back first",
+            Self::GiveBack { .. } => {
+                "an interrupted takeover; the other's program is put back where nothing runs"
+            }
         }
     }
 }
@@ -346,6 +359,10 @@ impl Observed {
                 stages.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if let Some(rest) = name.strip_prefix(OLD) {
                 removals.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
+            } else if name.starts_with(TAKEN) {
+                if leftovers == Leftovers::FoldIn {
+                    self.fold_takeover(root, name)?;
+                }
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 self.foreign.push(ForeignPin { name, what: "a pin" });
@@ -367,6 +384,22 @@ impl Observed {
                 self.fold_stage(root, directory, label)?;
             }
         }
+        Ok(())
+    }
+
+    /// A program that was detached for a takeover is seen as attached, as it will be once it is put back.
+    fn fold_takeover(&mut self, root: &Dir, directory: String) -> Result<(), xdpd_kernel::Error> {
+        if let Some(taken) = Taken::read(root, &directory)? {
+            let id = taken.program.info()?.id;
+            let mode = mode::to_kernel(taken.record.mode);
+            let name = taken.record.netns_name.as_deref();
+            if let Some(device) = self.devices.device_mut(name, IfIndex(taken.record.ifindex))
+                && device.xdp.is_empty()
+            {
+                device.xdp.push(Attached { mode, program_id: id });
+            }
+        }
+        self.interrupted.push(Interrupted::GiveBack { directory });
         Ok(())
     }
 
@@ -482,6 +515,47 @@ impl Pinned {
         match (&self.record, &self.link) {
             (Ok(record), LinkState::Live { program, .. }) => record.program == program.0,
             _ => false,
+        }
+    }
+}
+
+/// A program of someone else's that ours takes the place of, as it is kept until that is final: its pin, and a record
+/// of where it ran.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its device, mode and program.
+    pub record: Record,
+    /// The program.
+    pub program: Program,
+}
+
+/// Name of the program's pin.
+const TAKEN_PROGRAM: &str = "program";
+
+impl Taken {
+    /// Keeps it. Until all of it is there, nothing may be detached.
+    pub fn write(&self, root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
+        root.mkdir(directory, 0o700)?;
+        let dir = root.open_dir(directory)?;
+        dir.symlink(self.record.format(), OWNER_PIN)?;
+        dir.pin(TAKEN_PROGRAM, &self.program)
+    }
+
+    /// Reads it; `None` where it is not all there, so nothing was detached.
+    pub fn read(root: &Dir, directory: &str) -> Result<Option<Self>, xdpd_kernel::Error> {
+        let absent = |e: &xdpd_kernel::Error| [libc::ENOENT, libc::EINVAL].contains(&e.errno());
+        let dir = match root.open_dir(directory) {
+            Err(e) if absent(&e) => return Ok(None),
+            dir => dir?,
+        };
+        let record = match dir.readlink(OWNER_PIN) {
+            Err(e) if absent(&e) => return Ok(None),
+            text => text?.to_str().and_then(|text| Record::parse(text).ok()),
+        };
+        match (record, dir.open_program(TAKEN_PROGRAM)) {
+            (Some(record), Ok(program)) => Ok(Some(Self { record, program })),
+            (_, Err(PinError::Kernel(e))) if !absent(&e) => Err(e),
+            _ => Ok(None),
         }
     }
 }

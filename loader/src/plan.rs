@@ -199,6 +199,8 @@ pub struct Install {
     pub program: ProgramWork,
     /// What happens to the link.
     pub link: LinkWork,
+    /// Someone else's program that is detached for it.
+    pub takeover: Option<Takeover>,
     /// Every map of the interface.
     pub maps: BTreeMap<String, MapWork>,
     /// The map that goes into retirement.
@@ -233,6 +235,15 @@ pub enum LinkWork {
     },
 }
 
+/// A program of someone else's, attached through netlink, that ours takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takeover {
+    /// The program.
+    pub program: ProgramId,
+    /// Where it runs.
+    pub mode: Mode,
+}
+
 /// What happens to a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapWork {
@@ -260,6 +271,8 @@ pub struct RetiredMap {
 pub struct Allow {
     /// Interfaces of another config may be taken over.
     pub adopt: bool,
+    /// Programs of others that are attached through netlink may be replaced.
+    pub takeover: bool,
 }
 
 impl Plan {
@@ -491,6 +504,10 @@ impl Planner<'_> {
             changes.push(self.program_change(&reasons));
         }
         let (link, modes) = self.link(device, program, &mut changes);
+        let takeover = self.takeover(device);
+        if let Some(takeover) = takeover {
+            self.announce(takeover, &mut changes);
+        }
         let maps = self.maps(program, &mut changes);
         self.ownership(&mut changes);
         if !changes.iter().any(|c| c.address == Address::Link) {
@@ -513,6 +530,7 @@ impl Planner<'_> {
             modes,
             program,
             link,
+            takeover,
             maps,
             retire,
             generation,
@@ -583,7 +601,16 @@ impl Planner<'_> {
                 ));
             }
         }
-        self.foreign_program(device)
+        if self.takeover(device).is_some() { None } else { self.foreign_program(device) }
+    }
+
+    /// The program of someone else's that the operator allows to replace. Only one that is attached through netlink: a
+    /// link is its owner's.
+    fn takeover(&self, device: &Device) -> Option<Takeover> {
+        let [attached] = &*device.xdp else { return None };
+        let foreign = self.observed.foreign_programs.get(&attached.program_id)?;
+        let takeover = Takeover { program: attached.program_id, mode: mode::of_kernel(attached.mode) };
+        (self.allow.takeover && foreign.link.is_none()).then_some(takeover)
     }
 
     /// Someone else's program on the device. Programs that other interfaces of this config hold there count too,
@@ -608,10 +635,13 @@ impl Planner<'_> {
                     device.name
                 ),
             }),
-            (None, Some(foreign)) => Some(format!(
-                "{} runs someone else's {foreign}, id {}, in {mode} mode; detach it first",
-                device.name, attached.program_id
-            )),
+            (None, Some(foreign)) => {
+                let or = if foreign.link.is_none() { ", or apply with --takeover" } else { "" };
+                Some(format!(
+                    "{} runs someone else's {foreign}, id {}, in {mode} mode; detach it first{or}",
+                    device.name, attached.program_id
+                ))
+            }
             (None, None) => Some(format!(
                 "{} runs someone else's program, id {}, in {mode} mode; detach it first",
                 device.name, attached.program_id
@@ -627,6 +657,19 @@ impl Planner<'_> {
             ..Change::new(Address::Link, action)
         };
         InterfacePlan { verdict: Verdict::Blocked, changes: vec![change], work: None }
+    }
+
+    /// A takeover is told where the link is made that it makes room for.
+    fn announce(&self, takeover: Takeover, changes: &mut [Change]) {
+        let Some(foreign) = self.observed.foreign_programs.get(&takeover.program) else { return };
+        let gap = format!(
+            "takes the place of someone else's {foreign}, id {}, in {} mode (--takeover): a short gap, packets pass \
+             unprocessed",
+            takeover.program, takeover.mode
+        );
+        for link in changes.iter_mut().filter(|c| c.address == Address::Link) {
+            link.reason = Some(link.reason.take().map_or(gap.clone(), |reason| format!("{reason}; {gap}")));
+        }
     }
 
     /// A change of owner is one of the link; where the link changes anyway, it is told there.

@@ -1,7 +1,7 @@
 //! All or nothing: an apply whose n-th system call fails, or that is killed at it, for every n.
 //!
 //! strace does the injecting, into the process that applies: the loader process that it starts is not traced, so each
-//! run has one fault. The apply changes six interfaces in six ways. The number of points is printed.
+//! run has one fault. The apply changes seven interfaces in seven ways. The number of points is printed.
 //!
 //! Every call is tried, with one exception that keeps the time down: of the many calls of bpf(2), most of which read, a
 //! kill hits every third, beginning elsewhere in each process. `XDPD_FAULTS=all` tries all of those too.
@@ -16,7 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use common::state::{Running, State, What, running};
 use common::{DROP, Site, object_with, set_word};
-use xdpd_kernel::{Program, XdpMode};
+use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well, and those points count too.
@@ -24,7 +24,7 @@ const CALLS: [&str; 8] =
     ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
 
 /// The devices, each named after what becomes of it.
-const DEVICES: [&str; 6] = ["added", "function", "relabelled", "removed", "replaced", "switched"];
+const DEVICES: [&str; 7] = ["added", "function", "relabelled", "removed", "replaced", "switched", "taken"];
 
 const BEFORE: &str = "
     [interfaces.function]
@@ -54,6 +54,8 @@ const AFTER: &str = "
     [interfaces.switched]
     program = 'drop'
     mode = ['offload', 'generic']
+    [interfaces.taken]
+    program = 'pass'
 ";
 
 /// The labels of a file, sorted.
@@ -78,6 +80,8 @@ fn wanted(file: &str, device: &str) -> Option<(&'static str, XdpMode)> {
 struct Stand {
     site: Site,
     veths: Vec<Veth>,
+    /// A program of someone else's, on the device that is taken over.
+    theirs: Program,
     /// The size of the maps, by which those of this process are told from all others in the kernel.
     entries: u32,
 }
@@ -91,7 +95,8 @@ impl Stand {
             let path = site.lab.write(file, common::builtin_object());
             object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
         }
-        let stand = Self { site, veths, entries };
+        let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
+        let stand = Self { site, veths, theirs, entries };
         stand.file(BEFORE);
         stand.reset();
         stand
@@ -135,7 +140,7 @@ impl Stand {
         for (calls, fault, n) in faults {
             strace = strace.args(["-e", &format!("inject={}:{fault}:when={n}", optional(calls))]);
         }
-        let output = strace.arg(xdpd().path()).args(["apply", "config.toml", "--json"]).run();
+        let output = strace.arg(xdpd().path()).args(["apply", "config.toml", "--takeover", "--json"]).run();
         (output, std::fs::read_to_string(log).expect("the log of strace"))
     }
 
@@ -144,11 +149,21 @@ impl Stand {
         self.xdpd("detach config.toml").expect_code(0);
         self.file(BEFORE);
         self.xdpd("apply config.toml").expect_code(0);
-        for veth in self.veths.iter().filter(|v| v.near != "added") {
+        for veth in self.veths.iter().filter(|v| !["added", "taken"].contains(&&*v.near)) {
             let label = if veth.near == "relabelled" { "one-label" } else { &veth.near };
             self.site.send(veth, label, DROP, 3);
         }
+        self.attach_theirs();
         self.file(AFTER);
+    }
+
+    /// Someone else attaches a program through netlink, where nothing runs.
+    fn attach_theirs(&self) {
+        if self.attached()["taken"].is_empty() {
+            let ifindex = IfIndex(self.site.lab.near().ifindex("taken").unwrap());
+            let attach = || netlink::attach_netlink(ifindex, &self.theirs, XdpMode::Native, None);
+            self.site.lab.near().run(attach).unwrap();
+        }
     }
 
     fn state(&self) -> State {
@@ -180,8 +195,8 @@ impl Stand {
         assert_eq!(pins.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{context}");
     }
 
-    /// Each device runs what it ran before, or what the file says, with its map pinned. Only the change of mode, which
-    /// is announced as a gap, may have left one without.
+    /// Each device runs what it ran before, or what the file says, with its map pinned. Only the change of mode and the
+    /// takeover, which are announced as gaps, may have left one without.
     #[track_caller]
     fn assert_old_or_new(&self, before: &Running, file: &str, context: &str) {
         let pins = self.state().pins;
@@ -189,13 +204,18 @@ impl Stand {
             let context = format!("{device}, {context}: {now:?}");
             let ran = &before[&device];
             let [attached] = &*now else {
-                let may_be_none = device == "switched" || ran.is_empty() || wanted(file, device).is_none();
+                let may_be_none = ["switched", "taken"].contains(&device)
+                    || ran.is_empty()
+                    || wanted(file, device).is_none();
                 assert!(now.is_empty() && may_be_none, "{context}");
                 continue;
             };
             let program = Program::open_by_id(attached.program_id).unwrap().info().unwrap();
             let is_new = wanted(file, device) == Some((&*program.name, attached.mode));
             assert!(is_new || now == *ran, "{context}");
+            if program.id == self.theirs.info().unwrap().id {
+                continue;
+            }
             let is_pinned = pins
                 .values()
                 .any(|pin| matches!(&pin.what, What::Map { id, .. } if program.map_ids.contains(id)));
@@ -208,7 +228,7 @@ impl Stand {
     fn assert_no_residue(&self) {
         self.xdpd("detach config.toml").expect_code(0);
         assert_eq!(self.site.bpffs.tree(), Vec::<String>::new());
-        assert!(self.attached().values().all(Vec::is_empty));
+        assert!(self.attached().iter().all(|(device, xdp)| *device == "taken" || xdp.is_empty()));
         let ours = || {
             let maps = xdpd_kernel::Map::ids()
                 .filter_map(|id| xdpd_kernel::Map::open_by_id(id.ok()?).ok())
@@ -275,7 +295,7 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
                 // The new state was verified, and what is left is told.
                 4 => {
                     assert!(output.stderr.contains("applied, but not everything"), "{context}: {output}");
-                    stand.xdpd("apply config.toml").expect_code(0);
+                    stand.xdpd("apply config.toml --takeover").expect_code(0);
                 }
                 _ => panic!("{context}: {output}"),
             }
@@ -302,13 +322,14 @@ fn a_kill_at_any_call_leaves_the_old_or_the_new_program_and_the_next_apply_conve
     for calls in CALLS {
         for n in kills(calls) {
             let context = format!("call {n} of {calls}, to{}", way.1);
+            stand.attach_theirs();
             let before = stand.attached();
             stand.file(way.1);
             let killed = stand.apply_with(calls, "signal=KILL", n);
             if killed.is_some() {
                 points.count(calls, 9);
                 stand.assert_old_or_new(&before, way.1, &context);
-                stand.xdpd("apply config.toml").expect_code(0);
+                stand.xdpd("apply config.toml --takeover").expect_code(0);
             }
             stand.assert_converged(way.1, &context);
             // What was new is old for the next point: so all kinds of changes are cut off both ways.
@@ -342,15 +363,21 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
         };
         let n = counts.entry(call).or_default();
         *n += 1;
-        // A kill at a call that reads is one at the next that does not.
-        if is_undo && !["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID"].iter().any(|read| line.contains(read)) {
+        // A kill at a call that reads is one at the next that does not; and strace has one fault for each kind of call.
+        if is_undo
+            && call != "sendto"
+            && !["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID"].iter().any(|read| line.contains(read))
+        {
             let context = format!("call {n} of {call}: {line}");
             let before = stand.attached();
             let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", *n)]);
-            assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
-            points.count(call, 9);
+            // How often bpf(2) reads depends on the links that others on the machine have, so it may be over before.
+            match killed.status.signal() {
+                Some(9) => points.count(call, 9),
+                _ => drop(killed.expect_code(3)),
+            }
             stand.assert_old_or_new(&before, AFTER, &context);
-            stand.xdpd("apply config.toml").expect_code(0);
+            stand.xdpd("apply config.toml --takeover").expect_code(0);
             stand.assert_converged(AFTER, &context);
             stand.reset();
         }

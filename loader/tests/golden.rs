@@ -31,6 +31,8 @@ struct State {
     #[serde(default)]
     adopt: bool,
     #[serde(default)]
+    takeover: bool,
+    #[serde(default)]
     bpffs: Option<String>,
     #[serde(default)]
     devices: Vec<DeviceState>,
@@ -264,7 +266,7 @@ fn run(case: &Path) -> (String, String) {
             .collect(),
         possible_cpus: 4,
     };
-    let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt });
+    let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
     let hex = builtin.trim_start_matches("builtin:");
     let hide = |text: String| text.replace(hex, "BUILTIN").replace(&hex[..12], "BUILTIN");
     (hide(human::plan(&plan, false)), hide(json::plan(&inputs.config, &plan, None, None)))
