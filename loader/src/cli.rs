@@ -65,7 +65,12 @@ pub enum Command {
         /// How long to wait for another run to end, like 10s
         #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
         lock_timeout: Duration,
+        /// Restore the previous state unless `xdpd confirm` comes in time, like 30s
+        #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "dry_run")]
+        confirm_timeout: Option<Duration>,
     },
+    /// Keep what an apply with --confirm-timeout has done
+    Confirm(ConfigArg),
     /// Show what is attached and pinned
     Status {
         /// The file.

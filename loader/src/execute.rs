@@ -8,11 +8,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use libc::{E2BIG, EACCES, EINVAL, ENODEV, ENOENT, ENOLINK, ENOSYS, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
-use xdpd_kernel::{Btf, Dir, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
+use xdpd_kernel::{Btf, Dir, IfIndex, LinkId, Map, MapBtf, MapId, PinError, Program, XdpLink, clock};
 
 use crate::desired::{Desired, Instance};
 use crate::engine::{Engine, EngineError, LoadRequest};
@@ -20,6 +21,7 @@ use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::objects::Objects;
 use crate::observed::{Interrupted, NEXT, OLD, Observed, OtherEntry, OtherKind, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Work};
+use crate::trial::Trial;
 use crate::{devices, mode};
 
 /// A retired map is kept at least this long for readers, in seconds.
@@ -57,6 +59,9 @@ pub enum StepError {
     /// The result is not what was planned.
     #[error("{0}")]
     Verification(String),
+    /// Nobody confirmed it.
+    #[error("not confirmed within {}", humantime::format_duration(*.0))]
+    Unconfirmed(Duration),
 }
 
 impl StepError {
@@ -109,6 +114,8 @@ pub struct Executor<'a, E> {
     pub engine: &'a mut E,
     /// Asks between steps whether to stop.
     pub interrupt: &'a Interrupt,
+    /// What is done stays only if it is confirmed.
+    pub trial: Option<Trial<'a>>,
 }
 
 /// An interface that is put together beside the running one.
@@ -136,6 +143,23 @@ struct Old {
 struct Leaving<'a> {
     label: &'a Label,
     directory: &'a str,
+    /// What it runs, where that ends before the clean-up.
+    held: Option<Held>,
+}
+
+/// A program that is detached on trial.
+struct Held {
+    old: Old,
+    link: XdpLink,
+    record: Record,
+}
+
+/// Where a program is attached.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    netns: Option<&'p str>,
+    ifindex: IfIndex,
+    modes: &'p [Mode],
 }
 
 /// How one commit step is taken back.
@@ -145,7 +169,7 @@ enum Undo<'s, 'a> {
     /// The link that was made goes.
     Create { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was detached is made anew, in the mode it had.
-    Detach { staged: &'s Staged<'a> },
+    Detach { label: &'a Label, old: &'s Old, place: Place<'s> },
     /// Two directories change places once more.
     Exchange { a: String, b: String },
     /// A directory gets its name back.
@@ -259,7 +283,10 @@ impl<'a, E: Engine> Executor<'a, E> {
             return Err(Failure { error: Box::new(error), committed: false, not_restored });
         }
         let mut undo = Vec::new();
-        let committed = self.commit(&staged, &leaving, &mut undo).and_then(|()| verify());
+        let committed = self
+            .commit(&staged, &leaving, &mut undo)
+            .and_then(|()| verify())
+            .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {
             let committed = !undo.is_empty();
             let ran: Vec<&Staged<'_>> = undo.iter().filter_map(Undo::ran).collect();
@@ -267,7 +294,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             for staged in ran {
                 not_restored.extend(self.keep_counts(staged).err());
             }
-            drop(staged);
+            drop((staged, leaving));
             not_restored.extend(self.drop_stages(plan));
             return Err(Failure { error: Box::new(error), committed, not_restored });
         }
@@ -286,7 +313,10 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.interrupt.check()?;
             match work {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
-                Work::Remove { directory } => leaving.push(Leaving { label, directory }),
+                Work::Remove { directory } => {
+                    let held = self.trial.map(|_| self.hold(label, directory)).transpose()?.flatten();
+                    leaving.push(Leaving { label, directory, held });
+                }
             }
         }
         self.interrupt.check()?;
@@ -347,6 +377,20 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
         Ok(Staged { label, install, name, dir, program, record, old })
+    }
+
+    /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
+    /// device of its record: that ends with the clean-up.
+    fn hold(&self, label: &Label, directory: &str) -> Result<Option<Held>, StepError> {
+        let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
+        let Some(link) = open_link_if_any(&dir).map_err(at(label, "open its link"))? else { return Ok(None) };
+        let Some(record) = read_record(&dir).map_err(at(label, "read its record"))? else { return Ok(None) };
+        let info = link.info().map_err(at(label, "read its link"))?;
+        if info.ifindex() != Some(IfIndex(record.ifindex)) {
+            return Ok(None);
+        }
+        let program = Program::open_by_id(info.program_id).map_err(at(label, "open the running program"))?;
+        Ok(Some(Held { old: Old { dir, link: None, program: Some(program) }, link, record }))
     }
 
     fn open_old(&self, label: &Label, directory: &str, install: &Install) -> Result<Old, StepError> {
@@ -484,7 +528,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     fn commit<'s>(
         &self,
         staged: &'s [Staged<'a>],
-        leaving: &[Leaving<'a>],
+        leaving: &'s [Leaving<'a>],
         undo: &mut Vec<Undo<'s, 'a>>,
     ) -> Result<(), StepError> {
         let mut vanished = Vec::new();
@@ -518,6 +562,20 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.rename(leaving.label, leaving.directory, &old, undo)?;
         }
         Ok(())
+    }
+
+    /// Lets the new state be judged, where that was asked for. For that it must be all there: programs that go are
+    /// detached now and not with the clean-up.
+    fn try_out<'s>(&self, leaving: &'s [Leaving<'a>], undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
+        let Some(trial) = &self.trial else { return Ok(()) };
+        for Leaving { label, held, .. } in leaving {
+            let Some(Held { old, link, record }) = held else { continue };
+            link.detach().map_err(at(label, "detach"))?;
+            let (netns, ifindex) = (record.netns_name.as_deref(), IfIndex(record.ifindex));
+            let modes = std::slice::from_ref(&record.mode);
+            undo.push(Undo::Detach { label, old, place: Place { netns, ifindex, modes } });
+        }
+        trial.wait(self.root, self.interrupt)
     }
 
     fn commit_pins<'s>(&self, staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
@@ -570,10 +628,9 @@ impl<'a, E: Engine> Executor<'a, E> {
                     let detached = link.detach();
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
-                Undo::Detach { staged } => (
-                    format!("{}: attach the old program again", staged.label),
-                    unless_vanished(reattach(staged)),
-                ),
+                Undo::Detach { label, old, place } => {
+                    (format!("{label}: attach the old program again"), unless_vanished(reattach(old, place)))
+                }
             };
             if let Err(e) = result {
                 problems.push(format!("{what}: {e}"));
@@ -694,11 +751,16 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
             Ok(())
         }
         LinkWork::Create { detach_first } => {
-            if detach_first && let Some(link) = staged.old.as_ref().and_then(|o| o.link.as_ref()) {
+            let Install { netns, ifindex, modes, .. } = staged.install;
+            let place = Place { netns: netns.as_deref(), ifindex: *ifindex, modes };
+            if detach_first
+                && let Some(old) = &staged.old
+                && let Some(link) = &old.link
+            {
                 link.detach().map_err(at(label, "detach for the change of mode"))?;
-                undo.push(Undo::Detach { staged });
+                undo.push(Undo::Detach { label, old, place });
             }
-            let (link, mode) = create_link(staged.install, &staged.program).map_err(at(label, "attach"))?;
+            let (link, mode) = create_link(place, &staged.program).map_err(at(label, "attach"))?;
             let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
             undo.push(Undo::Create { staged, link });
             pinned?;
@@ -729,13 +791,13 @@ fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<(), xdpd_ke
 }
 
 /// Attaches in the first mode that the device takes.
-fn create_link(install: &Install, program: &Program) -> Result<(XdpLink, Mode), xdpd_kernel::Error> {
-    let netns = devices::open(install.netns.as_deref())?;
+fn create_link(place: Place<'_>, program: &Program) -> Result<(XdpLink, Mode), xdpd_kernel::Error> {
+    let netns = devices::open(place.netns)?;
     let create = |mode: Mode| {
         let kernel_mode = mode::to_kernel(mode);
-        netns.run(|| XdpLink::create(program, install.ifindex, kernel_mode))?.map(|link| (link, mode))
+        netns.run(|| XdpLink::create(program, place.ifindex, kernel_mode))?.map(|link| (link, mode))
     };
-    let (first, rest) = install.modes.split_first().unwrap_or((&Mode::Native, &[]));
+    let (first, rest) = place.modes.split_first().unwrap_or((&Mode::Native, &[]));
     let mut result = create(*first);
     for mode in rest {
         match &result {
@@ -747,14 +809,13 @@ fn create_link(install: &Install, program: &Program) -> Result<(XdpLink, Mode), 
     result
 }
 
-/// Makes the link anew that was detached for a change of mode, and puts it where its pin was.
-fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
-    let Some(Old { dir, program: Some(program), .. }) = &staged.old else { return Ok(()) };
-    let record = dir.readlink(OWNER_PIN)?;
-    let mode =
-        record.to_str().and_then(|text| Record::parse(text).ok()).map_or(staged.record.mode, |r| r.mode);
-    let install = Install { modes: vec![mode], ..staged.install.clone() };
-    let (link, _) = create_link(&install, program)?;
+/// Makes the link anew that was detached, and puts it where its pin was. In the mode that the record tells, where it
+/// does.
+fn reattach(old: &Old, place: Place<'_>) -> Result<(), xdpd_kernel::Error> {
+    let Old { dir, program: Some(program), .. } = old else { return Ok(()) };
+    let mode = read_record(dir)?.map(|record| [record.mode]);
+    let modes = mode.as_ref().map_or(place.modes, |mode| mode.as_slice());
+    let (link, _) = create_link(Place { modes, ..place }, program)?;
     // The pin that is there holds a link that is detached. A crash between the two calls leaves the device without a
     // program, and not with a link that has a pin under a name that nobody looks for.
     match dir.unlink(LINK_PIN) {
@@ -762,6 +823,11 @@ fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
         _ => {}
     }
     dir.pin(LINK_PIN, &link)
+}
+
+/// The record of a directory, `None` where it cannot be understood.
+fn read_record(dir: &Dir) -> Result<Option<Record>, xdpd_kernel::Error> {
+    Ok(dir.readlink(OWNER_PIN)?.to_str().and_then(|text| Record::parse(text).ok()))
 }
 
 fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {

@@ -8,7 +8,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The signals that have come.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicUsize>);
+pub struct Interrupt {
+    /// SIGINT or SIGTERM: somebody wants it to end.
+    stop: Arc<AtomicUsize>,
+    /// SIGHUP: the terminal is gone.
+    hangup: Arc<AtomicUsize>,
+}
 
 /// A signal asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,19 +23,30 @@ pub struct Interrupted(usize);
 impl Interrupt {
     /// From now on SIGINT, SIGTERM and SIGHUP no longer end the process.
     pub fn install() -> io::Result<Self> {
-        let seen = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let interrupt = Self::default();
+        for (signal, seen) in
+            [(SIGINT, &interrupt.stop), (SIGTERM, &interrupt.stop), (SIGHUP, &interrupt.hangup)]
+        {
             let number = usize::try_from(signal).map_err(io::Error::other)?;
-            signal_hook::flag::register_usize(signal, Arc::clone(&seen), number)?;
+            signal_hook::flag::register_usize(signal, Arc::clone(seen), number)?;
         }
-        Ok(Self(seen))
+        Ok(interrupt)
     }
 
     /// Whether to go on.
     pub fn check(&self) -> Result<(), Interrupted> {
-        match self.0.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            signal => Err(Interrupted(signal)),
-        }
+        self.check_stop().and_then(|()| seen(&self.hangup))
+    }
+
+    /// Whether to go on, with or without a terminal.
+    pub fn check_stop(&self) -> Result<(), Interrupted> {
+        seen(&self.stop)
+    }
+}
+
+fn seen(signal: &AtomicUsize) -> Result<(), Interrupted> {
+    match signal.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        signal => Err(Interrupted(signal)),
     }
 }

@@ -19,3 +19,4 @@ pub mod observed;
 pub mod output;
 pub mod plan;
 pub mod root;
+pub mod trial;

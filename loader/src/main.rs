@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xdpd::cli::{Cli, Command};
-use xdpd::commands::{apply, check, detach, diff, status};
+use xdpd::commands::{apply, check, confirm, detach, diff, status};
 use xdpd::engine;
 use xdpd::exit::Exit;
 use xdpd::output;
@@ -20,9 +20,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(config) => check::run(&config),
         Command::Diff { config, json, adopt } => diff::run(&config, json, Allow { adopt }),
-        Command::Apply { config, json, dry_run, adopt, lock_timeout } => {
-            apply::run(&config, apply::Options { json, dry_run, allow: Allow { adopt }, lock_timeout })
-        }
+        Command::Apply { config, json, dry_run, adopt, lock_timeout, confirm_timeout } => apply::run(
+            &config,
+            apply::Options { json, dry_run, allow: Allow { adopt }, lock_timeout, confirm_timeout },
+        ),
+        Command::Confirm(config) => confirm::run(&config),
         Command::Status { config, json } => status::run(&config, json),
         Command::Detach(args) => detach::run(&args),
     };

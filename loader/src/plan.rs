@@ -14,7 +14,7 @@ use xdpd_kernel::netlink::Device;
 use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 
 use crate::desired::{Attachment, Desired, DesiredMap, Instance};
-use crate::devices::Space;
+use crate::devices::{Devices, Space};
 use crate::mode;
 use crate::object::{Field, Layout, MapSpec};
 use crate::observed::{Interrupted, LinkState, Observed, OtherKind, Pinned, PinnedMap, Root};
@@ -315,7 +315,7 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         moved.extend(from.filter(|from| *from != label));
         let planner = Planner { desired, observed, allow, label, attachment, instance, pinned, from };
         if let Some(pinned) = pinned {
-            plan.drift.extend(drift(label, pinned));
+            plan.drift.extend(drift(label, pinned, &observed.devices));
         }
         match planner.plan() {
             Some(interface) => drop(plan.interfaces.insert(label.clone(), interface)),
@@ -325,7 +325,7 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
     for (label, pinned) in &observed.interfaces {
         let ours = pinned.record.as_ref().is_ok_and(|r| r.config == desired.config);
         if ours && !desired.attachments.contains_key(label) && !moved.contains(label) {
-            plan.drift.extend(drift(label, pinned));
+            plan.drift.extend(drift(label, pinned, &observed.devices));
             plan.interfaces.insert(label.clone(), removal(pinned));
         }
     }
@@ -384,7 +384,7 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
     InterfacePlan { verdict: Verdict::Remove, changes, work }
 }
 
-fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
+fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     let Ok(record) = &pinned.record else { return Vec::new() };
     let mut found = Vec::new();
     let mut add = |what: String| found.push(Drift { interface: label.to_string(), what });
@@ -392,10 +392,13 @@ fn drift(label: &Label, pinned: &Pinned) -> Vec<Drift> {
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
         LinkState::Defunct { .. } => {
-            add(format!(
-                "the link has no device: {} (ifindex {}) is gone, or the link was detached",
-                record.device, record.ifindex
-            ));
+            let is_there =
+                devices.iter().any(|(_, d)| d.ifindex.0 == record.ifindex && d.name == record.device);
+            add(if is_there {
+                format!("the link is detached from device {}", record.device)
+            } else {
+                format!("device {} (ifindex {}) is gone", record.device, record.ifindex)
+            });
         }
         LinkState::Live { program, ifindex, .. } => {
             if program.0 != record.program {

@@ -8,7 +8,8 @@ use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::observed::{self, LOCK, NEXT, OLD, Root};
+use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root};
+use crate::trial;
 
 /// Directories are for root until the file names a group.
 const DIR_MODE: u32 = 0o700;
@@ -98,6 +99,7 @@ impl PinRoot {
         loop {
             match dir.try_lock(LOCK) {
                 Ok(Some(lock)) => {
+                    trial::forget(&dir)?;
                     let root = Self { dir, lock: Some(lock), made };
                     if made > 0 {
                         root.dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
@@ -110,7 +112,9 @@ impl PinRoot {
             }
             if Instant::now() >= deadline {
                 let holders = dir.lock_holders(LOCK).unwrap_or_default();
-                let holder = holders.first().map(|holder| format!(" by {holder}"));
+                let waits =
+                    if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
+                let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
                 return Err(RootError::Locked { path: path.join(LOCK), holder });
             }
             interrupt.check()?;
@@ -122,6 +126,11 @@ impl PinRoot {
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
+}
+
+/// What a command without the lock makes of leftovers: those of a run that goes on are none.
+pub fn leftovers(path: &Path) -> Leftovers {
+    if lock_holder(path).is_some() { Leftovers::Ignore } else { Leftovers::FoldIn }
 }
 
 impl PinRoot {

@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 
+use common::state::{Running, State, What, running};
 use common::{DROP, Site, object_with, set_word};
-use xdpd_config::{LINK_PIN, retired};
-use xdpd_kernel::{Access, Attached, Dir, EntryKind, MapId, PinnedObject, Program, XdpMode, netlink};
+use xdpd_kernel::{Program, XdpMode};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well, and those points count too.
@@ -80,31 +80,6 @@ struct Stand {
     veths: Vec<Veth>,
     /// The size of the maps, by which those of this process are told from all others in the kernel.
     entries: u32,
-}
-
-/// What must be as it was: pins with their modes, owners and content, and who runs.
-#[derive(Debug, PartialEq, Eq)]
-struct State {
-    pins: BTreeMap<String, Pin>,
-    devices: BTreeMap<&'static str, Vec<Attached>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Pin {
-    mode: u32,
-    owner: (u32, u32),
-    what: What,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum What {
-    Dir,
-    Record(String),
-    /// Its id and what it counts.
-    Map(MapId, Vec<u8>),
-    Program(u32),
-    /// Its id, unless an announced gap may change it, and its program.
-    Link(Option<u32>, u32),
 }
 
 impl Stand {
@@ -177,51 +152,17 @@ impl Stand {
     }
 
     fn state(&self) -> State {
-        let mut pins = BTreeMap::new();
-        self.walk(&Dir::open(self.site.root()).unwrap(), "", &mut pins);
-        State { pins, devices: self.attached() }
+        let state = State::of(&self.site, &DEVICES, &["switched"]);
+        let sizes = state.pins.values().filter_map(|pin| match &pin.what {
+            What::Map { entries, .. } => Some(*entries),
+            _ => None,
+        });
+        assert!(sizes.into_iter().all(|size| [self.entries, self.entries + 1].contains(&size)));
+        state
     }
 
-    fn attached(&self) -> BTreeMap<&'static str, Vec<Attached>> {
-        let devices = self.site.lab.near().run(netlink::devices).unwrap();
-        let attached = |name| devices.iter().find(|d| d.name == name).map(|d| d.xdp.clone());
-        DEVICES.iter().map(|name| (*name, attached(*name).expect("the device"))).collect()
-    }
-
-    fn walk(&self, dir: &Dir, prefix: &str, pins: &mut BTreeMap<String, Pin>) {
-        for entry in dir.list().unwrap() {
-            let name = entry.name.to_str().unwrap();
-            if retired::parse(name).is_some() {
-                continue;
-            }
-            let path = format!("{prefix}{name}");
-            let stat = dir.stat(name).unwrap();
-            let what = match entry.kind {
-                EntryKind::Dir => {
-                    self.walk(&dir.open_dir(name).unwrap(), &format!("{path}/"), pins);
-                    What::Dir
-                }
-                EntryKind::Symlink => What::Record(dir.readlink(name).unwrap().into_string().unwrap()),
-                EntryKind::File | EntryKind::Other => match dir.open_pin(name, Access::ReadOnly).unwrap() {
-                    PinnedObject::Map(map) => {
-                        assert!([self.entries, self.entries + 1].contains(&map.def().max_entries));
-                        let mut content = vec![0; map.value_len() * 5];
-                        for (key, value) in (0_u32..).zip(content.chunks_mut(map.value_len())) {
-                            assert!(map.lookup(&key.to_ne_bytes(), value).unwrap());
-                        }
-                        What::Map(map.id(), content)
-                    }
-                    PinnedObject::Program(program) => What::Program(program.info().unwrap().id.0),
-                    PinnedObject::Link(link) => {
-                        let info = link.info().unwrap();
-                        let id = (path != format!("switched/{LINK_PIN}")).then_some(info.id.0);
-                        What::Link(id, info.program_id.0)
-                    }
-                },
-            };
-            let owner = (stat.uid, stat.gid);
-            pins.insert(path, Pin { mode: stat.mode, owner, what });
-        }
+    fn attached(&self) -> Running {
+        running(&self.site, &DEVICES)
     }
 
     /// The state is what the file says, and nothing is there beside it.
@@ -242,11 +183,11 @@ impl Stand {
     /// Each device runs what it ran before, or what the file says, with its map pinned. Only the change of mode, which
     /// is announced as a gap, may have left one without.
     #[track_caller]
-    fn assert_old_or_new(&self, before: &BTreeMap<&'static str, Vec<Attached>>, file: &str, context: &str) {
+    fn assert_old_or_new(&self, before: &Running, file: &str, context: &str) {
         let pins = self.state().pins;
         for (device, now) in self.attached() {
             let context = format!("{device}, {context}: {now:?}");
-            let ran = &before[device];
+            let ran = &before[&device];
             let [attached] = &*now else {
                 let may_be_none = device == "switched" || ran.is_empty() || wanted(file, device).is_none();
                 assert!(now.is_empty() && may_be_none, "{context}");
@@ -257,7 +198,7 @@ impl Stand {
             assert!(is_new || now == *ran, "{context}");
             let is_pinned = pins
                 .values()
-                .any(|pin| matches!(&pin.what, What::Map(id, _) if program.map_ids.contains(id)));
+                .any(|pin| matches!(&pin.what, What::Map { id, .. } if program.map_ids.contains(id)));
             assert!(is_pinned, "{context}: its map is not pinned: {pins:?}");
         }
     }

@@ -16,7 +16,8 @@ use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
-use crate::root::PinRoot;
+use crate::root::{self, PinRoot};
+use crate::trial::Trial;
 
 /// The options of an apply.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,8 @@ pub struct Options {
     pub allow: Allow,
     /// How long to wait for the lock.
     pub lock_timeout: Duration,
+    /// How long to wait for a confirmation, where one is wanted.
+    pub confirm_timeout: Option<Duration>,
 }
 
 /// Plans, and carries the plan out.
@@ -39,7 +42,8 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
     if options.dry_run {
         return diff::show(&inputs, &survey, options.json);
     }
-    if survey.plan.is_empty() {
+    // Another run may take back what this look has found.
+    if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
         return Ok(unchanged(&inputs, &survey.plan, options));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
@@ -93,6 +97,7 @@ fn execute(
         objects: &inputs.objects,
         engine: &mut engines,
         interrupt,
+        trial: options.confirm_timeout.map(|timeout| Trial { config: &inputs.config.path, timeout }),
     };
     let result = executor.run(plan, || verify(inputs, &survey.desired, options.allow));
     match result {

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use xdpd_config::Label;
 
 use super::apply::taken_back;
-use super::{Failure, Outcome, kernel_failure, load_failure};
+use super::{Failure, Outcome, kernel_failure, locate};
 use crate::cli::Detach;
 use crate::desired::Desired;
 use crate::devices::Devices;
@@ -55,6 +55,7 @@ pub fn run(args: &Detach) -> Outcome {
         objects: &objects,
         engine: &mut engines,
         interrupt: &interrupt,
+        trial: None,
     };
     let result = executor.run(&plan, || {
         let after = observe(Leftovers::Ignore)
@@ -81,12 +82,8 @@ fn target(args: &Detach) -> Result<(Option<PathBuf>, PathBuf), Failure> {
         let absolute = std::path::absolute(pin_root).map_err(Failure::refused)?;
         return Ok((None, absolute));
     }
-    let found = xdpd_config::find(args.config.as_deref()).map_err(load_failure)?;
-    if found.searched {
-        output::say(format_args!("using {}", found.path.display()));
-    }
-    let pin_root = xdpd_config::Config::load_pin_root(&found.path).map_err(load_failure)?;
-    Ok((Some(found.path), pin_root))
+    let (path, pin_root) = locate(args.config.as_deref())?;
+    Ok((Some(path), pin_root))
 }
 
 fn choose(

@@ -4,7 +4,6 @@ use super::apply::blocked;
 use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
-use crate::observed::Leftovers;
 use crate::output::{self, Delivery, human, json};
 use crate::plan::Allow;
 use crate::root;
@@ -12,7 +11,7 @@ use crate::root;
 /// Plans and prints; changes nothing.
 pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
-    let survey = Survey::take(&inputs, allow, Leftovers::FoldIn)?;
+    let survey = Survey::take(&inputs, allow, root::leftovers(&inputs.config.pin_root))?;
     show(&inputs, &survey, as_json)
 }
 

@@ -2,11 +2,12 @@
 
 pub mod apply;
 pub mod check;
+pub mod confirm;
 pub mod detach;
 pub mod diff;
 pub mod status;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use xdpd_config::{Config, Diagnostics, LoadError};
@@ -57,6 +58,16 @@ impl Inputs {
         let objects = Objects::read(&config);
         Ok(Self { config, objects })
     }
+}
+
+/// Finds a file of which only its path and its pin root matter: it may be broken otherwise.
+fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
+    let found = xdpd_config::find(path).map_err(load_failure)?;
+    if found.searched {
+        output::say(format_args!("using {}", found.path.display()));
+    }
+    let pin_root = Config::load_pin_root(&found.path).map_err(load_failure)?;
+    Ok((found.path, pin_root))
 }
 
 fn load_failure(error: LoadError) -> Failure {

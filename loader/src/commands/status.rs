@@ -12,9 +12,10 @@ use super::{Failure, Inputs, Outcome, Survey};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::mode;
-use crate::observed::{Leftovers, LinkState, Observed, Pinned};
+use crate::observed::{LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
 use crate::plan::{Allow, Drift};
+use crate::root;
 
 #[derive(Serialize)]
 struct Status {
@@ -80,7 +81,7 @@ struct ForeignPin {
 /// Reads and prints; changes nothing.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
-    let survey = Survey::take(&inputs, Allow::default(), Leftovers::FoldIn)?;
+    let survey = Survey::take(&inputs, Allow::default(), root::leftovers(&inputs.config.pin_root))?;
     let status = collect(&inputs, &survey);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;

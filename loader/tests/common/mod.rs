@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // a helper of tests
 #![allow(dead_code, unreachable_pub)] // a module of each test binary, of which every one uses its part
 
+pub mod state;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

@@ -1,0 +1,121 @@
+//! An apply on trial: what it did stays only if somebody confirms it in time.
+//!
+//! The apply keeps running, with the lock and with open descriptors of everything that it needs to undo. What tells that
+//! it waits is a symbolic link in the directory of the lock, whose text is the path of the config. Whoever removes it
+//! decides, and only one can: `xdpd confirm` for keeping what was done, the apply itself for taking it back. So no
+//! confirmation that was accepted is ever lost, and no daemon is needed.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libc::ENOENT;
+use xdpd_kernel::Dir;
+
+use crate::execute::StepError;
+use crate::interrupt::Interrupt;
+use crate::observed::LOCK;
+use crate::output;
+
+/// The symbolic link in the directory of the lock.
+const MARKER: &str = "unconfirmed";
+/// How often the apply looks whether it is confirmed.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long to wait for a confirmation, and of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial<'a> {
+    /// Absolute path of the config.
+    pub config: &'a Path,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// Why nothing was confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// There is nothing to confirm.
+    #[error("no apply waits for a confirmation under {}; `xdpd diff` shows where things are", .0.display())]
+    NothingWaits(PathBuf),
+    /// Another config's apply waits.
+    #[error("the apply that waits is one of {}", .0.display())]
+    OtherConfig(PathBuf),
+    /// The one that waited is no more.
+    #[error(
+        "the apply that waited was killed; what it had done stays, and the next apply or detach clears up after it"
+    )]
+    Died,
+    /// A call failed.
+    #[error(transparent)]
+    Kernel(#[from] xdpd_kernel::Error),
+}
+
+impl Trial<'_> {
+    /// Waits under the lock until somebody confirms. SIGINT and SIGTERM end the trial; that the terminal is gone
+    /// (SIGHUP) does not, since a connection that was lost can be made anew.
+    pub(crate) fn wait(&self, root: &Dir, interrupt: &Interrupt) -> Result<(), StepError> {
+        let failed = |source| StepError::Kernel { what: "cannot wait for a confirmation".into(), source };
+        let lock = root.open_dir(LOCK).map_err(failed)?;
+        let text = self.config.as_os_str();
+        let deadline = Instant::now() + self.timeout;
+        lock.symlink(text, MARKER).map_err(failed)?;
+        output::say(format_args!(
+            "applied on trial: `xdpd confirm {}` keeps it, or the previous state is back in {}",
+            self.config.display(),
+            humantime::format_duration(self.timeout)
+        ));
+        loop {
+            let ended = match lock.readlink(MARKER) {
+                Err(e) if e.errno() == ENOENT => return Ok(()),
+                Err(e) => Some(failed(e)),
+                Ok(_) => match interrupt.check_stop() {
+                    Err(signal) => Some(signal.into()),
+                    Ok(()) => (Instant::now() >= deadline).then_some(StepError::Unconfirmed(self.timeout)),
+                },
+            };
+            let Some(reason) = ended else {
+                std::thread::sleep(POLL);
+                continue;
+            };
+            return match lock.unlink(MARKER) {
+                // Confirmed at the last moment.
+                Err(e) if e.errno() == ENOENT => Ok(()),
+                _ => Err(reason),
+            };
+        }
+    }
+}
+
+/// Confirms the apply of `config` that waits under `pin_root`.
+pub fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
+    let nothing = || ConfirmError::NothingWaits(pin_root.to_owned());
+    let absent = |e: xdpd_kernel::Error| if e.errno() == ENOENT { nothing() } else { e.into() };
+    let root = Dir::open(pin_root).map_err(absent)?;
+    let lock = root.open_dir(LOCK).map_err(absent)?;
+    let waiting = PathBuf::from(lock.readlink(MARKER).map_err(absent)?);
+    if waiting != config {
+        return Err(ConfirmError::OtherConfig(waiting));
+    }
+    if root.try_lock(LOCK).map_err(absent)?.is_some() {
+        return Err(ConfirmError::Died);
+    }
+    lock.unlink(MARKER).map_err(absent)
+}
+
+/// Whether an apply waits for a confirmation.
+pub(crate) fn is_waiting(root: &Dir) -> bool {
+    root.open_dir(LOCK).is_ok_and(|lock| lock.readlink(MARKER).is_ok())
+}
+
+/// Forgets an apply that was killed while it waited. For who holds the lock.
+pub(crate) fn forget(root: &Dir) -> Result<(), xdpd_kernel::Error> {
+    match root.open_dir(LOCK)?.unlink(MARKER) {
+        Ok(()) => {
+            output::say(
+                "an apply was killed while it waited for `xdpd confirm`; what it had done has stayed",
+            );
+            Ok(())
+        }
+        Err(e) if e.errno() == ENOENT => Ok(()),
+        Err(e) => Err(e),
+    }
+}
