@@ -283,6 +283,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             globals: None,
             function: instance.function.clone(),
             program: info.id.0,
+            attach_type: instance.attach_type,
             maps,
             base: BTreeMap::new(),
             retired: kept,
@@ -436,7 +437,9 @@ impl<'a, E: Engine> Executor<'a, E> {
                 other => other?,
             }
         }
-        if staged.iter().any(|s| matches!(s.install.link, LinkWork::Update { .. })) {
+        let replaces =
+            |link| matches!(link, LinkWork::Update { .. } | LinkWork::Create { detach_first: true });
+        if staged.iter().any(|s| replaces(s.install.link)) {
             // From here on no CPU runs an old program: the counters of replaced maps are final.
             match xdpd_kernel::rcu::wait_grace_period() {
                 // Not to be had, as on nohz_full kernels: readers look at a retired map once more later on.
@@ -602,7 +605,7 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
         }
         LinkWork::Create { detach_first } => {
             if detach_first && let Some(link) = staged.old.as_ref().and_then(|o| o.link.as_ref()) {
-                link.detach().map_err(at(label, "detach for the change of mode"))?;
+                link.detach().map_err(at(label, "detach to attach anew"))?;
                 undo.push(Undo::Detach { staged });
             }
             let (link, mode) = create_link(staged.install, &staged.program).map_err(at(label, "attach"))?;
@@ -639,7 +642,7 @@ fn create_link(install: &Install, program: &Program) -> Result<(XdpLink, Mode), 
     result
 }
 
-/// Makes the link anew that was detached for a change of mode, and puts it where its pin was.
+/// Makes the link anew that was detached for another one, and puts it where its pin was.
 fn reattach(staged: &Staged<'_>) -> Result<(), xdpd_kernel::Error> {
     let Some(Old { dir, program: Some(program), .. }) = &staged.old else { return Ok(()) };
     let record = dir.readlink(OWNER_PIN)?;
