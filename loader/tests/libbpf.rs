@@ -4,6 +4,7 @@
 mod common;
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use common::{DROP, PASS, Site, changes, compile, flat};
 use xdpd::object::Object;
@@ -182,6 +183,26 @@ fn a_program_array_takes_the_programs_of_others() {
     next.update(&0u32.to_ne_bytes(), &theirs.as_fd().as_raw_fd().to_ne_bytes(), 0).unwrap();
     assert_eq!(site.lab.sender(&veth).send(5), 5);
     assert_eq!(site.packets("eth0", DROP), 2, "theirs drops without counting");
+}
+
+/// What docs/objects.md says of it.
+#[test]
+#[ignore = "needs root"]
+fn a_program_array_is_for_programs_with_frags_or_without() {
+    require_root!();
+    let site = Site::new("array");
+    site.lab.veth("eth0", "peer0");
+    compile(&site, "tail_calls");
+    site.config(&config(None, ""));
+    site.apply();
+    let running = site.running("eth0");
+    common::compile_with(&site.lab.dir().join("own.o"), "tail_calls", &["-DPROGRAM=\"xdp.frags\""]);
+    let refused = site.expect("apply", 2);
+    assert!(refused.stderr.contains("EINVAL"), "{}", refused.stderr);
+    assert_eq!(site.running("eth0"), running);
+    site.config(&config(None, "[programs.p.maps.next]\nreuse = \"never\""));
+    site.apply();
+    site.expect("diff", 0);
 }
 
 #[test]
@@ -381,6 +402,42 @@ fn only_code_that_can_be_loaded_decides_whether_the_kernels_types_are_needed() {
     assert!(!needs("counter"));
 }
 
+/// The gate itself, without a process around it: up to eight bytes at places that a seed chooses.
+#[test]
+fn no_mangled_object_makes_the_gate_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    let interesting = [0, 1, 0x7f, 0x80, 0xff];
+    let mut outcomes = [0; 2];
+    for name in ["calls", "maps", "core", "other_hooks", "globals", "newer_types"] {
+        let sound = std::fs::read(common::compile_to(&dir.path().join("own.o"), name)).unwrap();
+        for _ in 0..2000 {
+            let mut bytes = sound.clone();
+            for _ in 0..=random(8) {
+                let at = random(bytes.len());
+                bytes[at] = match random(2) {
+                    0 => interesting[random(interesting.len())],
+                    _ => u8::try_from(random(256)).unwrap(),
+                };
+            }
+            match Object::inspect(bytes) {
+                Ok(object) => {
+                    assert_eq!(object.engine_bytes().len(), sound.len());
+                    outcomes[0] += 1;
+                }
+                Err(_) => outcomes[1] += 1,
+            }
+        }
+    }
+    assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
+}
+
 /// Whatever `check` says of a mangled object, it says it and lives.
 #[test]
 fn no_mangled_object_crashes_check() {
@@ -435,4 +492,31 @@ fn no_mangled_object_harms_what_runs() {
     site.config(&config(None, "[programs.p.maps.xdp_stats_map]\nreuse = \"never\""));
     site.apply();
     site.send(&veth, "eth0", DROP, 5);
+}
+
+/// Compiled as its first lines say, run as its file says.
+#[test]
+#[ignore = "needs root"]
+fn the_example_lets_in_what_is_on_its_list() {
+    require_root!();
+    let site = Site::new("example");
+    let veth = site.lab.veth("eth0", "peer0");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs");
+    common::compile_file(&site.lab.dir().join("allow.o"), &examples.join("allow.c"), &[]);
+    let text = std::fs::read_to_string(examples.join("allow.toml")).unwrap();
+    site.config(&text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""));
+    site.apply();
+    site.send(&veth, "eth0", PASS, 3); // no IP
+    let program = Program::open_by_id(ProgramId(site.running("eth0").unwrap())).unwrap();
+    let verdict_on = |source: [u8; 4]| {
+        let mut frame = [0; 64];
+        frame[12] = 8; // IPv4
+        frame[26..30].copy_from_slice(&source);
+        program.test_run(&frame, 1).unwrap().return_value
+    };
+    assert_eq!(verdict_on([192, 0, 2, 7]), DROP);
+    let allowed = site.dir("eth0").open_map("allowed", Access::ReadWrite).unwrap();
+    allowed.update(&[24, 0, 0, 0, 192, 0, 2, 0], &[1], 0).unwrap();
+    assert_eq!((verdict_on([192, 0, 2, 7]), verdict_on([192, 0, 3, 7])), (PASS, DROP));
+    site.expect("diff", 0);
 }

@@ -162,6 +162,11 @@ pub fn compile_to(object: &Path, name: &str) -> PathBuf {
 /// Compiles a program of tests/programs with more options.
 pub fn compile_with(object: &Path, name: &str, options: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/programs/{name}.c"));
+    compile_file(object, &source, options)
+}
+
+/// Compiles a C file.
+pub fn compile_file(object: &Path, source: &Path, options: &[&str]) -> PathBuf {
     let output = std::process::Command::new("clang-22")
         .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-c", "-o"])
         .arg(object)
@@ -171,6 +176,6 @@ pub fn compile_with(object: &Path, name: &str, options: &[&str]) -> PathBuf {
         .arg(source)
         .output()
         .expect("clang-22");
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
     object.to_owned()
 }

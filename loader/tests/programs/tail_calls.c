@@ -8,7 +8,11 @@ struct {
 	__uint(value_size, 4);
 } next SEC(".maps");
 
-SEC("xdp")
+#ifndef PROGRAM
+#define PROGRAM "xdp"
+#endif
+
+SEC(PROGRAM)
 int xdp_tail_calls(struct xdp_md *ctx)
 {
 	tail_call(ctx, &next, 0);
