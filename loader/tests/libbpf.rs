@@ -32,7 +32,7 @@ const fn case(program: &'static str, function: Option<&'static str>, fate: Fate)
     Case { program, function, fate }
 }
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 26] = [
     case("counter", None, Counts(DROP)),
     case("frags", None, Counts(DROP)),
     case("two_functions", Some("xdp_function_that_drops"), Counts(DROP)),
@@ -60,7 +60,9 @@ const CASES: [Case; 24] = [
     case("externs", None, Unfit("refers to `LINUX_KERNEL_VERSION`: it is not in the object")),
     case("map_of_maps", None, Unfit("map `outer`: maps of maps")),
     case("mixed", None, Unfit("the object mixes two conventions")),
-    case("old_section_name", None, Unfit("write SEC(\"xdp\")")),
+    case("named_sections", Some("xdp_named"), Counts(DROP)),
+    case("named_sections", Some("xdp_named_frags"), Counts(PASS)),
+    case("ambiguous_sections", None, Unfit("use one of the two")),
 ];
 
 fn config(function: Option<&str>, extra: &str) -> String {
@@ -395,7 +397,7 @@ fn only_code_that_can_be_loaded_decides_whether_the_kernels_types_are_needed() {
     let dir = tempfile::tempdir().unwrap();
     let needs = |name: &str| {
         let object = common::compile_to(&dir.path().join("own.o"), name);
-        Object::inspect(std::fs::read(object).unwrap()).unwrap().needs_kernel_types()
+        Object::inspect(std::fs::read(object).unwrap()).unwrap().programs()[0].needs_kernel_types
     };
     assert!(needs("core"));
     assert!(!needs("other_hooks"), "a classifier refers to them");
@@ -415,7 +417,7 @@ fn no_mangled_object_makes_the_gate_panic() {
     };
     let interesting = [0, 1, 0x7f, 0x80, 0xff];
     let mut outcomes = [0; 2];
-    for name in ["calls", "maps", "core", "other_hooks", "globals", "newer_types"] {
+    for name in ["calls", "maps", "core", "other_hooks", "named_sections", "newer_types"] {
         let sound = std::fs::read(common::compile_to(&dir.path().join("own.o"), name)).unwrap();
         for _ in 0..2000 {
             let mut bytes = sound.clone();
@@ -428,7 +430,9 @@ fn no_mangled_object_makes_the_gate_panic() {
             }
             match Object::inspect(bytes) {
                 Ok(object) => {
-                    assert_eq!(object.engine_bytes().len(), sound.len());
+                    for program in object.programs() {
+                        assert_eq!(object.engine_bytes(program).unwrap().len(), sound.len());
+                    }
                     outcomes[0] += 1;
                 }
                 Err(_) => outcomes[1] += 1,

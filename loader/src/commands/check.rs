@@ -66,7 +66,7 @@ fn describe_program(out: &mut String, program: &Program, loaded: &Loaded) {
     };
     let btf = if loaded.object.btf().is_some() { "BTF" } else { "no BTF" };
     let frags = if function.frags { ", frags" } else { "" };
-    let core = if loaded.object.needs_kernel_types() { ", CO-RE" } else { "" };
+    let core = if function.needs_kernel_types { ", CO-RE" } else { "" };
     let _ = writeln!(
         out,
         "program {}: {} of {} ({dialect}, {btf}, {license}{frags}{core})",

@@ -19,7 +19,7 @@ use xdpd_kernel::program::Program;
 
 use super::protocol::{self, MapPin, Reply, Request};
 use super::{Engine, EngineError, LoadRequest};
-use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin};
+use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
 
 /// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
 pub const WORKER_ARG: &str = "__load";
@@ -76,13 +76,13 @@ impl Drop for Worker {
 
 impl Engine for Worker {
     fn load(&mut self, request: &LoadRequest<'_>) -> Result<Program, EngineError> {
-        let object = memfd(&request.object.engine_bytes())?;
         let pins = |origin: MapOrigin| {
             let maps = request.object.maps().iter().filter(|(_, spec)| spec.origin == origin);
             maps.map(|(name, _)| MapPin { name: name.clone(), pin: escape(name) }).collect()
         };
-        let program =
-            request.object.program(Some(request.function)).map_err(|e| EngineError::Failed(e.to_string()))?;
+        let failed = |e: ObjectError| EngineError::Failed(e.to_string());
+        let program = request.object.program(Some(request.function)).map_err(failed)?;
+        let object = memfd(&request.object.engine_bytes(program).map_err(failed)?)?;
         let message = Request {
             dialect: request.object.dialect(),
             function: request.function.to_owned(),

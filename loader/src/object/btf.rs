@@ -20,6 +20,8 @@ pub struct BtfError(&'static str);
 pub struct Btf {
     types: Vec<Type>,
     strings: Vec<u8>,
+    /// Where the strings start in the raw BTF.
+    strings_at: usize,
 }
 
 #[derive(Debug)]
@@ -160,13 +162,13 @@ impl Btf {
     /// Parses raw BTF. Kinds that this reader does not know end it with an error, since their length is unknown.
     pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
         let (type_range, string_range) = sections(raw)?;
-        let strings = raw[string_range].to_vec();
+        let (strings_at, strings) = (string_range.start, raw[string_range].to_vec());
         let mut words = Words { bytes: &raw[type_range], at: 0 };
         let mut types = Vec::new();
         while words.at < words.bytes.len() {
             types.push(parse_type(&mut words)?);
         }
-        Ok(Self { types, strings })
+        Ok(Self { types, strings, strings_at })
     }
 
     fn get(&self, id: u32) -> Option<&Type> {
@@ -182,6 +184,19 @@ impl Btf {
     /// The string at an offset; empty where there is none.
     pub(super) fn string(&self, offset: usize) -> &str {
         u32::try_from(offset).map_or("", |offset| self.name(offset))
+    }
+
+    /// Where this string starts in the raw BTF, each time that it is there.
+    pub(super) fn find_strings(&self, wanted: &str) -> Vec<usize> {
+        let mut at = self.strings_at;
+        let mut found = Vec::new();
+        for string in self.strings.split(|b| *b == 0) {
+            if string == wanted.as_bytes() {
+                found.push(at);
+            }
+            at += string.len() + 1;
+        }
+        found
     }
 
     /// The id of the type that the global variable `name` has.

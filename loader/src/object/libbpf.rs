@@ -5,6 +5,7 @@
 //! resolve, and mixes up functions of two sections that lie at the same address.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use object::elf;
 use object::read::elf::{FileHeader, Rel, SectionHeader, Sym};
@@ -13,8 +14,9 @@ use xdpd_kernel::cpu;
 use xdpd_kernel::map::{MapDef, map_type_name};
 
 use super::{
-    Btf, Dialect, Elf, INSN_LEN, LD_IMM64, LE, MAX_MAPS, MAX_OBJECT_SIZE, MapOrigin, MapSpec, ObjectError,
-    Parsed, Patch, XdpProgram, check_name, corrupt, data_map, is_code, license_text, map_layout, section_of,
+    Btf, Dialect, Elf, INSN_LEN, LD_IMM64, LE, MAX_MAPS, MAX_OBJECT_SIZE, MapOrigin, MapSpec, ObjectBtf,
+    ObjectError, Parsed, Patch, XdpProgram, check_name, corrupt, data_map, is_code, license_text, map_layout,
+    section_of,
 };
 
 /// `BPF_JMP | BPF_CALL`.
@@ -51,12 +53,12 @@ struct Function {
 /// The sections by what they are for.
 #[derive(Default)]
 struct Sections {
-    /// `xdp` and `xdp.frags`: whether it takes fragments.
+    /// `xdp`, `xdp.frags`, and those with a name after a slash: whether it takes fragments.
     programs: BTreeMap<usize, bool>,
     /// `.text`.
     text: BTreeSet<usize>,
-    /// Code for other hooks, hidden from the engine, which may not know them.
-    others: BTreeMap<usize, String>,
+    /// Code for other hooks.
+    others: Vec<String>,
     /// `.maps`.
     maps: Option<usize>,
     /// Global variables.
@@ -102,27 +104,31 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
                 maps.insert(name.to_owned(), spec);
             }
         } else if is_code(section) && !data.is_empty() {
-            match name {
-                "xdp" | "xdp.frags" => drop(sections.programs.insert(index.0, name == "xdp.frags")),
-                ".text" => drop(sections.text.insert(index.0)),
-                _ => drop(sections.others.insert(index.0, name.to_owned())),
+            match takes_frags(name) {
+                Some(frags) => drop(sections.programs.insert(index.0, frags)),
+                None if name == ".text" => drop(sections.text.insert(index.0)),
+                None => sections.others.push(name.to_owned()),
             }
         }
     }
-    refuse_old_names(&sections)?;
+    refuse_ambiguous_names(elf, &sections)?;
     let mut functions = functions(elf, &sections)?;
     let map_symbols = map_symbols(elf, sections.maps)?;
     references(elf, &sections, &map_symbols, &mut functions)?;
-    let programs = programs(elf, &sections, &functions)?;
-    let (btf, mut patches, core) = match elf.raw_btf()? {
+    let mut programs = programs(elf, &sections, &functions)?;
+    let btf = match elf.raw_btf()? {
         Some(btf) => {
             let parsed = Btf::parse(&btf.raw).map_err(corrupt)?;
             declared_maps(&parsed, &map_symbols, &mut maps)?;
             data_types(&parsed, &mut maps);
-            let (patch, core) = core_relocations(elf, &sections, &parsed)?;
-            (Some(btf), Vec::from_iter(patch), core)
+            if let Some(core) = core_relocations(elf, &parsed)? {
+                for program in &mut programs {
+                    program.needs_kernel_types = core.concern(&program.section);
+                }
+            }
+            Some(btf)
         }
-        None if map_symbols.is_empty() => (None, Vec::new(), false),
+        None if map_symbols.is_empty() => None,
         None => {
             return Err(ObjectError::Unsupported(
                 "the object has no BTF, which describes the maps in `.maps`: compile it with -g".into(),
@@ -135,17 +141,36 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
             maps.len()
         )));
     }
-    patches.extend(sections.others.keys().map(|index| hide(elf, *index)));
-    Ok(Parsed { dialect: Dialect::Libbpf, license, programs, maps, btf, data: contents, patches, core })
+    Ok(Parsed { dialect: Dialect::Libbpf, license, programs, maps, btf, data: contents })
 }
 
-fn refuse_old_names(sections: &Sections) -> Result<(), ObjectError> {
-    let hooks = ["xdp/devmap", "xdp/cpumap"];
-    match sections.others.values().find(|n| n.starts_with("xdp/") && !hooks.contains(&n.as_str())) {
+/// Whether a section holds XDP programs for devices, and if so, whether they take fragments. Before 1.0, libbpf took
+/// any name after a slash.
+fn takes_frags(section: &str) -> Option<bool> {
+    let (hook, name) = section.split_once('/').unwrap_or((section, ""));
+    match hook {
+        // They run behind a map, not on a device.
+        _ if ["devmap", "cpumap"].contains(&name) => None,
+        "xdp" => Some(false),
+        "xdp.frags" => Some(true),
+        _ => None,
+    }
+}
+
+/// With `xdp` and `xdp/NAME` in one object, aya would take one for the other.
+fn refuse_ambiguous_names(elf: &Elf<'_>, sections: &Sections) -> Result<(), ObjectError> {
+    let mut names = BTreeSet::new();
+    for index in sections.programs.keys() {
+        let section = elf.sections.section(SectionIndex(*index)).map_err(corrupt)?;
+        names.insert(elf.name(section)?);
+    }
+    let both = names.iter().find(|name| name.split_once('/').is_some_and(|(hook, _)| names.contains(hook)));
+    match both {
         Some(name) => Err(ObjectError::Unsupported(format!(
-            "section `{name}`: in objects that follow libbpf's conventions programs lie in `xdp` or `xdp.frags`, \
-             and `function` chooses one; write SEC(\"xdp\")"
+            "programs lie in `{}` and in a section without a name after the slash: use one of the two",
+            name.escape_debug()
         ))),
+        None if names.len() < sections.programs.len() => Err(corrupt("two sections have the same name")),
         None => Ok(()),
     }
 }
@@ -342,13 +367,13 @@ fn programs(
             name: function.name.clone(),
             section: elf.name(section)?.to_owned(),
             frags: *frags,
+            needs_kernel_types: false,
             instructions: len / INSN_LEN,
             maps,
         });
     }
     if programs.is_empty() {
-        let others: Vec<String> =
-            sections.others.values().map(|n| format!("`{}`", n.escape_debug())).collect();
+        let others: Vec<String> = sections.others.iter().map(|n| format!("`{}`", n.escape_debug())).collect();
         let what = if others.is_empty() {
             String::new()
         } else {
@@ -491,14 +516,46 @@ fn data_types(btf: &Btf, maps: &mut BTreeMap<String, MapSpec>) {
     }
 }
 
-/// Whether the code refers to types of the running kernel (CO-RE), and `.BTF.ext` without the references of code that
-/// the engine does not see.
-fn core_relocations(
-    elf: &Elf<'_>,
-    sections: &Sections,
-    btf: &Btf,
-) -> Result<(Option<Patch>, bool), ObjectError> {
-    let Some((_, section)) = elf.sections.section_by_name(LE, b".BTF.ext") else { return Ok((None, false)) };
+/// The references to types of the running kernel (CO-RE) in `.BTF.ext`.
+struct CoreRelocations<'a> {
+    data: &'a [u8],
+    /// Where the section starts in the object.
+    at: usize,
+    /// Where they are in it.
+    range: Range<usize>,
+    /// Those of each section of code, by its name.
+    blocks: Vec<(&'a str, Range<usize>)>,
+}
+
+impl CoreRelocations<'_> {
+    /// Where the header says how long they are.
+    const LEN: Range<usize> = 28..32;
+
+    /// Whether a program in this section, or a function that it may call, has any.
+    fn concern(&self, section: &str) -> bool {
+        self.blocks.iter().any(|(name, _)| concerns(name, section))
+    }
+
+    /// The same section with nothing but those of one section of programs.
+    fn only(&self, section: &str) -> Option<Patch> {
+        let mut kept = self.data.get(self.range.start..self.range.start + 4)?.to_vec();
+        for (_, block) in self.blocks.iter().filter(|(name, _)| concerns(name, section)) {
+            kept.extend(self.data.get(block.clone())?);
+        }
+        let len = if kept.len() > 4 { u32::try_from(kept.len()).ok()? } else { 0 };
+        let mut bytes = self.data.to_vec();
+        bytes.get_mut(self.range.start..self.range.start + kept.len())?.copy_from_slice(&kept);
+        bytes.get_mut(Self::LEN)?.copy_from_slice(&len.to_le_bytes());
+        Some(Patch { at: self.at, bytes })
+    }
+}
+
+fn concerns(block: &str, section: &str) -> bool {
+    block == section || block == ".text"
+}
+
+fn core_relocations<'a>(elf: &Elf<'a>, btf: &'a Btf) -> Result<Option<CoreRelocations<'a>>, ObjectError> {
+    let Some((_, section)) = elf.sections.section_by_name(LE, b".BTF.ext") else { return Ok(None) };
     let data = elf.data(section)?;
     let word = |at: usize| {
         let bytes = data.get(at..at.checked_add(4)?)?;
@@ -506,22 +563,17 @@ fn core_relocations(
     };
     let cut = || corrupt("section `.BTF.ext` is cut off");
     let header = word(4).ok_or_else(cut)?;
-    if header < 32 {
-        return Ok((None, false));
+    if header < CoreRelocations::LEN.end {
+        return Ok(None);
     }
     let (offset, len) = (word(24).ok_or_else(cut)?, word(28).ok_or_else(cut)?);
     if len == 0 {
-        return Ok((None, false));
+        return Ok(None);
     }
-    let range = (|| {
-        let start = header.checked_add(offset)?;
-        let range = start..start.checked_add(len)?;
-        (range.end <= data.len() && len >= 4).then_some(range)
-    })()
-    .ok_or_else(cut)?;
+    let start = header.checked_add(offset).ok_or_else(cut)?;
+    let range = start..start.checked_add(len).filter(|end| *end <= data.len() && len >= 4).ok_or_else(cut)?;
     let size = word(range.start).ok_or_else(cut)?;
-    let hidden: BTreeSet<&str> = sections.others.values().map(|n| &**n).collect();
-    let mut kept = data[range.start..range.start + 4].to_vec();
+    let mut blocks = Vec::new();
     let mut at = range.start + 4;
     while at < range.end {
         let (name, count) = (word(at).ok_or_else(cut)?, word(at + 4).ok_or_else(cut)?);
@@ -529,27 +581,52 @@ fn core_relocations(
         if end > range.end {
             return Err(cut());
         }
-        if !hidden.contains(btf.string(name)) {
-            kept.extend(&data[at..end]);
-        }
+        blocks.push((btf.string(name), at..end));
         at = end;
     }
-    let needed = kept.len() > 4;
-    if kept.len() == len {
-        return Ok((None, needed));
-    }
-    let mut patched = data.to_vec();
-    patched[range.start..range.start + kept.len()].copy_from_slice(&kept);
-    let len = if needed { u32::try_from(kept.len()).map_err(corrupt)? } else { 0 };
-    patched[28..32].copy_from_slice(&len.to_le_bytes());
     let at = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
-    Ok((Some(Patch { at, bytes: patched }), needed))
+    Ok(Some(CoreRelocations { data, at, range, blocks }))
 }
 
-/// Makes a section no code any more.
-fn hide(elf: &Elf<'_>, index: usize) -> Patch {
-    let at = elf.header.e_shoff(LE) + index as u64 * u64::from(elf.header.e_shentsize(LE)) + SH_FLAGS;
-    Patch { at: usize::try_from(at).unwrap_or(usize::MAX), bytes: vec![0; 8] }
+/// What aya gets to see differently when it loads a program of `section`.
+///
+/// Of the code only that section and `.text`: aya refuses an object with sections that it does not know. It does not
+/// know names after `xdp/` either, so that part of the name is cut off, in the ELF and in the BTF that refers to it.
+pub(super) fn patches(
+    elf: &Elf<'_>,
+    btf: Option<&ObjectBtf>,
+    section: &str,
+) -> Result<Vec<Patch>, ObjectError> {
+    let mut patches = Vec::new();
+    let names = elf.header.shstrndx(LE, elf.bytes).map_err(corrupt)?;
+    let names = elf.sections.section(SectionIndex(names as usize)).map_err(corrupt)?.sh_offset(LE);
+    let cut = section.find('/');
+    for (index, header) in elf.sections.enumerate() {
+        let name = elf.name(header)?;
+        if name == section
+            && let Some(cut) = cut
+        {
+            patches.push(patch(names + u64::from(header.sh_name(LE)) + cut as u64, vec![0]));
+        }
+        if is_code(header) && name != section && name != ".text" {
+            let headers = elf.header.e_shoff(LE) + index.0 as u64 * u64::from(elf.header.e_shentsize(LE));
+            patches.push(patch(headers + SH_FLAGS, vec![0; 8]));
+        }
+    }
+    let Some(btf) = btf else { return Ok(patches) };
+    let parsed = Btf::parse(&btf.raw).map_err(corrupt)?;
+    if let Some(core) = core_relocations(elf, &parsed)? {
+        patches.extend(core.only(section));
+    }
+    if let Some(cut) = cut {
+        let places = parsed.find_strings(section).into_iter();
+        patches.extend(places.map(|at| Patch { at: btf.at + at + cut, bytes: vec![0] }));
+    }
+    Ok(patches)
+}
+
+fn patch(at: u64, bytes: Vec<u8>) -> Patch {
+    Patch { at: usize::try_from(at).unwrap_or(usize::MAX), bytes }
 }
 
 /// The parts of an instruction that tell what it refers to.

@@ -63,9 +63,6 @@ pub struct Object {
     btf: Option<ObjectBtf>,
     /// Initial content of the maps made of data sections.
     data: BTreeMap<String, Vec<u8>>,
-    /// What the engine gets to see differently.
-    patches: Vec<Patch>,
-    core: bool,
 }
 
 /// Bytes of an object that are replaced before an engine sees it.
@@ -83,6 +80,8 @@ pub struct XdpProgram {
     pub section: String,
     /// It takes packets of several buffers, so it can run natively on devices with a large MTU.
     pub frags: bool,
+    /// It, or a function that it may call, refers to types of the running kernel by name (CO-RE).
+    pub needs_kernel_types: bool,
     /// Number of instructions, with those of the functions that it calls.
     pub instructions: u64,
     /// The maps that it refers to, itself or in functions that it calls.
@@ -181,8 +180,8 @@ impl Object {
     pub fn inspect(bytes: Vec<u8>) -> Result<Self, ObjectError> {
         let parsed = Elf::parse(&bytes)?.inspect()?;
         let digest = hex(&Sha256::digest(&bytes));
-        let Parsed { dialect, license, programs, maps, btf, data, patches, core } = parsed;
-        Ok(Self { bytes, digest, dialect, license, programs, maps, btf, data, patches, core })
+        let Parsed { dialect, license, programs, maps, btf, data } = parsed;
+        Ok(Self { bytes, digest, dialect, license, programs, maps, btf, data })
     }
 
     /// SHA-256 of the file, lowercase hex.
@@ -229,11 +228,6 @@ impl Object {
         if declares { ATTACH_TYPE_XDP } else { 0 }
     }
 
-    /// Its code refers to types of the running kernel by name (CO-RE).
-    pub fn needs_kernel_types(&self) -> bool {
-        self.core
-    }
-
     /// The initial content of a map that is made of a data section; `None` where that is all zeros.
     pub fn data(&self, map: &str) -> Option<&[u8]> {
         self.data.get(map).map(|d| &**d)
@@ -252,26 +246,29 @@ impl Object {
         }
     }
 
-    /// The bytes to hand to the engine.
+    /// The bytes to hand to the engine that loads `program`.
     ///
     /// redbpf gets no BTF: newer kinds make it panic, and it would load it into the kernel a second time, while the maps
-    /// are made by us and carry it already. aya gets BTF that is completed, and no code for hooks that it may not know.
-    pub fn engine_bytes(&self) -> Vec<u8> {
+    /// are made by us and carry it already. aya gets BTF that is completed, and no code but what the program needs.
+    pub fn engine_bytes(&self, program: &XdpProgram) -> Result<Vec<u8>, ObjectError> {
         let mut bytes = self.bytes.clone();
         let mut put = |at: usize, new: &[u8]| {
             if let Some(old) = at.checked_add(new.len()).and_then(|end| bytes.get_mut(at..end)) {
                 old.copy_from_slice(new);
             }
         };
-        for patch in &self.patches {
-            put(patch.at, &patch.bytes);
-        }
         match (&self.btf, self.dialect) {
             (Some(btf), Dialect::Redbpf) => put(btf.at, &vec![0; btf.raw.len()]),
             (Some(btf), Dialect::Libbpf) => put(btf.at, &btf.raw),
             (None, _) => {}
         }
-        bytes
+        if self.dialect == Dialect::Libbpf {
+            let elf = Elf::parse(&self.bytes)?;
+            for patch in libbpf::patches(&elf, self.btf.as_ref(), &program.section)? {
+                put(patch.at, &patch.bytes);
+            }
+        }
+        Ok(bytes)
     }
 }
 
@@ -291,8 +288,6 @@ struct Parsed {
     maps: BTreeMap<String, MapSpec>,
     btf: Option<ObjectBtf>,
     data: BTreeMap<String, Vec<u8>>,
-    patches: Vec<Patch>,
-    core: bool,
 }
 
 struct Elf<'a> {
@@ -459,8 +454,6 @@ impl<'a> Elf<'a> {
             maps,
             btf,
             data: contents,
-            patches: Vec::new(),
-            core: false,
         })
     }
 
@@ -644,6 +637,7 @@ fn xdp_program(name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, Obj
         name: name.to_owned(),
         section: section.to_owned(),
         frags: false,
+        needs_kernel_types: false,
         instructions: len / INSN_LEN,
         maps: BTreeSet::new(),
     })
