@@ -2,10 +2,13 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::trust::{self, Untrusted};
@@ -111,7 +114,15 @@ impl Config {
 
 fn read(path: &Path) -> Result<String, LoadError> {
     let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
+    // Not to be held up by a FIFO of that name.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("it is not a regular file")));
+    }
     trust::check_open(&file, path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -13,6 +13,7 @@
 //! | `mode` | `native`, `generic` or `offload` |
 //! | `object`, `globals` | digests |
 //! | `function`, `program` | the function's name, the program's id |
+//! | `attach_type` | the program's `expected_attach_type`, which the kernel does not tell; absent: 0 |
 //! | `map.<name>` | id of a map |
 //! | `base.<name>` | id of the map whose entries were carried to the map of this name |
 //! | `retired.<id>` | when the map with this id was retired, in seconds of `CLOCK_BOOTTIME` |
@@ -55,6 +56,8 @@ pub struct Record {
     pub function: String,
     /// The program's id.
     pub program: u32,
+    /// The program's `expected_attach_type`: only programs with the same replace it in place.
+    pub attach_type: u32,
     /// The ids of the program's pinned maps, by name.
     pub maps: BTreeMap<String, u32>,
     /// The ids of the maps whose entries were carried to the map of this name.
@@ -123,6 +126,7 @@ impl Record {
             globals: fields.optional_string("globals")?,
             function: fields.string("function")?,
             program: fields.number("program")?,
+            attach_type: fields.optional("attach_type", "a number", |v| v.parse().ok())?.unwrap_or(0),
             maps: fields.family("map.", |name| Some(name.to_owned()))?,
             base: fields.family("base.", |name| Some(name.to_owned()))?,
             retired: fields.family("retired.", |id| id.parse().ok())?,
@@ -154,6 +158,9 @@ impl fmt::Display for Record {
             write!(f, " globals={}", Escaped(globals.as_bytes()))?;
         }
         write!(f, " function={} program={}", Escaped(self.function.as_bytes()), self.program)?;
+        if self.attach_type != 0 {
+            write!(f, " attach_type={}", self.attach_type)?;
+        }
         for (name, id) in &self.maps {
             write!(f, " map.{}={id}", Escaped(name.as_bytes()))?;
         }

@@ -93,7 +93,7 @@ prop_compose! {
         (generation, config, device, ifindex, netns, netns_name) in
             (any::<u64>(), path(), text(), any::<u32>(), any::<(u64, u64)>(), option::of(text())),
         (mode, object, globals) in (mode(), text(), option::of(text())),
-        (function, program) in (text(), any::<u32>()),
+        (function, program, attach_type) in (text(), any::<u32>(), any::<u32>()),
         maps in btree_map(text(), any::<u32>(), 0..4),
         base in btree_map(text(), any::<u32>(), 0..4),
         retired in btree_map(any::<u32>(), any::<u64>(), 0..4),
@@ -101,7 +101,7 @@ prop_compose! {
         let version = Record::VERSION;
         Record {
             version, generation, config, device, ifindex, netns, netns_name, mode, object, globals, function,
-            program, maps, base, retired,
+            program, attach_type, maps, base, retired,
         }
     }
 }

@@ -44,5 +44,5 @@ pub use netlink::{Attached, Device, LinkMonitor};
 pub use netns::{NetNs, NetNsId};
 pub use object::{ObjectKind, kind_of};
 pub use pin::{Access, Dir, Entry, PinnedObject};
-pub use program::{Program, ProgramInfo};
+pub use program::{DebugInfo, Insn, Program, ProgramInfo, XdpLoad};
 pub use stat::{EntryKind, Stat, Timestamp};

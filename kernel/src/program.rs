@@ -4,13 +4,14 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::btf::Btf;
 use crate::error::{Error, PinError, Result};
 use crate::id::{BtfId, MapId, ProgramId};
 use crate::object::{self, Ids, ObjectKind};
-use crate::sys;
+use crate::sys::{self, Records};
 use crate::uapi::{
-    BPF_OBJ_GET_INFO_BY_FD, BPF_PROG_GET_FD_BY_ID, BPF_PROG_GET_NEXT_ID, BPF_PROG_LOAD, BPF_PROG_TEST_RUN,
-    BPF_PROG_TYPE_XDP, BPF_TAG_SIZE, BPF_XDP, ProgLoad,
+    BPF_F_XDP_HAS_FRAGS, BPF_OBJ_GET_INFO_BY_FD, BPF_PROG_GET_FD_BY_ID, BPF_PROG_GET_NEXT_ID, BPF_PROG_LOAD,
+    BPF_PROG_TEST_RUN, BPF_PROG_TYPE_XDP, BPF_TAG_SIZE, BPF_XDP, ProgLoad,
 };
 
 /// What the kernel knows about a program.
@@ -46,6 +47,9 @@ impl ProgramInfo {
     }
 }
 
+/// What a program declares that is to be attached to a device: `BPF_XDP` of `enum bpf_attach_type`.
+pub const ATTACH_TYPE_XDP: u32 = BPF_XDP;
+
 /// One instruction, `struct bpf_insn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Insn(u64);
@@ -74,6 +78,68 @@ impl Insn {
     }
 }
 
+/// An XDP program as it is handed to the kernel: see [`XdpLoad::load`].
+#[derive(Debug, Clone, Copy)]
+pub struct XdpLoad<'a> {
+    /// Its name, of which the kernel keeps 15 bytes.
+    pub name: &'a str,
+    /// Its instructions. Those that load a map refer to it by its descriptor's number.
+    pub insns: &'a [Insn],
+    /// Its licence: some helpers are only for programs under the GPL.
+    pub license: &'a CStr,
+    /// It takes packets of more than one buffer, so it can run natively on devices with a large MTU.
+    pub frags: bool,
+    /// What it declares to be for, `expected_attach_type`: [`ATTACH_TYPE_XDP`] or 0, nothing.
+    ///
+    /// A device takes both. But a link does not replace a program by one that declares something else (`EINVAL`), and
+    /// since Linux 6.18 a program array holds only programs that declare the same as its users.
+    pub attach_type: u32,
+    /// What tells the verifier, and people in its log, about functions and lines.
+    pub debug: Option<DebugInfo<'a>>,
+}
+
+/// Type information of a program, and records of its object's `.BTF.ext` that refer to it.
+#[derive(Debug, Clone, Copy)]
+pub struct DebugInfo<'a> {
+    /// The BTF object.
+    pub btf: &'a Btf,
+    /// Records of `struct bpf_func_info`.
+    pub functions: &'a [u8],
+    /// The size of one of them in bytes.
+    pub function_size: u32,
+    /// Records of `struct bpf_line_info`.
+    pub lines: &'a [u8],
+    /// The size of one of them in bytes.
+    pub line_size: u32,
+}
+
+impl XdpLoad<'_> {
+    /// Has the program verified and loaded. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
+    ///
+    /// The verifier writes what it thinks into `log`, as text up to the first NUL; `ENOSPC` when that does not fit.
+    /// Programs with functions of their own need [`debug`](Self::debug) for callbacks and global functions.
+    pub fn load(&self, log: Option<&mut [u8]>) -> Result<Program> {
+        let mut attr = ProgLoad {
+            prog_type: BPF_PROG_TYPE_XDP,
+            prog_name: object::to_kernel_name(self.name),
+            prog_flags: if self.frags { BPF_F_XDP_HAS_FRAGS } else { 0 },
+            expected_attach_type: self.attach_type,
+            ..ProgLoad::default()
+        };
+        let (mut functions, mut lines) = (Records::default(), Records::default());
+        if let Some(debug) = &self.debug {
+            attr.prog_btf_fd = sys::number(debug.btf.as_fd());
+            functions = Records { bytes: debug.functions, size: debug.function_size };
+            lines = Records { bytes: debug.lines, size: debug.line_size };
+        }
+        let insns: Vec<u64> = self.insns.iter().map(|insn| insn.0).collect();
+        let origin = format!("program {}", self.name);
+        let fd = sys::prog_load(&attr, &insns, self.license, functions, lines, log)
+            .map_err(|source| Error::new(BPF_PROG_LOAD.name, origin.as_str(), source))?;
+        Ok(Program { fd, origin })
+    }
+}
+
 /// What [`Program::test_run`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TestRun {
@@ -97,17 +163,7 @@ impl Program {
     /// The kernel keeps the first 15 bytes of `name`. The verifier writes what it thinks into `log`, as text up to the
     /// first NUL; `ENOSPC` when that does not fit.
     pub fn load_xdp(name: &str, insns: &[Insn], license: &CStr, log: Option<&mut [u8]>) -> Result<Self> {
-        let attr = ProgLoad {
-            prog_type: BPF_PROG_TYPE_XDP,
-            prog_name: object::to_kernel_name(name),
-            expected_attach_type: BPF_XDP,
-            ..ProgLoad::default()
-        };
-        let insns: Vec<u64> = insns.iter().map(|insn| insn.0).collect();
-        let origin = format!("program {name}");
-        let fd = sys::prog_load(&attr, &insns, license, log)
-            .map_err(|source| Error::new(BPF_PROG_LOAD.name, origin.as_str(), source))?;
-        Ok(Self { fd, origin })
+        XdpLoad { name, insns, license, frags: false, attach_type: ATTACH_TYPE_XDP, debug: None }.load(log)
     }
 
     /// Loads an XDP program that does nothing but return `action` (0 aborted, 1 drop, 2 pass, 3 tx, 4 redirect).

@@ -104,11 +104,34 @@ pub(crate) fn obj_get(path: &CStr, file_flags: u32) -> io::Result<OwnedFd> {
 /// How often the verifier is asked again when a signal made it give up.
 const LOAD_ATTEMPTS: u32 = 5;
 
+/// Records that tell the kernel about instructions: `struct bpf_func_info` or `struct bpf_line_info`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Records<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Bytes per record.
+    pub(crate) size: u32,
+}
+
+impl Records<'_> {
+    fn count(&self) -> io::Result<u32> {
+        if self.bytes.is_empty() {
+            return Ok(0);
+        }
+        let whole = length(self.bytes)?;
+        whole
+            .checked_div(self.size)
+            .filter(|count| count * self.size == whole)
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+}
+
 /// Loads a program. The caller fills all but the addresses and their lengths.
 pub(crate) fn prog_load(
     attr: &ProgLoad,
     insns: &[u64],
     license: &CStr,
+    functions: Records<'_>,
+    lines: Records<'_>,
     mut log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
     let mut attempts = 0;
@@ -117,12 +140,17 @@ pub(crate) fn prog_load(
         attr.insns = address(insns);
         attr.insn_cnt = length(insns)?;
         attr.license = address(license.to_bytes_with_nul());
+        (attr.func_info, attr.func_info_cnt) = (address(functions.bytes), functions.count()?);
+        attr.func_info_rec_size = functions.size;
+        (attr.line_info, attr.line_info_cnt) = (address(lines.bytes), lines.count()?);
+        attr.line_info_rec_size = lines.size;
         if let Some(log) = log.as_deref_mut() {
             attr.log_size = length(log)?;
             attr.log_buf = address_mut(log);
             attr.log_level = u32::from(attr.log_buf != 0);
         }
-        // SAFETY: instructions, license and log are live slices; their lengths are given, the license ends with NUL.
+        // SAFETY: instructions, records, license and log are live slices, whose lengths are given; the records are
+        // counted by the size that goes with them, the license ends with NUL.
         match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempts < LOAD_ATTEMPTS => {
                 attempts += 1;

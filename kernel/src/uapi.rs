@@ -60,6 +60,8 @@ pub(crate) const BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: u32 = 21;
 pub(crate) const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `enum bpf_attach_type`
 pub(crate) const BPF_XDP: u32 = 37;
+/// A flag of `BPF_PROG_LOAD`.
+pub(crate) const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 /// `enum bpf_link_type`
 pub(crate) const BPF_LINK_TYPE_XDP: u32 = 6;
 
@@ -127,8 +129,16 @@ pub(crate) struct ProgLoad {
     pub(crate) prog_name: [u8; BPF_OBJ_NAME_LEN],
     pub(crate) prog_ifindex: u32,
     pub(crate) expected_attach_type: u32,
+    pub(crate) prog_btf_fd: u32,
+    pub(crate) func_info_rec_size: u32,
+    pub(crate) func_info: u64,
+    pub(crate) func_info_cnt: u32,
+    pub(crate) line_info_rec_size: u32,
+    pub(crate) line_info: u64,
+    pub(crate) line_info_cnt: u32,
+    pub(crate) attach_btf_id: u32,
 }
-const _: () = assert!(size_of::<ProgLoad>() == 72);
+const _: () = assert!(size_of::<ProgLoad>() == 112);
 
 /// `BPF_OBJ_PIN` and `BPF_OBJ_GET`
 #[repr(C)]

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Makes the XDP programs of a host match one TOML file.
 #[derive(Debug, Parser)]
-#[command(name = "xdpd", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "xdpd", version, max_term_width = 80, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -38,6 +38,8 @@ pub struct Instance {
     pub digest: String,
     /// The function that runs.
     pub function: String,
+    /// What it declares to be for, `expected_attach_type`.
+    pub attach_type: u32,
     /// The maps it is pinned with.
     pub maps: BTreeMap<String, DesiredMap>,
 }
@@ -128,7 +130,7 @@ fn instance(
     objects: &Objects,
 ) -> Option<Instance> {
     let loaded = objects.get(&program.object.value)?;
-    let function = loaded.function(program).ok()?;
+    let function = loaded.object.program(program.function()).ok()?;
     let maps = loaded
         .object
         .maps()
@@ -139,7 +141,13 @@ fn instance(
             (name.clone(), DesiredMap { spec: spec.clone(), reuse })
         })
         .collect();
-    Some(Instance { object: program.object.value.to_string(), digest: loaded.digest.clone(), function, maps })
+    Some(Instance {
+        object: program.object.value.to_string(),
+        digest: loaded.digest.clone(),
+        function: function.name.clone(),
+        attach_type: loaded.object.attach_type(function),
+        maps,
+    })
 }
 
 /// Labels and devices that an entry stands for. An explicit one is there even when its device is not.

@@ -397,6 +397,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             globals: None,
             function: instance.function.clone(),
             program: info.id.0,
+            attach_type: instance.attach_type,
             maps,
             base: BTreeMap::new(),
             retired: kept,
@@ -591,7 +592,9 @@ impl<'a, E: Engine> Executor<'a, E> {
                 other => other?,
             }
         }
-        if staged.iter().any(|s| matches!(s.install.link, LinkWork::Update { .. })) {
+        let replaces =
+            |link| matches!(link, LinkWork::Update { .. } | LinkWork::Create { detach_first: true });
+        if staged.iter().any(|s| replaces(s.install.link)) {
             // From here on no CPU runs an old program: the counters of replaced maps are final.
             match xdpd_kernel::rcu::wait_grace_period() {
                 // Not to be had, as on nohz_full kernels: readers look at a retired map once more later on.
@@ -828,7 +831,7 @@ fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> 
                 && let Some(old) = &staged.old
                 && let Some(link) = &old.link
             {
-                link.detach().map_err(at(label, "detach for the change of mode"))?;
+                link.detach().map_err(at(label, "detach to attach anew"))?;
                 undo.push(Undo::Detach { label, old, place });
             }
             let (link, mode) = create_link(place, &staged.program).map_err(at(label, "attach"))?;

@@ -1,8 +1,9 @@
 //! The objects that a file names: read once each, checked, and asked for their functions.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest, trust};
@@ -154,10 +155,11 @@ fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
     Ok(Loaded { digest: format!("{kind}:{}", object.digest()), object })
 }
 
-/// Reads a regular file of sensible size: a device or a fifo would block or never end.
+/// Reads a regular file of sensible size: a device or a fifo would block or never end. What is checked is what was opened.
 fn read_file(path: &Path) -> Result<Vec<u8>, ObjectProblem> {
     let failed = |source| ObjectProblem::Read { path: path.to_owned(), source };
-    let metadata = std::fs::metadata(path).map_err(failed)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
         return Err(failed(io::Error::other(what)));
@@ -165,10 +167,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ObjectProblem> {
     if metadata.len() > MAX_OBJECT_SIZE {
         return Err(failed(io::Error::other(format!("it is larger than {} MiB", MAX_OBJECT_SIZE >> 20))));
     }
-    trust::check(path)?;
+    trust::check_open(&file, path)?;
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_OBJECT_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    file.take(MAX_OBJECT_SIZE).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

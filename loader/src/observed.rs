@@ -61,6 +61,10 @@ pub enum Root {
     Mountable,
     /// The same, in a mount namespace of its own, where a mount would help nobody.
     PrivateMounts,
+    /// It is a symlink, or no directory at all.
+    NotADirectory,
+    /// It belongs to this user, and not to root.
+    NotRoots(u32),
     /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
     NoBpffs,
 }
@@ -303,9 +307,13 @@ pub fn observe(
         ..Observed::default()
     };
     match Dir::open(pin_root) {
-        Ok(root) if root.is_bpffs()? => observed.read_root(&root, leftovers)?,
+        Ok(root) if root.is_bpffs()? => match root.stat_self()?.uid {
+            0 => observed.read_root(&root, leftovers)?,
+            uid => observed.root = Root::NotRoots(uid),
+        },
         Ok(_) => observed.root = missing_root(pin_root)?,
         Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root)?,
+        Err(e) if e.errno() == libc::ENOTDIR => observed.root = Root::NotADirectory,
         Err(e) => return Err(e),
     }
     observed.read_foreign_programs()?;
@@ -332,6 +340,12 @@ impl Root {
         let path = pin_root.display();
         match self {
             Self::Present | Self::Missing | Self::Mountable => None,
+            Self::NotADirectory => Some(format!(
+                "pin_root {path} is no directory; a symlink is not followed, name what it leads to"
+            )),
+            Self::NotRoots(uid) => {
+                Some(format!("pin_root {path} belongs to user {uid}, not to root: not used"))
+            }
             Self::NoBpffs => {
                 Some(format!("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}"))
             }

@@ -817,6 +817,13 @@ impl Planner<'_> {
             return (LinkWork::Create { detach_first: false }, modes);
         };
         if modes.contains(&mode) {
+            let declared = record.map_or(0, |r| r.attach_type);
+            if program == ProgramWork::Load && declared != self.instance.attach_type {
+                let gap = "programs with tail calls and others do not replace each other in place: detach and attach, \
+                           a short gap, packets pass unprocessed";
+                create(Action::Replace, Some(gap.to_owned()), before, changes);
+                return (LinkWork::Create { detach_first: true }, vec![mode]);
+            }
             let work = match program {
                 ProgramWork::Load => LinkWork::Update { expected },
                 ProgramWork::Keep(_) => LinkWork::Keep,

@@ -37,14 +37,6 @@ pub enum RootError {
     /// Nothing can be pinned there.
     #[error("{0}")]
     Unusable(String),
-    /// It belongs to someone else.
-    #[error("pin_root {path} belongs to user {uid}, not to root: xdpd does not use it", path = .path.display())]
-    NotRoots {
-        /// The directory.
-        path: std::path::PathBuf,
-        /// Its owner.
-        uid: u32,
-    },
     /// A signal asked to stop while another run held the lock.
     #[error("{0} while waiting for the lock")]
     Interrupted(#[from] Interrupted),
@@ -96,8 +88,8 @@ impl PinRoot {
             Err(e) => return Err(e.into()),
         };
         let uid = dir.stat_self()?.uid;
-        if uid != 0 {
-            return Err(RootError::NotRoots { path: path.to_owned(), uid });
+        if let Some(problem) = (uid != 0).then_some(Root::NotRoots(uid)).and_then(|r| r.problem(path)) {
+            return Err(RootError::Unusable(problem));
         }
         match dir.mkdir(LOCK, DIR_MODE) {
             Err(e) if e.errno() == ENOENT => return Ok(None),

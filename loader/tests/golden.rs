@@ -73,6 +73,8 @@ struct InterfaceState {
     object: Option<String>,
     program: u32,
     #[serde(default)]
+    attach_type: u32,
+    #[serde(default)]
     generation: u64,
     link: LinkText,
     maps: BTreeMap<String, MapText>,
@@ -163,6 +165,7 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
         globals: None,
         function: state.function.clone(),
         program: state.program,
+        attach_type: state.attach_type,
         maps: state.maps.iter().map(|(name, map)| (name.clone(), map.recorded.unwrap_or(map.id))).collect(),
         base: BTreeMap::new(),
         retired: BTreeMap::new(),

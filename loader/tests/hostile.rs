@@ -470,3 +470,27 @@ fn an_outcome_that_cannot_be_written_is_no_other_outcome() {
     assert_eq!(status.code(), Some(0));
     assert!(site.running("eth0").is_some());
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_pin_root_that_is_a_symlink_or_somebody_elses_is_refused_by_diff_and_apply_alike() {
+    require_root!();
+    let site = Site::new("root");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let real = site.bpffs.path().join("real");
+    std::fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, site.root()).unwrap();
+    for command in ["diff", "apply"] {
+        let refused = site.expect(command, 2);
+        assert!(refused.stderr.contains("a symlink is not followed"), "{}", refused.stderr);
+    }
+    std::fs::remove_file(site.root()).unwrap();
+    std::fs::create_dir(site.root()).unwrap();
+    std::os::unix::fs::chown(site.root(), Some(65534), None).unwrap();
+    for command in ["diff", "apply"] {
+        let refused = site.expect(command, 2);
+        assert!(refused.stderr.contains("belongs to user 65534"), "{}", refused.stderr);
+    }
+    assert_eq!(site.running("eth0"), None);
+}

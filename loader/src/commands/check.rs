@@ -8,7 +8,7 @@ use xdpd_kernel::map::map_type_name;
 use super::{Failure, Inputs, Outcome, diagnosed};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
-use crate::object::{Dialect, MapOrigin};
+use crate::object::MapOrigin;
 use crate::objects::{Loaded, Objects};
 use crate::output::{self, human::printable};
 
@@ -54,21 +54,25 @@ fn describe(config: &Config, objects: &Objects) -> String {
 }
 
 fn describe_program(out: &mut String, program: &Program, loaded: &Loaded) {
-    let Ok(function) = loaded.function(program) else { return };
+    let Ok(function) = loaded.object.program(program.function()) else { return };
     let object = match &program.object.value {
         ObjectRef::Builtin => "the builtin object".to_owned(),
         ObjectRef::File(path) => path.display().to_string(),
     };
-    let dialect = match loaded.object.dialect() {
-        Dialect::Redbpf => "redbpf",
+    let dialect = loaded.object.dialect();
+    let license = match loaded.object.license() {
+        "" => "no license".to_owned(),
+        license => format!("license {license}"),
     };
     let btf = if loaded.object.btf().is_some() { "BTF" } else { "no BTF" };
+    let frags = if function.frags { ", frags" } else { "" };
+    let core = if function.needs_kernel_types { ", CO-RE" } else { "" };
     let _ = writeln!(
         out,
-        "program {}: {function} of {} ({dialect}, {btf}, license {})",
+        "program {}: {} of {} ({dialect}, {btf}, {license}{frags}{core})",
         printable(&program.name),
-        printable(&object),
-        loaded.object.license()
+        function.name,
+        printable(&object)
     );
     for (name, map) in loaded.object.maps() {
         if map.origin == MapOrigin::ReadOnlyData {

@@ -4,6 +4,7 @@
 //! stage directory. So the policy for reuse is decided in one place, the definition of a map comes from the checked
 //! object, and an engine cannot leave a pin behind. Attaching and pinning are not its business either.
 
+mod aya;
 mod protocol;
 mod redbpf;
 mod worker;
@@ -62,12 +63,14 @@ pub trait Engine {
 #[derive(Debug, Default)]
 pub struct Engines {
     redbpf: Option<Worker>,
+    aya: Option<Worker>,
 }
 
 impl Engine for Engines {
     fn load(&mut self, request: &LoadRequest<'_>) -> Result<Program, EngineError> {
         let worker = match request.object.dialect() {
             Dialect::Redbpf => &mut self.redbpf,
+            Dialect::Libbpf => &mut self.aya,
         };
         let worker = match worker {
             Some(running) => running,

@@ -13,6 +13,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::object::Dialect;
+
 /// Longest message taken: a verifier log of the kernel's largest size fits.
 const MAX_MESSAGE: usize = 64 << 20;
 /// File descriptors per message.
@@ -21,12 +23,20 @@ const MAX_FDS: usize = 2;
 /// What the loader process is asked. The object (a memfd) and the directory with the maps come along.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
+    /// How the object was built, which decides what loads it.
+    pub(super) dialect: Dialect,
     /// Program to load.
     pub(super) function: String,
     /// Maps that the object declares: names of section and pin.
     pub(super) maps: Vec<MapPin>,
     /// Maps made of data sections: likewise.
     pub(super) data: Vec<MapPin>,
+    /// The licence to declare.
+    pub(super) license: String,
+    /// The program takes packets of several buffers.
+    pub(super) frags: bool,
+    /// What the program declares to be for.
+    pub(super) attach_type: u32,
 }
 
 /// A map of the object and the pin that stands for it.

@@ -19,7 +19,7 @@ use xdpd_kernel::program::Program;
 
 use super::protocol::{self, MapPin, Reply, Request};
 use super::{Engine, EngineError, LoadRequest};
-use crate::object::{MAX_OBJECT_SIZE, MapOrigin};
+use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
 
 /// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
 pub const WORKER_ARG: &str = "__load";
@@ -76,15 +76,21 @@ impl Drop for Worker {
 
 impl Engine for Worker {
     fn load(&mut self, request: &LoadRequest<'_>) -> Result<Program, EngineError> {
-        let object = memfd(&request.object.bytes_without_btf())?;
         let pins = |origin: MapOrigin| {
             let maps = request.object.maps().iter().filter(|(_, spec)| spec.origin == origin);
             maps.map(|(name, _)| MapPin { name: name.clone(), pin: escape(name) }).collect()
         };
+        let failed = |e: ObjectError| EngineError::Failed(e.to_string());
+        let program = request.object.program(Some(request.function)).map_err(failed)?;
+        let object = memfd(&request.object.engine_bytes(program).map_err(failed)?)?;
         let message = Request {
+            dialect: request.object.dialect(),
             function: request.function.to_owned(),
             maps: pins(MapOrigin::Declared),
             data: pins(MapOrigin::Data),
+            license: request.object.license().to_owned(),
+            frags: program.frags,
+            attach_type: request.object.attach_type(program),
         };
         match protocol::send(&self.socket, &message, &[object.as_fd(), request.maps.as_fd()]) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(self.ended()),
@@ -143,7 +149,10 @@ pub fn run() -> io::Result<()> {
         let outcome = read_all(&object).and_then(|bytes| {
             drop(object);
             let maps = Dir::from_fd(maps, "maps")?;
-            Ok(super::redbpf::load(&bytes, &request, &maps))
+            Ok(match request.dialect {
+                Dialect::Redbpf => super::redbpf::load(&bytes, &request, &maps),
+                Dialect::Libbpf => super::aya::load(&bytes, &request, &maps),
+            })
         });
         match outcome {
             Ok(Ok(program)) => protocol::send(&socket, &Reply::Loaded, &[program.as_fd()])?,

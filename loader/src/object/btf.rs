@@ -20,6 +20,8 @@ pub struct BtfError(&'static str);
 pub struct Btf {
     types: Vec<Type>,
     strings: Vec<u8>,
+    /// Where the strings start in the raw BTF.
+    strings_at: usize,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ enum Kind {
         size: u32,
         encoding: u32,
     },
-    Ptr,
+    Ptr(u32),
     Array {
         element: u32,
         len: u32,
@@ -73,8 +75,12 @@ struct Member {
 #[derive(Debug)]
 struct SecVar {
     type_id: u32,
-    /// Where the entry's offset word is in the type section.
-    offset_at: usize,
+    /// Bytes from the start of the section.
+    offset: u32,
+    /// Bytes.
+    size: u32,
+    /// Where the entry's record is in the type section.
+    at: usize,
 }
 
 /// One leaf of a key or value: a number, a pointer or an array of them.
@@ -156,13 +162,13 @@ impl Btf {
     /// Parses raw BTF. Kinds that this reader does not know end it with an error, since their length is unknown.
     pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
         let (type_range, string_range) = sections(raw)?;
-        let strings = raw[string_range].to_vec();
+        let (strings_at, strings) = (string_range.start, raw[string_range].to_vec());
         let mut words = Words { bytes: &raw[type_range], at: 0 };
         let mut types = Vec::new();
         while words.at < words.bytes.len() {
             types.push(parse_type(&mut words)?);
         }
-        Ok(Self { types, strings })
+        Ok(Self { types, strings, strings_at })
     }
 
     fn get(&self, id: u32) -> Option<&Type> {
@@ -173,6 +179,24 @@ impl Btf {
         let tail = self.strings.get(offset as usize..).unwrap_or_default();
         let len = tail.iter().position(|b| *b == 0).unwrap_or(0);
         std::str::from_utf8(&tail[..len]).unwrap_or("?")
+    }
+
+    /// The string at an offset; empty where there is none.
+    pub(super) fn string(&self, offset: usize) -> &str {
+        u32::try_from(offset).map_or("", |offset| self.name(offset))
+    }
+
+    /// Where this string starts in the raw BTF, each time that it is there.
+    pub(super) fn find_strings(&self, wanted: &str) -> Vec<usize> {
+        let mut at = self.strings_at;
+        let mut found = Vec::new();
+        for string in self.strings.split(|b| *b == 0) {
+            if string == wanted.as_bytes() {
+                found.push(at);
+            }
+            at += string.len() + 1;
+        }
+        found
     }
 
     /// The id of the type that the global variable `name` has.
@@ -191,6 +215,67 @@ impl Btf {
             }
             _ => None,
         }
+    }
+
+    /// The id of the data section `name`.
+    pub fn data_section(&self, name: &str) -> Option<u32> {
+        let at = self
+            .types
+            .iter()
+            .position(|t| matches!(t.kind, Kind::DataSec { .. }) && self.name(t.name) == name)?;
+        u32::try_from(at + 1).ok()
+    }
+
+    /// Names and type ids of the variables in the data section `name`.
+    pub fn variables_of(&self, name: &str) -> Option<Vec<(&str, u32)>> {
+        let Kind::DataSec { vars, .. } = &self.get(self.data_section(name)?)?.kind else { return None };
+        let variable = |var: &SecVar| match self.get(var.type_id)? {
+            Type { kind: Kind::Var(type_id), name, .. } => Some((self.name(*name), *type_id)),
+            _ => None,
+        };
+        vars.iter().map(variable).collect()
+    }
+
+    /// Names and type ids of the members of the struct `id`.
+    pub fn members(&self, id: u32) -> Option<Vec<(&str, u32)>> {
+        match &self.get(self.resolve(id)?)?.kind {
+            Kind::Struct { members, .. } => {
+                Some(members.iter().map(|m| (self.name(m.name), m.type_id)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// The type id that the pointer `id` points to.
+    pub fn pointee(&self, id: u32) -> Option<u32> {
+        match self.get(self.resolve(id)?)?.kind {
+            Kind::Ptr(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The number of elements of the array `id`.
+    pub fn array_len(&self, id: u32) -> Option<u32> {
+        match self.get(self.resolve(id)?)?.kind {
+            Kind::Array { len, .. } => Some(len),
+            _ => None,
+        }
+    }
+
+    /// The size of the type `id` in bytes.
+    pub fn size(&self, id: u32) -> Option<u32> {
+        self.size_bits(id, MAX_DEPTH).map(|bits| bits / 8)
+    }
+
+    /// The type that `id` is another name of, or `id` itself.
+    fn resolve(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..MAX_DEPTH {
+            match self.get(id)?.kind {
+                Kind::Alias(target) => id = target,
+                _ => return Some(id),
+            }
+        }
+        None
     }
 
     /// The layout of the type `id`; `None` where it cannot be told (a dangling id, a cycle, too many fields).
@@ -222,7 +307,7 @@ impl Btf {
                 leaf(if bits == 0 { size.checked_mul(8)? } else { bits })
             }
             Kind::Enum { size } | Kind::Float { size } => leaf(size.checked_mul(8)?),
-            Kind::Ptr => leaf(64),
+            Kind::Ptr(_) => leaf(64),
             Kind::Alias(target) => self.collect(*target, path, offset, width, depth, out),
             Kind::Array { element, len } => {
                 let size = self.size_bits(*element, MAX_DEPTH)?;
@@ -255,7 +340,16 @@ impl Btf {
                 }
                 Some(())
             }
-            Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => None,
+            Kind::Var(target) => self.collect(*target, path, offset, None, depth, out),
+            Kind::DataSec { vars, .. } => {
+                for var in vars {
+                    let name = self.name(self.get(var.type_id)?.name);
+                    let at = offset.checked_add(var.offset.checked_mul(8)?)?;
+                    self.collect(var.type_id, name, at, None, depth, out)?;
+                }
+                Some(())
+            }
+            Kind::Other => None,
         }
     }
 
@@ -265,11 +359,12 @@ impl Btf {
             Kind::Int { size, .. }
             | Kind::Enum { size }
             | Kind::Float { size }
-            | Kind::Struct { size, .. } => size.checked_mul(8),
-            Kind::Ptr => Some(64),
+            | Kind::Struct { size, .. }
+            | Kind::DataSec { size, .. } => size.checked_mul(8),
+            Kind::Ptr(_) => Some(64),
             Kind::Alias(target) => self.size_bits(*target, depth),
             Kind::Array { element, len } => self.size_bits(*element, depth)?.checked_mul(*len),
-            Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => None,
+            Kind::Var(_) | Kind::Other => None,
         }
     }
 
@@ -291,7 +386,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
     let vlen = (info & 0xffff) as usize;
     let kind = match (info >> 24) & 0x1f {
         1 => Kind::Int { size: size_or_type, encoding: words.next()? },
-        2 => Kind::Ptr,
+        2 => Kind::Ptr(size_or_type),
         3 => {
             let element = words.next()?;
             words.skip(1)?;
@@ -320,9 +415,8 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
         15 => {
             let mut vars = Vec::new();
             for _ in 0..vlen {
-                let type_id = words.next()?;
-                vars.push(SecVar { type_id, offset_at: words.at });
-                words.skip(2)?;
+                let at = words.at;
+                vars.push(SecVar { type_id: words.next()?, offset: words.next()?, size: words.next()?, at });
             }
             Kind::DataSec { size: size_or_type, vars }
         }
@@ -346,7 +440,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
 /// Compilers leave the size of a data section and the offsets of its variables at zero, since only the linker or loader
 /// knows them: `section_size` and `symbol_offset` look them up by name. And the kernel takes identifiers as names
 /// (`btf_name_valid_identifier` in kernel/bpf/btf.c), while Rust's generic types and redbpf's sections have others:
-/// every other character becomes `_`.
+/// every other character becomes `_`, except in the names of numbers, which may be any.
 pub(super) fn make_loadable(
     raw: &mut [u8],
     section_size: impl Fn(&str) -> Option<u32>,
@@ -365,14 +459,22 @@ pub(super) fn make_loadable(
             let size = section_size(btf.name(t.name)).ok_or(BtfError("a data section has no section"))?;
             put(t.at + 8, size);
         }
-        for var in vars {
-            let name = btf.get(var.type_id).map(|v| btf.name(v.name)).unwrap_or_default();
-            if let Some(offset) = symbol_offset(name) {
-                put(var.offset_at, offset);
-            }
+        let mut placed: Vec<(u32, u32, u32)> = vars
+            .iter()
+            .map(|var| {
+                let name = btf.get(var.type_id).map(|v| btf.name(v.name)).unwrap_or_default();
+                (symbol_offset(name).unwrap_or(var.offset), var.type_id, var.size)
+            })
+            .collect();
+        // The kernel takes them in the order of their offsets only.
+        placed.sort_unstable();
+        for (var, (offset, type_id, size)) in vars.iter().zip(placed) {
+            put(var.at, type_id);
+            put(var.at + 4, offset);
+            put(var.at + 8, size);
         }
     }
-    for name in btf.types.iter().flat_map(Type::names) {
+    for name in btf.types.iter().filter(|t| !t.is_number()).flat_map(Type::names) {
         for byte in raw[string_range.clone()].iter_mut().skip(name as usize).take_while(|b| **b != 0) {
             if !byte.is_ascii_alphanumeric() && *byte != b'.' {
                 *byte = b'_';
@@ -383,6 +485,11 @@ pub(super) fn make_loadable(
 }
 
 impl Type {
+    /// Names of numbers may hold spaces: `unsigned int`.
+    fn is_number(&self) -> bool {
+        matches!(self.kind, Kind::Int { .. } | Kind::Float { .. })
+    }
+
     /// The offsets of its own name and of its members' names.
     fn names(&self) -> impl Iterator<Item = u32> {
         let members = match &self.kind {

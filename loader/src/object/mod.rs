@@ -4,17 +4,20 @@
 //! read: an object that passes [`Object::inspect`] has every offset, size and reference checked that they rely on.
 
 mod btf;
+mod libbpf;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use object::elf;
 use object::read::elf::{FileHeader, Rel, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex, SymbolIndex};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use btf::{Btf, BtfError, Field, Layout};
 use xdpd_kernel::map::MapDef;
+use xdpd_kernel::program::ATTACH_TYPE_XDP;
 
 /// Objects above this size are refused: real ones are far below a megabyte.
 pub const MAX_OBJECT_SIZE: u64 = 16 << 20;
@@ -26,15 +29,27 @@ const INSN_LEN: u64 = 8;
 /// `BPF_LD | BPF_DW | BPF_IMM`, the 16-byte load of a 64-bit constant that map references use.
 const LD_IMM64: u8 = 0x18;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 
 type Header = elf::FileHeader64<Endianness>;
 
 /// How an object was built, which decides what loads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dialect {
     /// redbpf-probes: programs in `xdp/NAME`, maps in `maps/NAME`.
     Redbpf,
+    /// libbpf: programs in `xdp` and `xdp.frags`, maps in `.maps`.
+    Libbpf,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redbpf => "redbpf",
+            Self::Libbpf => "libbpf",
+        })
+    }
 }
 
 /// A parsed and checked object.
@@ -50,6 +65,12 @@ pub struct Object {
     data: BTreeMap<String, Vec<u8>>,
 }
 
+/// Bytes of an object that are replaced before an engine sees it.
+struct Patch {
+    at: usize,
+    bytes: Vec<u8>,
+}
+
 /// One XDP program of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XdpProgram {
@@ -57,9 +78,13 @@ pub struct XdpProgram {
     pub name: String,
     /// Its ELF section.
     pub section: String,
-    /// Number of instructions.
+    /// It takes packets of several buffers, so it can run natively on devices with a large MTU.
+    pub frags: bool,
+    /// It, or a function that it may call, refers to types of the running kernel by name (CO-RE).
+    pub needs_kernel_types: bool,
+    /// Number of instructions, with those of the functions that it calls.
     pub instructions: u64,
-    /// The maps it refers to.
+    /// The maps that it refers to, itself or in functions that it calls.
     pub maps: BTreeSet<String>,
 }
 
@@ -81,7 +106,7 @@ pub struct MapSpec {
 pub enum MapOrigin {
     /// A map that the program declares.
     Declared,
-    /// Global variables: `.data*`.
+    /// Global variables: `.data*`, `.bss*`.
     Data,
     /// Constants: `.rodata*`. Neither pinned nor reused.
     ReadOnlyData,
@@ -99,8 +124,8 @@ pub struct MapLayout {
 struct ObjectBtf {
     /// The object's `.BTF`, completed so that the kernel takes it.
     raw: Vec<u8>,
-    /// Where the section lies in the object.
-    at: std::ops::Range<usize>,
+    /// Where the section starts in the object.
+    at: usize,
 }
 
 impl fmt::Debug for Object {
@@ -155,8 +180,8 @@ impl Object {
     pub fn inspect(bytes: Vec<u8>) -> Result<Self, ObjectError> {
         let parsed = Elf::parse(&bytes)?.inspect()?;
         let digest = hex(&Sha256::digest(&bytes));
-        let Parsed { license, programs, maps, btf, data } = parsed;
-        Ok(Self { bytes, digest, dialect: Dialect::Redbpf, license, programs, maps, btf, data })
+        let Parsed { dialect, license, programs, maps, btf, data } = parsed;
+        Ok(Self { bytes, digest, dialect, license, programs, maps, btf, data })
     }
 
     /// SHA-256 of the file, lowercase hex.
@@ -169,7 +194,7 @@ impl Object {
         self.dialect
     }
 
-    /// The licence it declares to the kernel.
+    /// The licence it declares to the kernel; empty where it declares none.
     pub fn license(&self) -> &str {
         &self.license
     }
@@ -189,7 +214,21 @@ impl Object {
         self.btf.as_ref().map(|b| &*b.raw)
     }
 
-    /// The initial content of a map that is made of a data section.
+    /// What the program declares to the kernel to be for (`expected_attach_type`).
+    ///
+    /// redbpf declares nothing (0), and a link takes only programs that declare what the running one does. So others
+    /// declare nothing either, and any program replaces any in place. The exception are programs with tail calls: a
+    /// program array takes only programs that declare the same (Linux 6.18, `__bpf_prog_map_compatible`), and those
+    /// that other tools put there declare it.
+    pub fn attach_type(&self, program: &XdpProgram) -> u32 {
+        let tail_calls = |map: &String| {
+            self.maps.get(map).is_some_and(|spec| spec.def.map_type == BPF_MAP_TYPE_PROG_ARRAY)
+        };
+        let declares = self.dialect == Dialect::Libbpf && program.maps.iter().any(tail_calls);
+        if declares { ATTACH_TYPE_XDP } else { 0 }
+    }
+
+    /// The initial content of a map that is made of a data section; `None` where that is all zeros.
     pub fn data(&self, map: &str) -> Option<&[u8]> {
         self.data.get(map).map(|d| &**d)
     }
@@ -207,16 +246,29 @@ impl Object {
         }
     }
 
-    /// The bytes to hand to redbpf: without BTF, whose newer kinds make it panic, and which it would load into the
-    /// kernel a second time. The maps are made by us and carry the BTF already.
-    pub fn bytes_without_btf(&self) -> Vec<u8> {
+    /// The bytes to hand to the engine that loads `program`.
+    ///
+    /// redbpf gets no BTF: newer kinds make it panic, and it would load it into the kernel a second time, while the maps
+    /// are made by us and carry it already. aya gets BTF that is completed, and no code but what the program needs.
+    pub fn engine_bytes(&self, program: &XdpProgram) -> Result<Vec<u8>, ObjectError> {
         let mut bytes = self.bytes.clone();
-        if let Some(btf) = &self.btf
-            && let Some(section) = bytes.get_mut(btf.at.clone())
-        {
-            section.fill(0);
+        let mut put = |at: usize, new: &[u8]| {
+            if let Some(old) = at.checked_add(new.len()).and_then(|end| bytes.get_mut(at..end)) {
+                old.copy_from_slice(new);
+            }
+        };
+        match (&self.btf, self.dialect) {
+            (Some(btf), Dialect::Redbpf) => put(btf.at, &vec![0; btf.raw.len()]),
+            (Some(btf), Dialect::Libbpf) => put(btf.at, &btf.raw),
+            (None, _) => {}
         }
-        bytes
+        if self.dialect == Dialect::Libbpf {
+            let elf = Elf::parse(&self.bytes)?;
+            for patch in libbpf::patches(&elf, self.btf.as_ref(), &program.section)? {
+                put(patch.at, &patch.bytes);
+            }
+        }
+        Ok(bytes)
     }
 }
 
@@ -230,6 +282,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 struct Parsed {
+    dialect: Dialect,
     license: String,
     programs: Vec<XdpProgram>,
     maps: BTreeMap<String, MapSpec>,
@@ -239,6 +292,7 @@ struct Parsed {
 
 struct Elf<'a> {
     bytes: &'a [u8],
+    header: &'a Header,
     sections: SectionTable<'a, Header>,
     symbols: SymbolTable<'a, Header>,
 }
@@ -270,7 +324,7 @@ impl<'a> Elf<'a> {
         }
         let sections = header.sections(LE, bytes).map_err(corrupt)?;
         let symbols = sections.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(corrupt)?;
-        let elf = Self { bytes, sections, symbols };
+        let elf = Self { bytes, header, sections, symbols };
         for (index, section) in elf.sections.iter().enumerate() {
             elf.check_section(SectionIndex(index), section)?;
         }
@@ -303,7 +357,44 @@ impl<'a> Elf<'a> {
     }
 
     fn inspect(&self) -> Result<Parsed, ObjectError> {
-        self.refuse_other_dialects()?;
+        match self.dialect()? {
+            Dialect::Redbpf => self.inspect_redbpf(),
+            Dialect::Libbpf => libbpf::inspect(self),
+        }
+    }
+
+    /// The dialect, by the names of the sections. Programs in `xdp/NAME` alone may be of either; then it is redbpf's.
+    fn dialect(&self) -> Result<Dialect, ObjectError> {
+        let (mut redbpf, mut libbpf, mut either) = (None, None, None);
+        for section in self.sections.iter().filter(|s| s.sh_type(LE) == elf::SHT_PROGBITS) {
+            let name = self.name(section)?;
+            let code = is_code(section);
+            if name == "maps" {
+                return Err(ObjectError::Unsupported(
+                    "section `maps`: maps must be in `.maps` (libbpf), or each in a section `maps/NAME` \
+                     (redbpf-probes)"
+                        .into(),
+                ));
+            } else if name.starts_with("maps/") {
+                redbpf = Some(name);
+            } else if name == ".maps" || (code && (name == "xdp" || name.starts_with("xdp.frags"))) {
+                libbpf = Some(name);
+            } else if name.starts_with("xdp/") && name != "xdp/devmap" && name != "xdp/cpumap" {
+                either = Some(name);
+            }
+        }
+        match (redbpf, libbpf, either) {
+            (Some(one), Some(other), _) => Err(ObjectError::Unsupported(format!(
+                "the object mixes two conventions: section `{}` is redbpf-probes', `{}` is libbpf's",
+                one.escape_debug(),
+                other.escape_debug()
+            ))),
+            (Some(_), None, _) | (None, None, Some(_)) => Ok(Dialect::Redbpf),
+            (None, _, _) => Ok(Dialect::Libbpf),
+        }
+    }
+
+    fn inspect_redbpf(&self) -> Result<Parsed, ObjectError> {
         let mut license = None;
         let mut programs = BTreeMap::new();
         let mut maps_by_section = BTreeMap::new();
@@ -332,7 +423,7 @@ impl<'a> Elf<'a> {
                     return Err(corrupt(format!("two maps are called `{map}`")));
                 }
             } else if (name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata"))
-                && let Some(spec) = data_map(name, data)
+                && let Some(spec) = data_map(name, data.len() as u64)
             {
                 if spec.origin == MapOrigin::Data {
                     contents.insert(name.to_owned(), data.to_vec());
@@ -356,28 +447,14 @@ impl<'a> Elf<'a> {
         let license =
             license.ok_or_else(|| ObjectError::Unsupported("the object has no `license` section".into()))?;
         let btf = self.btf(&mut maps, &symbols)?;
-        Ok(Parsed { license, programs: programs.into_values().collect(), maps, btf, data: contents })
-    }
-
-    /// Objects that redbpf would take half of in silence are refused by name instead.
-    fn refuse_other_dialects(&self) -> Result<(), ObjectError> {
-        for section in self.sections.iter() {
-            let name = self.name(section)?;
-            let libbpf =
-                name == ".maps" || name == "xdp" || name == "xdp.frags" || name.starts_with("xdp.frags/");
-            if libbpf && section.sh_type(LE) == elf::SHT_PROGBITS {
-                return Err(ObjectError::Unsupported(format!(
-                    "section `{name}`: objects that follow libbpf's conventions are not supported yet, \
-                     only those of redbpf-probes (`xdp/NAME`, `maps/NAME`)"
-                )));
-            }
-            if name == "maps" && section.sh_type(LE) == elf::SHT_PROGBITS {
-                return Err(ObjectError::Unsupported(
-                    "section `maps`: maps must lie in a section of their own, `maps/NAME`".into(),
-                ));
-            }
-        }
-        Ok(())
+        Ok(Parsed {
+            dialect: Dialect::Redbpf,
+            license,
+            programs: programs.into_values().collect(),
+            maps,
+            btf,
+            data: contents,
+        })
     }
 
     /// The map of a `maps/NAME` section, and the name of its symbol, which its BTF goes by.
@@ -387,12 +464,7 @@ impl<'a> Elf<'a> {
         name: &str,
         data: &[u8],
     ) -> Result<(MapSpec, String), ObjectError> {
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
-            return Err(ObjectError::Unsupported(format!(
-                "map `{}`: the kernel takes letters, digits, `_` and `.` in a map's name",
-                name.escape_debug()
-            )));
-        }
+        check_name("map", name)?;
         if data.len() < MAP_DEF_LEN {
             return Err(corrupt(format!(
                 "map `{name}`: its definition has {} bytes, redbpf's has {MAP_DEF_LEN}",
@@ -498,36 +570,42 @@ impl<'a> Elf<'a> {
         Ok(ObjectError::Unsupported(format!("program `{program}` refers to `{name}`: {why}")))
     }
 
-    /// Completes the object's BTF for the kernel and notes the types of the maps. Malformed BTF is no reason to
-    /// refuse: programs of this dialect run without it.
+    /// The object's BTF, completed for the kernel.
+    fn raw_btf(&self) -> Result<Option<ObjectBtf>, ObjectError> {
+        let Some((_, section)) = self.sections.section_by_name(LE, b".BTF") else { return Ok(None) };
+        if section.sh_type(LE) != elf::SHT_PROGBITS {
+            return Ok(None);
+        }
+        let at = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
+        let mut raw = self.data(section)?.to_vec();
+        let sizes = self
+            .sections
+            .iter()
+            .filter_map(|s| Some((self.name(s).ok()?, u32::try_from(s.sh_size(LE)).ok()?)));
+        let offsets = self
+            .symbols
+            .iter()
+            .filter(|s| s.st_type() == elf::STT_OBJECT)
+            .filter_map(|s| Some((self.symbol_name(s).ok()?, u32::try_from(s.st_value(LE)).ok()?)));
+        let (sizes, offsets): (HashMap<_, _>, HashMap<_, _>) = (sizes.collect(), offsets.collect());
+        btf::make_loadable(&mut raw, |name| sizes.get(name).copied(), |name| offsets.get(name).copied())
+            .map_err(corrupt)?;
+        Ok(Some(ObjectBtf { raw, at }))
+    }
+
+    /// The object's BTF, and the types of the maps noted. Malformed BTF is no reason to refuse: programs of redbpf run
+    /// without it.
     fn btf(
         &self,
         maps: &mut BTreeMap<String, MapSpec>,
         symbols: &BTreeMap<String, String>,
     ) -> Result<Option<ObjectBtf>, ObjectError> {
-        let Some((_, section)) = self.sections.section_by_name(LE, b".BTF") else { return Ok(None) };
-        if section.sh_type(LE) != elf::SHT_PROGBITS {
-            return Ok(None);
-        }
-        let data = self.data(section)?;
-        let start = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
-        let at = start..start + data.len();
-        let mut raw = data.to_vec();
-        let section_size = |name: &str| {
-            let (_, section) = self.sections.section_by_name(LE, name.as_bytes())?;
-            u32::try_from(section.sh_size(LE)).ok()
+        let btf = match self.raw_btf() {
+            Ok(Some(btf)) => btf,
+            Ok(None) | Err(ObjectError::Corrupt(_)) => return Ok(None),
+            Err(other) => return Err(other),
         };
-        let symbol_offset = |name: &str| {
-            let symbol = self
-                .symbols
-                .iter()
-                .find(|s| s.st_type() == elf::STT_OBJECT && self.symbol_name(s).is_ok_and(|n| n == name))?;
-            u32::try_from(symbol.st_value(LE)).ok()
-        };
-        if btf::make_loadable(&mut raw, section_size, symbol_offset).is_err() {
-            return Ok(None);
-        }
-        let Ok(parsed) = Btf::parse(&raw) else { return Ok(None) };
+        let Ok(parsed) = Btf::parse(&btf.raw) else { return Ok(None) };
         for (name, spec) in maps.iter_mut() {
             // redbpf's #[map] leaves a variable whose struct has the key and the value as members.
             let Some(symbol) = symbols.get(name) else { continue };
@@ -537,7 +615,7 @@ impl<'a> Elf<'a> {
             spec.btf = types;
             spec.layout = types.and_then(|(key, value)| map_layout(&parsed, key, value));
         }
-        Ok(Some(ObjectBtf { raw, at }))
+        Ok(Some(btf))
     }
 }
 
@@ -554,18 +632,31 @@ fn xdp_program(name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, Obj
     if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
         return Err(corrupt(format!("program section `{section}` of {len} bytes")));
     }
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
-        return Err(ObjectError::Unsupported(format!(
-            "program `{}`: the kernel takes letters, digits, `_` and `.` in a program's name",
-            name.escape_debug()
-        )));
-    }
+    check_name("program", name)?;
     Ok(XdpProgram {
         name: name.to_owned(),
         section: section.to_owned(),
+        frags: false,
+        needs_kernel_types: false,
         instructions: len / INSN_LEN,
         maps: BTreeSet::new(),
     })
+}
+
+/// The kernel takes few characters in the names of maps and programs.
+fn check_name(kind: &str, name: &str) -> Result<(), ObjectError> {
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
+        return Ok(());
+    }
+    Err(ObjectError::Unsupported(format!(
+        "{kind} `{}`: the kernel takes letters, digits, `_` and `.` in a {kind}'s name",
+        name.escape_debug()
+    )))
+}
+
+/// The section holds instructions.
+fn is_code(section: &elf::SectionHeader64<Endianness>) -> bool {
+    section.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0
 }
 
 /// The index of the section that a symbol is defined in.
@@ -573,13 +664,15 @@ fn section_of(symbol: &elf::Sym64<Endianness>) -> usize {
     usize::from(symbol.st_shndx(LE).0)
 }
 
-/// The layouts of a map's key and value.
+/// The layouts of a map's key and value. Maps of data sections have no type for their key (`void`, 0).
 pub fn map_layout(btf: &Btf, key: u32, value: u32) -> Option<MapLayout> {
-    Some(MapLayout { key: btf.layout(key)?, value: btf.layout(value)? })
+    let key = if key == 0 { Layout::default() } else { btf.layout(key)? };
+    Some(MapLayout { key, value: btf.layout(value)? })
 }
 
-fn data_map(name: &str, data: &[u8]) -> Option<MapSpec> {
-    let value_size = u32::try_from(data.len()).ok().filter(|len| *len > 0)?;
+/// The map of a data section; none for an empty one.
+fn data_map(name: &str, size: u64) -> Option<MapSpec> {
+    let value_size = u32::try_from(size).ok().filter(|len| *len > 0)?;
     let read_only = name.starts_with(".rodata");
     Some(MapSpec {
         def: MapDef {

@@ -150,3 +150,34 @@ pub fn changes(plan: &Value) -> Vec<(String, String)> {
         })
         .collect()
 }
+
+/// Compiles a program of tests/programs for the lab, as `own.o`.
+pub fn compile(site: &Site, name: &str) -> PathBuf {
+    compile_to(&site.lab.dir().join("own.o"), name)
+}
+
+/// Compiles a program of tests/programs.
+pub fn compile_to(object: &Path, name: &str) -> PathBuf {
+    compile_with(object, name, &[])
+}
+
+/// Compiles a program of tests/programs with more options.
+pub fn compile_with(object: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/programs/{name}.c"));
+    compile_file(object, &source, options)
+}
+
+/// Compiles a C file.
+pub fn compile_file(object: &Path, source: &Path, options: &[&str]) -> PathBuf {
+    let output = std::process::Command::new("clang-22")
+        .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-c", "-o"])
+        .arg(object)
+        // The kernel's headers need those of the machine, which are not on the path of this target.
+        .arg(format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH))
+        .args(options)
+        .arg(source)
+        .output()
+        .expect("clang-22");
+    assert!(output.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
+    object.to_owned()
+}
