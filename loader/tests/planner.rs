@@ -106,6 +106,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
             object: "builtin".into(),
             digest: format!("sha256:{}", wanted.digest),
             function: format!("f{}", wanted.function),
+            attach_type: u32::from(wanted.function) * 37,
             maps: maps.collect(),
         };
         let attachment = Attachment {
@@ -186,6 +187,7 @@ impl Host {
             object: format!("sha256:{}", held.digest),
             globals: None,
             function: format!("f{}", held.function),
+            attach_type: u32::from(held.function) * 37,
             program: if held.drifted { program + 1000 } else { program },
             maps: recorded,
             base: BTreeMap::new(),
@@ -301,6 +303,7 @@ impl Host {
             object: instance.digest.clone(),
             globals: None,
             function: instance.function.clone(),
+            attach_type: instance.attach_type,
             program: program.0,
             maps: maps.iter().map(|(name, map)| (name.clone(), map.id.0)).collect(),
             base: BTreeMap::new(),
