@@ -397,6 +397,7 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
     InterfacePlan { verdict: Verdict::Remove, changes, work }
 }
 
+/// Where the kernel is not as the record of an interface says.
 pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     let Ok(record) = &pinned.record else { return Vec::new() };
     let mut found = Vec::new();
