@@ -6,6 +6,8 @@
 //! both as nanoseconds per map and tick with their ratio: with the output thrown away and with a pipe that is read, with
 //! idle counters and with counters that all change between two ticks.
 
+#![allow(clippy::print_stdout)] // its output is what it is for
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -68,7 +70,7 @@ fn pin(bpffs: &Bpffs, config: &Path, count: u32) -> Result<Vec<Map>, Box<dyn Err
     let mount = Dir::open(bpffs.path())?;
     mount.mkdir("xdpd", 0o755)?;
     let root = mount.open_dir("xdpd")?;
-    let mut text = format!("pin_root = {:?}\n", bpffs.pin_root());
+    let mut text = format!("pin_root = \"{}\"\n", bpffs.pin_root().display());
     let mut maps = Vec::new();
     for number in 0..count {
         let label = format!("if{number}");
@@ -115,11 +117,11 @@ fn bare_lookups(maps: &[Map], busy: bool) -> Result<Duration, Box<dyn Error>> {
         if busy {
             let before = cpu_time_of(tasks)?;
             count_packets(maps, tick)?;
-            counting += cpu_time_of(tasks)? - before;
+            counting += cpu_time_of(tasks)?.saturating_sub(before);
         }
         maps.iter().try_for_each(|map| Ok(reader.read(map).map(drop)?))
     })?;
-    Ok(cpu_time_of(tasks)? - before - counting)
+    Ok(cpu_time_of(tasks)?.saturating_sub(before + counting))
 }
 
 struct Reader(Child);

@@ -26,7 +26,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 80)]
 pub(crate) struct Arguments {
-    /// The config [default: $XDPD_CONFIG, ./config.toml or
+    /// The config [default: `$XDPD_CONFIG`, ./config.toml or
     /// /etc/xdpd/config.toml]
     #[arg(long, value_name = "CONFIG")]
     pub(crate) config: Option<PathBuf>,

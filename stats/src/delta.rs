@@ -561,12 +561,11 @@ enum Lineage {
 impl Device {
     fn observe(&mut self, sight: Sight, events: &mut Vec<Event>) {
         *self = match (*self, sight) {
-            (before, Sight::Hidden) => before,
             (Self::Here(index), Sight::Absent) => {
                 events.push(Event::InterfaceGone(index));
                 Self::Gone
             }
-            (before, Sight::Absent) => before,
+            (before, Sight::Hidden | Sight::Absent) => before,
             (Self::Here(old), Sight::Present(new)) if old != new => {
                 events.push(Event::InterfaceGone(old));
                 events.push(Event::InterfaceUp(new));

@@ -70,7 +70,7 @@ impl Devices {
                 && told.next().unwrap_or(true)
             {
                 *stale |= match monitor.drain() {
-                    Ok(Events::Changed(changes)) => !changes.is_empty(),
+                    Ok(Events::Changed(events)) => !events.is_empty(),
                     Ok(Events::Overflow) | Err(_) => true,
                 };
             }

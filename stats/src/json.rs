@@ -7,6 +7,7 @@ use crate::record::{ACTIONS, Count, Counter, Event, Notice, Sample, Subject};
 
 /// What is the same in all records of a run.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names)] // the records' own words
 pub(crate) struct Run {
     pub(crate) boot_id: String,
     pub(crate) run_id: String,

@@ -16,6 +16,7 @@ mod reader;
 mod record;
 mod table;
 mod targets;
+mod waiter;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -92,7 +93,7 @@ fn signals() -> Result<OwnedFd> {
 fn this_run() -> Result<Run> {
     let mut random = [0; 16];
     getrandom(&mut random[..], GetRandomFlags::empty()).context("no random numbers")?;
-    let run_id = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let run_id = format!("{:032x}", u128::from_be_bytes(random));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Run { boot_id: boot_id()?, run_id, host })
 }

@@ -184,7 +184,10 @@ pub(crate) struct Pins {
     directory: String,
     map: String,
     found: Found,
-    maps: Vec<Held>,
+    /// The map that the pin holds. Not among the others: at most ticks of most interfaces it is the only one.
+    current: Option<Held>,
+    /// Maps that were current, and retired ones.
+    others: Vec<Held>,
     watched: Option<WatchId>,
     /// Device and inode of the directory that was looked at.
     identity: Option<(u64, u64)>,
@@ -215,7 +218,11 @@ pub(crate) struct Found {
 /// What the pin of the stats map is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pin {
-    Map { id: MapId, generation: Option<u64>, base: Option<MapId> },
+    /// The current map, which is held open.
+    Map {
+        generation: Option<u64>,
+        base: Option<MapId>,
+    },
     Absent(String),
     Other(String),
     Unreadable(String),
@@ -241,7 +248,8 @@ impl Pins {
             directory: label.file_name(),
             map: map.to_owned(),
             found: Found::only(Pin::Absent(String::new())),
-            maps: Vec::new(),
+            current: None,
+            others: Vec::new(),
             watched: None,
             identity: None,
             stale: true,
@@ -254,26 +262,30 @@ impl Pins {
 
     /// Reads all maps that are held open.
     pub(crate) fn read(&mut self, buffers: &mut Buffers) {
-        for held in &mut self.maps {
+        for held in self.current.iter_mut().chain(&mut self.others) {
             held.failure = buffers.read(&held.map, &mut held.reading).err();
         }
     }
 
-    /// What was last read of a map, or why it could not be.
-    pub(crate) fn reading(&self, id: MapId) -> Option<Result<&Reading, &str>> {
-        let held = self.maps.iter().find(|held| held.map.id() == id)?;
+    /// What was last read of the current map, or why it could not be.
+    pub(crate) fn current(&self) -> Option<Result<&Reading, &str>> {
+        let held = self.current.as_ref()?;
         Some(held.failure.as_deref().map_or(Ok(&held.reading), Err))
     }
 
-    /// What was last read of all maps but one.
-    pub(crate) fn readings_beside(&self, id: Option<MapId>) -> Vec<&Reading> {
-        let others = self.maps.iter().filter(|held| Some(held.map.id()) != id && held.failure.is_none());
-        others.map(|held| &held.reading).collect()
+    /// What was last read of the other maps.
+    pub(crate) fn others(&self) -> Vec<&Reading> {
+        self.others.iter().filter(|held| held.failure.is_none()).map(|held| &held.reading).collect()
     }
 
     /// Closes the maps that are not worth holding.
     pub(crate) fn keep(&mut self, holds: impl Fn(MapId) -> bool) {
-        self.maps.retain(|held| holds(held.map.id()));
+        self.others.retain(|held| holds(held.map.id()));
+    }
+
+    /// There is no current map any more.
+    pub(crate) fn release(&mut self) {
+        self.others.extend(self.current.take());
     }
 
     /// Takes note of changes.
@@ -327,6 +339,9 @@ impl Pins {
     }
 
     fn set(&mut self, found: Found, settled: bool) {
+        if !matches!(found.pin, Pin::Map { .. }) {
+            self.release();
+        }
         self.found = found;
         self.stale = !settled;
     }
@@ -396,9 +411,8 @@ impl Pins {
         let id = map.id();
         // Where the record names another map, somebody else pinned this one, and the record says nothing about it.
         let record = record.filter(|record| record.maps.get(&self.map) == Some(&id.0));
-        self.hold(map);
+        self.hold_current(map);
         Pin::Map {
-            id,
             generation: record.map(|record| record.generation),
             base: record.and_then(|record| record.base.get(&self.map)).copied().map(MapId),
         }
@@ -423,9 +437,12 @@ impl Pins {
             let map = MapId(id);
             let base = record.and_then(|record| record.base.get(name)).copied().map(MapId);
             all.push(Retired { map, generation, base });
-            if wants(map) && self.maps.iter().all(|held| held.map.id() != map) {
+            let mut held = self.current.iter().chain(&self.others);
+            if wants(map) && held.all(|held| held.map.id() != map) {
                 match dir.open_map(name, Access::ReadOnly) {
-                    Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => self.hold(opened),
+                    Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => {
+                        self.others.push(Held::new(opened));
+                    }
                     _ => all_open = false,
                 }
             }
@@ -434,11 +451,21 @@ impl Pins {
         (all, all_open)
     }
 
-    fn hold(&mut self, map: Map) {
-        if self.maps.iter().all(|held| held.map.id() != map.id()) {
-            let reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
-            self.maps.push(Held { map, reading, failure: None });
+    /// Holds a map as the current one. One that is held already stays as it is.
+    fn hold_current(&mut self, map: Map) {
+        if self.current.as_ref().is_some_and(|held| held.map.id() == map.id()) {
+            return;
         }
+        self.release();
+        let known = self.others.iter().position(|held| held.map.id() == map.id());
+        self.current = Some(known.map_or_else(|| Held::new(map), |known| self.others.swap_remove(known)));
+    }
+}
+
+impl Held {
+    fn new(map: Map) -> Self {
+        let reading = Reading { map: map.id(), at: 0, slots: Vec::new() };
+        Self { map, reading, failure: None }
     }
 }
 
@@ -507,6 +534,9 @@ mod tests {
 
     #[test]
     fn only_the_tutorial_s_layout_is_a_stats_map() {
+        const ARRAY: u32 = 2;
+        const PERCPU_ARRAY: u32 = 6;
+        const HASH: u32 = 1;
         let def = |map_type, key_size, value_size, max_entries| MapDef {
             map_type,
             key_size,
@@ -514,9 +544,6 @@ mod tests {
             max_entries,
             ..MapDef::default()
         };
-        const ARRAY: u32 = 2;
-        const PERCPU_ARRAY: u32 = 6;
-        const HASH: u32 = 1;
         assert!(is_stats_map(&def(PERCPU_ARRAY, 4, 16, 5)));
         assert!(is_stats_map(&def(ARRAY, 4, 16, 8)));
         assert!(!is_stats_map(&def(HASH, 4, 16, 5)));

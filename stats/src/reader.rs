@@ -3,8 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use xdpd_config::{Config, Interface, LoadError};
 use xdpd_kernel::IfIndex;
 use xdpd_kernel::clock::monotonic_ns;
@@ -17,6 +15,7 @@ use crate::output::{Output, Stopped, say};
 use crate::pins::{Buffers, Changes, Pin, Pins, Root};
 use crate::record::{Event, Facts, Notice, Subject};
 use crate::targets::{self, Choice, Target};
+use crate::waiter::{Waiter, Woken};
 
 /// How many interfaces of patterns are remembered that have neither device nor pins any more.
 const DORMANT: usize = 1024;
@@ -50,8 +49,8 @@ pub(crate) struct Reader {
     /// When something was verified last, and what is next, see [`Reader::verify`].
     verified: u64,
     turn: usize,
-    /// Which descriptors have something to tell: that of the pins, then those of the devices.
-    told: Vec<bool>,
+    /// `None`: what there is to wait for has changed, or has told something.
+    waiter: Option<Waiter>,
     /// What was last said about the pin root.
     trouble: Option<String>,
     /// Memory that is used again at every tick.
@@ -88,7 +87,7 @@ impl Reader {
             looked: 0,
             verified: 0,
             turn: 0,
-            told: Vec::new(),
+            waiter: None,
             trouble: None,
             buffers: Buffers::default(),
             events: Vec::new(),
@@ -134,38 +133,24 @@ impl Reader {
 
     /// Waits for the tick, or until the config is to be read. What is told about pins and devices meanwhile is only noted.
     fn wait(&mut self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
-        const FIXED: usize = 3;
+        let waiter = match &mut self.waiter {
+            Some(waiter) => waiter,
+            none => {
+                let sources = descriptors(&self.root, &self.devices);
+                let output = self.output.descriptor();
+                let waiter = Waiter::new(self.signals.as_fd(), output, follower.descriptor(), sources);
+                none.insert(waiter.map_err(Stopped::Failed)?)
+            }
+        };
         loop {
             let deadline = follower.due().map_or(tick, |due| due.min(tick));
             let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
-            let timeout = Timespec::try_from(left).ok();
-            let mut fds = Vec::with_capacity(FIXED + self.told.len());
-            fds.push(PollFd::new(&self.signals, PollFlags::IN));
-            // No event of the output is asked for: that nobody reads any more is told all the same.
-            fds.push(PollFd::from_borrowed_fd(self.output.descriptor(), PollFlags::empty()));
-            fds.push(PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN));
-            // What has told already would end the waiting at once, again and again.
-            let silent = descriptors(&self.root, &self.devices).zip(&self.told).filter(|(_, told)| !**told);
-            fds.extend(silent.map(|(fd, _)| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-            match poll(&mut fds, timeout.as_ref()) {
-                // All that is told is told by now.
-                Ok(0) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Stopped::Failed(errno)),
-            }
-            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-            if ready.next() == Some(true) {
-                return Err(Stopped::Signalled);
-            }
-            if ready.next() == Some(true) {
-                return Err(Stopped::Closed);
-            }
-            let config = ready.next() == Some(true);
-            for (told, ready) in self.told.iter_mut().filter(|told| !**told).zip(ready) {
-                *told = ready;
-            }
-            if config {
-                follower.notice();
+            match waiter.wait(left).map_err(Stopped::Failed)? {
+                Woken::Timeout => return Ok(()),
+                Woken::Signal => return Err(Stopped::Signalled),
+                Woken::Closed => return Err(Stopped::Closed),
+                Woken::Config => follower.notice(),
+                Woken::Told => {}
             }
         }
     }
@@ -203,10 +188,15 @@ impl Reader {
 
     /// Finds out what changed since the last look. True when there may be more interfaces to follow.
     fn look(&mut self) -> bool {
-        let mut told = self.told.drain(..);
-        let changes = self.root.changes(told.next().unwrap_or(true));
+        // Without one waited for, everything may have something to tell.
+        let mut told = self.waiter.iter().flat_map(Waiter::told).copied();
+        let pins_told = self.root.descriptor().is_some() && told.next().unwrap_or(true);
+        let changes = self.root.changes(pins_told);
+        let any_told = pins_told || told.clone().any(|told| told);
         let devices_changed = self.devices.refresh(told);
-        self.told.resize(descriptors(&self.root, &self.devices).count(), false);
+        if any_told || devices_changed || changes.all {
+            self.waiter = None;
+        }
         self.mention_trouble();
         self.spread(&changes);
         if devices_changed {
@@ -359,6 +349,7 @@ impl Reader {
         }
         self.config = config;
         self.devices.retain(&namespaces(&self.config));
+        self.waiter = None;
         let interval = u64::try_from(self.interval().as_nanos()).unwrap_or(u64::MAX);
         let Config { path, sha256, .. } = &self.config;
         let (added, removed) = (added.as_slice(), removed.as_slice());
@@ -377,8 +368,9 @@ impl Reader {
     /// Reads an interface a last time.
     fn conclude(&mut self, mut followed: Followed) -> Result<(), Stopped> {
         followed.pins.close(&self.root);
+        followed.pins.release();
         followed.pins.read(&mut self.buffers);
-        followed.ledger.conclude(&followed.pins.readings_beside(None), &mut self.events);
+        followed.ledger.conclude(&followed.pins.others(), &mut self.events);
         for event in self.events.drain(..) {
             self.output.event(self.time, monotonic_ns(), &followed.subject, &event, self.signals.as_fd())?;
         }
@@ -461,14 +453,10 @@ impl Followed {
     /// Judges what was read, appends what there is to say about it, and returns when that was.
     fn judge(&mut self, events: &mut Vec<Event>) -> u64 {
         let found = self.pins.found();
-        let current = match &found.pin {
-            Pin::Map { id, .. } => Some(*id),
-            _ => None,
-        };
         let mut at = 0;
         let mut failed = false;
         let pin = match &found.pin {
-            Pin::Map { id, generation, base } => match self.pins.reading(*id) {
+            Pin::Map { generation, base } => match self.pins.current() {
                 Some(Ok(current)) => {
                     at = current.at;
                     delta::Pin::Map { current, generation: *generation, base: *base }
@@ -477,7 +465,7 @@ impl Followed {
                     failed = true;
                     delta::Pin::Unreadable(reason)
                 }
-                // It is held from when it is found until another one is.
+                // It is held for as long as the pin holds it.
                 None => delta::Pin::Unreadable("the map is not open"),
             },
             Pin::Absent(reason) => delta::Pin::Absent(reason),
@@ -487,7 +475,7 @@ impl Followed {
         if at == 0 {
             at = monotonic_ns();
         }
-        let others = self.pins.readings_beside(current);
+        let others = self.pins.others();
         let seen = Observation { at, device: self.sight, pin, retired: &found.retired, others: &others };
         self.ledger.observe(&seen, events);
         if failed {

@@ -101,6 +101,7 @@ struct Directory {
 
 /// What is true, and what of it a reader can know.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 struct World {
     records: bool,
     now: u64,
@@ -208,10 +209,10 @@ impl World {
         let Some(mut directory) = self.directory.take() else { return };
         let old = directory.current;
         let base = carry.then_some(old);
-        if !carry {
-            self.late.insert(old);
-        } else {
+        if carry {
             self.late.remove(&old);
+        } else {
+            self.late.insert(old);
         }
         let retired = Retired { map: old, generation: directory.generation, base: self.maps[&old].base };
         // A change that was undone has used up its number.

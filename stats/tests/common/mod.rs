@@ -218,13 +218,16 @@ impl Stopped {
         stopped
     }
 
-    /// Whether it was stopped in `poll`, which is where a reader waits for its next tick.
+    /// Whether it was stopped in a call that waits: a reader waits nowhere but for its next tick.
     fn is_waiting(&self) -> bool {
         let text = self.proc("syscall");
         let number = text.split(' ').next().unwrap();
-        // poll, ppoll, and restart_syscall for a poll that a stop had interrupted before.
-        let waiting: &[&str] =
-            if cfg!(target_arch = "x86_64") { &["7", "271", "219"] } else { &["73", "128"] };
+        // poll, ppoll, epoll_wait, epoll_pwait, epoll_pwait2, and restart_syscall for one that a stop had interrupted.
+        let waiting: &[&str] = if cfg!(target_arch = "x86_64") {
+            &["7", "271", "232", "281", "441", "219"]
+        } else {
+            &["73", "22", "441", "128"]
+        };
         waiting.contains(&number)
     }
 
