@@ -1,8 +1,7 @@
 //! The network devices that exist, per namespace that the file names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::Config;
 use xdpd_kernel::netlink::{self, Device};
 use xdpd_kernel::{IfIndex, NetNs, NetNsId};
 
@@ -27,12 +26,9 @@ pub enum Space {
 }
 
 impl Devices {
-    /// Asks the kernel: one dump per namespace.
-    pub fn observe(config: &Config) -> Result<Self, xdpd_kernel::Error> {
-        let mut names: Vec<Option<&str>> = config.interfaces.iter().map(|i| i.netns.as_deref()).collect();
-        names.push(None);
-        names.sort_unstable();
-        names.dedup();
+    /// Asks the kernel: one dump per namespace that a file names, and of the one that this process is in.
+    pub fn observe<'a>(netns: impl IntoIterator<Item = Option<&'a str>>) -> Result<Self, xdpd_kernel::Error> {
+        let names: BTreeSet<Option<&str>> = netns.into_iter().chain([None]).collect();
         let mut spaces = BTreeMap::new();
         for name in names {
             let space = match open(name) {

@@ -397,7 +397,8 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
     InterfacePlan { verdict: Verdict::Remove, changes, work }
 }
 
-fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
+/// Where the kernel is not as the record of an interface says.
+pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     let Ok(record) = &pinned.record else { return Vec::new() };
     let mut found = Vec::new();
     let mut add = |what: String| found.push(Drift { interface: label.to_string(), what });

@@ -494,3 +494,20 @@ fn a_pin_root_that_is_a_symlink_or_somebody_elses_is_refused_by_diff_and_apply_a
     }
     assert_eq!(site.running("eth0"), None);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn status_tells_what_is_attached_though_the_file_is_broken() {
+    require_root!();
+    let site = Site::new("status");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    site.config("[interfaces.eth0]\nprogam = \"typo\"\n");
+    let status = site.expect("status", 0);
+    assert!(status.stdout.contains("eth0") && status.stdout.contains("xdp_drop_func"), "{}", status.stdout);
+    assert!(status.stderr.contains("has errors"), "{}", status.stderr);
+    site.config("[programs.p]\nobject = \"gone.o\"\n[interfaces.eth0]\nprogram = \"p\"\n");
+    let status = site.expect("status", 0);
+    assert!(status.stdout.contains("xdp_drop_func"), "{}", status.stdout);
+}

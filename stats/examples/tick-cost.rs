@@ -29,7 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = files.path().join("config.toml");
     let maps = pin(&bpffs, &config, count)?;
 
-    println!("{count} maps, {} ms ticks, medians of {RUNS} runs of {TICKS} ticks, per map and tick:", TICK.as_millis());
+    println!(
+        "{count} maps, {} ms ticks, medians of {RUNS} runs of {TICKS} ticks, per map and tick:",
+        TICK.as_millis()
+    );
     for (busy, counters) in [(false, "idle"), (true, "busy")] {
         for (piped, output) in [(false, "/dev/null"), (true, "a pipe")] {
             let mut reader = Reader::start(&config, piped)?;
@@ -49,7 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             let per = |time: Duration| time.as_nanos() / u128::from(TICKS * count);
             let ratio = ours.as_secs_f64() / bare.as_secs_f64();
             let (ours, bare, peak) = (per(ours), per(bare), reader.peak()?);
-            println!("{counters} counters, {output:<9}: {ours:>5} ns : {bare:>5} ns = {ratio:.2}, peak memory {peak} KiB");
+            println!(
+                "{counters} counters, {output:<9}: {ours:>5} ns : {bare:>5} ns = {ratio:.2}, peak memory {peak} KiB"
+            );
             reader.stop()?;
         }
     }
@@ -58,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Makes maps, pins them where a config says, and writes that.
 fn pin(bpffs: &Bpffs, config: &Path, count: u32) -> Result<Vec<Map>, Box<dyn Error>> {
-    let def = MapDef { map_type: PERCPU_ARRAY, key_size: 4, value_size: 16, max_entries: 5, ..MapDef::default() };
+    let def =
+        MapDef { map_type: PERCPU_ARRAY, key_size: 4, value_size: 16, max_entries: 5, ..MapDef::default() };
     let mount = Dir::open(bpffs.path())?;
     mount.mkdir("xdpd", 0o755)?;
     let root = mount.open_dir("xdpd")?;
@@ -78,7 +84,8 @@ fn pin(bpffs: &Bpffs, config: &Path, count: u32) -> Result<Vec<Map>, Box<dyn Err
 
 /// As if each interface had passed and dropped packets on every CPU.
 fn count_packets(maps: &[Map], tick: u32) -> Result<(), Box<dyn Error>> {
-    let value: Vec<u8> = [u64::from(tick) * 997, u64::from(tick) * 997 * 64].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let value: Vec<u8> =
+        [u64::from(tick) * 997, u64::from(tick) * 997 * 64].iter().flat_map(|n| n.to_ne_bytes()).collect();
     for map in maps {
         let value = value.repeat(map.slots());
         for action in [1_u32, 2] {

@@ -333,7 +333,12 @@ impl Ledger {
     }
 
     /// Reads the retired maps that are seen for the first time. Returns how many of them could not be read.
-    fn read_retired(&mut self, current: Option<MapId>, seen: &Observation<'_>, events: &mut Vec<Event>) -> u64 {
+    fn read_retired(
+        &mut self,
+        current: Option<MapId>,
+        seen: &Observation<'_>,
+        events: &mut Vec<Event>,
+    ) -> u64 {
         let mut unread = 0;
         for retired in seen.retired {
             if Some(retired.map) == current || self.find(retired.map).is_some() {
@@ -457,7 +462,8 @@ impl Ledger {
         };
         let generation = now.generation.unwrap_or_default();
         let generations = retired.iter().map(|retired| retired.generation);
-        let listed: BTreeSet<u64> = generations.filter(|listed| *listed > after && *listed < generation).collect();
+        let listed: BTreeSet<u64> =
+            generations.filter(|listed| *listed > after && *listed < generation).collect();
         let between = generation.saturating_sub(1).saturating_sub(after);
         match between.saturating_sub(listed.len() as u64).saturating_add(unread) {
             // The map that was last read is not kept, and the list is not full: its lineage is broken.

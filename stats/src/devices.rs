@@ -146,7 +146,9 @@ impl Namespace {
                 let netns = match NetNs::open(name) {
                     Ok(netns) => netns,
                     // A name without a namespace behind it: `ip netns add` makes it in two steps.
-                    Err(error) if [Errno::NOENT, Errno::INVAL].map(Errno::raw_os_error).contains(&error.errno()) => {
+                    Err(error)
+                        if [Errno::NOENT, Errno::INVAL].map(Errno::raw_os_error).contains(&error.errno()) =>
+                    {
                         return State::Absent;
                     }
                     Err(_) => return State::Hidden,

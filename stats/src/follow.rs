@@ -177,7 +177,9 @@ mod tests {
         std::fs::rename(dir.path().join("next"), &path).unwrap();
         wait(&mut follower);
         assert!(follower.due().is_some_and(|due| due > monotonic_ns()));
-        assert!(matches!(follower.news(&config), Some(News::Changed(config)) if config.interfaces[0].key() == "eth1"));
+        assert!(
+            matches!(follower.news(&config), Some(News::Changed(config)) if config.interfaces[0].key() == "eth1")
+        );
         assert!(follower.due().is_none());
     }
 
@@ -207,7 +209,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (version, label) in [("version1", "eth0"), ("version2", "eth1")] {
             std::fs::create_dir(dir.path().join(version)).unwrap();
-            std::fs::write(dir.path().join(version).join("config.toml"), format!("[interfaces.{label}]\n")).unwrap();
+            std::fs::write(dir.path().join(version).join("config.toml"), format!("[interfaces.{label}]\n"))
+                .unwrap();
         }
         std::os::unix::fs::symlink("version1", dir.path().join("data")).unwrap();
         let path = dir.path().join("config.toml");
@@ -218,7 +221,9 @@ mod tests {
         std::os::unix::fs::symlink("version2", dir.path().join("next")).unwrap();
         std::fs::rename(dir.path().join("next"), dir.path().join("data")).unwrap();
         wait(&mut follower);
-        assert!(matches!(follower.news(&config), Some(News::Changed(config)) if config.interfaces[0].key() == "eth1"));
+        assert!(
+            matches!(follower.news(&config), Some(News::Changed(config)) if config.interfaces[0].key() == "eth1")
+        );
     }
 
     #[test]

@@ -86,7 +86,10 @@ impl Json {
         match notice {
             Notice::ConfigReloaded { config, sha256, interval, added, removed } => {
                 let line = self.begin("config_reloaded", time, at);
-                line.text(r#","config":"#).string(&config.to_string_lossy()).text(r#","sha256":"#).string(sha256);
+                line.text(r#","config":"#)
+                    .string(&config.to_string_lossy())
+                    .text(r#","sha256":"#)
+                    .string(sha256);
                 line.text(r#","interval_ns":"#).value(*interval);
                 line.text(r#","added":"#).value(added).text(r#","removed":"#).value(removed);
             }
@@ -187,7 +190,12 @@ pub(crate) fn subject(
 ) -> Vec<u8> {
     let mut json = Vec::new();
     json.text(r#""interface":"#).string(interface).text(r#","device":"#).value(device);
-    json.text(r#","netns":"#).value(netns).text(r#","ifindex":"#).value(ifindex).text(r#","map":"#).string(map);
+    json.text(r#","netns":"#)
+        .value(netns)
+        .text(r#","ifindex":"#)
+        .value(ifindex)
+        .text(r#","map":"#)
+        .string(map);
     json
 }
 

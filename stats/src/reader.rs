@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use xdpd_config::{Config, Interface, LoadError};
-use xdpd_kernel::clock::monotonic_ns;
 use xdpd_kernel::IfIndex;
+use xdpd_kernel::clock::monotonic_ns;
 
 use crate::clock::{Ticker, TimeOfDay};
 use crate::delta::{self, Ledger, Observation, Sight};
@@ -20,6 +20,9 @@ use crate::targets::{self, Choice, Target};
 
 /// How many interfaces of patterns are remembered that have neither device nor pins any more.
 const DORMANT: usize = 1024;
+
+/// How much time passes from one verification to the next, in nanoseconds.
+const VERIFY: u64 = 900_000_000;
 
 /// How to read, beside what the config says.
 #[derive(Debug, Default)]
@@ -44,7 +47,8 @@ pub(crate) struct Reader {
     time: TimeOfDay,
     /// When the last tick was; 0 before the first.
     looked: u64,
-    /// What is verified at the next tick, see [`Reader::verify`].
+    /// When something was verified last, and what is next, see [`Reader::verify`].
+    verified: u64,
     turn: usize,
     /// Which descriptors have something to tell: that of the pins, then those of the devices.
     told: Vec<bool>,
@@ -82,6 +86,7 @@ impl Reader {
             signals,
             time: TimeOfDay::now(),
             looked: 0,
+            verified: 0,
             turn: 0,
             told: Vec::new(),
             trouble: None,
@@ -115,7 +120,7 @@ impl Reader {
             }
             if ticker.next() <= now {
                 ticker.advance(now);
-                self.verify(follower);
+                self.verify(now, follower);
                 self.tick()?;
                 ticks += 1;
             }
@@ -165,11 +170,16 @@ impl Reader {
         }
     }
 
-    /// Verifies at every tick one of the things that inotify may not have told of, in turn: the config, the pin root, the
-    /// directory of an interface. Something may have been mounted over them, or a part of the path renamed.
-    fn verify(&mut self, follower: &mut Follower) {
-        match self.turn.checked_sub(2) {
-            None if self.turn == 0 => follower.compare(),
+    /// Verifies what inotify may not tell of: that the config is the same file, and that the pin root or one of the
+    /// interfaces' directories is the same directory. Something may have been mounted over it, or a part of the path
+    /// renamed.
+    fn verify(&mut self, now: u64, follower: &mut Follower) {
+        if now < self.verified.saturating_add(VERIFY) {
+            return;
+        }
+        self.verified = now;
+        follower.compare();
+        match self.turn.checked_sub(1) {
             None => self.root.suspect(),
             Some(index) => {
                 if let Some(followed) = self.followed.get_mut(index) {
@@ -177,7 +187,7 @@ impl Reader {
                 }
             }
         }
-        self.turn = (self.turn + 1) % (self.followed.len() + 2);
+        self.turn = (self.turn + 1) % (self.followed.len() + 1);
     }
 
     /// Looks at everything and writes what there is to say.
@@ -392,7 +402,8 @@ fn namespaces(config: &Config) -> Vec<Option<&str>> {
 impl Followed {
     fn new(target: Target, ledger: Ledger, devices: &Devices, config: &Config) -> Self {
         let map = config.stats.map.clone();
-        let facts = Facts { interface: target.label.to_string(), device: None, netns: None, ifindex: None, map };
+        let facts =
+            Facts { interface: target.label.to_string(), device: None, netns: None, ifindex: None, map };
         let pins = Pins::new(&target.label, &config.stats.map);
         let subject = Subject::new(facts);
         let mut followed = Self { target, ledger, pins, sight: Sight::Hidden, subject, bad_record: None };

@@ -96,7 +96,9 @@ impl Table {
             let Counter { packets, bytes } = count.delta;
             if count.delta != Counter::default() {
                 let (label, map) = (&facts.interface, sample.map);
-                self.line(format_args!("{label}: {packets} packets, {bytes} bytes more in map {map}: {name}"));
+                self.line(format_args!(
+                    "{label}: {packets} packets, {bytes} bytes more in map {map}: {name}"
+                ));
             }
         }
     }

@@ -47,7 +47,8 @@ impl Choice {
 /// The keys of the config's interfaces, as many as are of use in a message.
 fn list(config: &Config) -> String {
     const SHOWN: usize = 8;
-    let keys: Vec<_> = config.interfaces.iter().take(SHOWN).map(|entry| format!("{:?}", entry.key())).collect();
+    let keys: Vec<_> =
+        config.interfaces.iter().take(SHOWN).map(|entry| format!("{:?}", entry.key())).collect();
     match config.interfaces.len() {
         0 => "no interfaces".to_owned(),
         all if all > SHOWN => format!("{} and {} more", keys.join(", "), all - SHOWN),
@@ -105,7 +106,8 @@ pub(crate) fn target(config: &Config, choice: &Choice, label: Label) -> Option<T
         let mut matches = entries.filter_map(|entry| Some((entry, matched(entry, label.as_str())?)));
         matches.find(|(entry, device)| !claimed(config, entry, device))
     };
-    let (entry, device) = own.or_else(by_pattern).filter(|(entry, _)| choice.admits(entry, label.as_str()))?;
+    let (entry, device) =
+        own.or_else(by_pattern).filter(|(entry, _)| choice.admits(entry, label.as_str()))?;
     let (device, netns, entry) = (device.to_owned(), entry.netns.clone(), entry.key().to_owned());
     Some(Target { label, device, netns, entry })
 }
@@ -146,7 +148,8 @@ mod tests {
             Some(_) => Vec::new(),
         };
         let choice = Choice::new(choice.iter().map(ToString::to_string).collect());
-        let directories: Vec<Label> = directories.iter().map(|label| Label::try_new(label).unwrap()).collect();
+        let directories: Vec<Label> =
+            directories.iter().map(|label| Label::try_new(label).unwrap()).collect();
         let targets = resolve(&config(text), &choice, devices, &directories);
         targets
             .into_iter()
@@ -172,7 +175,10 @@ mod tests {
     fn labels_of_a_pattern_in_a_namespace_begin_with_its_name() {
         let text = "[interfaces.\"*\"]\nnetns = \"blue\"\n";
         let found = labels(text, &[], &["veth2", "blue:veth9", "green:veth9"]);
-        assert_eq!(found, ["blue:lo lo blue", "blue:eth0 eth0 blue", "blue:veth1 veth1 blue", "blue:veth9 veth9 blue"]);
+        assert_eq!(
+            found,
+            ["blue:lo lo blue", "blue:eth0 eth0 blue", "blue:veth1 veth1 blue", "blue:veth9 veth9 blue"]
+        );
     }
 
     #[test]
@@ -197,7 +203,10 @@ mod tests {
         assert_eq!(unknown("veth*"), None);
         assert_eq!(unknown("veth12"), None);
         let near = unknown("uplnk").unwrap();
-        assert!(near.contains("\"uplnk\" names no interface") && near.contains("did you mean \"uplink\"?"), "{near}");
+        assert!(
+            near.contains("\"uplnk\" names no interface") && near.contains("did you mean \"uplink\"?"),
+            "{near}"
+        );
         let far = unknown("wlan0").unwrap();
         assert!(far.contains("/etc/xdpd/config.toml has \"veth*\", \"uplink\""), "{far}");
     }

@@ -143,7 +143,8 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
 /// failure where a glob had matched it.
 fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepError> {
     let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
-    let devices = Devices::observe(&inputs.config).map_err(unreadable)?;
+    let devices =
+        Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref())).map_err(unreadable)?;
     let (vanished, desired) = desired.without_vanished(&devices);
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;

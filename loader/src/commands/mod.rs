@@ -50,24 +50,26 @@ pub struct Inputs {
 impl Inputs {
     /// Reads the file that `path` names, or the one found by search, which is told on stderr.
     pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
-        let found = xdpd_config::find(path).map_err(load_failure)?;
-        if found.searched {
-            output::say(format_args!("using {}", found.path.display()));
-        }
-        let config = Config::load(&found.path).map_err(load_failure)?;
+        let config = Config::load(&find(path)?).map_err(load_failure)?;
         let objects = Objects::read(&config);
         Ok(Self { config, objects })
     }
 }
 
-/// Finds a file of which only its path and its pin root matter: it may be broken otherwise.
-fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
+/// The file that `path` names, or the one found by search, which is told on stderr.
+fn find(path: Option<&Path>) -> Result<PathBuf, Failure> {
     let found = xdpd_config::find(path).map_err(load_failure)?;
     if found.searched {
         output::say(format_args!("using {}", found.path.display()));
     }
-    let pin_root = Config::load_pin_root(&found.path).map_err(load_failure)?;
-    Ok((found.path, pin_root))
+    Ok(found.path)
+}
+
+/// Finds a file of which only its path and its pin root matter: it may be broken otherwise.
+fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
+    let path = find(path)?;
+    let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
+    Ok((path, pin_root))
 }
 
 fn load_failure(error: LoadError) -> Failure {
@@ -95,7 +97,8 @@ pub struct Survey {
 impl Survey {
     /// Looks at devices, pins and links, and plans.
     pub fn take(inputs: &Inputs, allow: Allow, leftovers: Leftovers) -> Result<Self, Failure> {
-        let devices = Devices::observe(&inputs.config).map_err(kernel_failure)?;
+        let devices = Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref()))
+            .map_err(kernel_failure)?;
         let desired =
             desired::resolve(&inputs.config, &devices, &inputs.objects).map_err(|d| diagnosed(&d))?;
         let mut observed =

@@ -1,20 +1,24 @@
 //! `xdpd status`: what is attached and pinned, as the kernel tells it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use xdpd_config::{Config, LoadError};
 use xdpd_kernel::program::Program;
 use xdpd_kernel::{ProgramId, clock};
 
-use super::{Failure, Inputs, Outcome, Survey};
+use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
+use crate::devices::Devices;
 use crate::exit::Exit;
 use crate::mode;
-use crate::observed::{LinkState, Observed, Pinned};
+use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
-use crate::plan::{Allow, Drift};
+use crate::plan::{self, Drift};
 use crate::root;
 
 #[derive(Serialize)]
@@ -78,22 +82,35 @@ struct ForeignPin {
     what: &'static str,
 }
 
-/// Reads and prints; changes nothing.
+/// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
-    let inputs = Inputs::read(config.config.as_deref())?;
-    let survey = Survey::take(&inputs, Allow::default(), root::leftovers(&inputs.config.pin_root))?;
-    let status = collect(&inputs, &survey);
+    let path = find(config.config.as_deref())?;
+    let (pin_root, spaces) = match Config::load(&path) {
+        Ok(config) => {
+            let spaces: BTreeSet<_> = config.interfaces.into_iter().filter_map(|i| i.netns).collect();
+            (config.pin_root, spaces)
+        }
+        Err(LoadError::Invalid(_)) => {
+            let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
+            output::say("the file has errors, which `xdpd check` tells; this is what is pinned");
+            (pin_root, BTreeSet::new())
+        }
+        Err(other) => return Err(load_failure(other)),
+    };
+    let devices =
+        Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
+    let observed =
+        observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
+    let status = collect(&path, &pin_root, &observed);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-fn collect(inputs: &Inputs, survey: &Survey) -> Status {
-    let observed = &survey.observed;
-    let root = &survey.desired.pin_root;
+fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
     Status {
         format_version: "1.0",
-        config: inputs.config.path.display().to_string(),
+        config: config.display().to_string(),
         pin_root: root.display().to_string(),
         interfaces: observed
             .interfaces
@@ -107,7 +124,11 @@ fn collect(inputs: &Inputs, survey: &Survey) -> Status {
             .map(|f| ForeignPin { path: root.join(&f.name).display().to_string(), what: f.what })
             .collect(),
         interrupted: observed.interrupted.iter().map(|i| i.directory().to_owned()).collect(),
-        drift: survey.plan.drift.clone(),
+        drift: observed
+            .interfaces
+            .iter()
+            .flat_map(|(label, pinned)| plan::drift(label, pinned, &observed.devices))
+            .collect(),
     }
 }
 

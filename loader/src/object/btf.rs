@@ -163,6 +163,9 @@ impl Btf {
     pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
         let (type_range, string_range) = sections(raw)?;
         let (strings_at, strings) = (string_range.start, raw[string_range].to_vec());
+        if strings.last().is_some_and(|last| *last != 0) {
+            return Err(BtfError("its strings do not end with NUL"));
+        }
         let mut words = Words { bytes: &raw[type_range], at: 0 };
         let mut types = Vec::new();
         while words.at < words.bytes.len() {

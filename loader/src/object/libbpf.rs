@@ -104,6 +104,9 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
                 maps.insert(name.to_owned(), spec);
             }
         } else if is_code(section) && !data.is_empty() {
+            if section.sh_addr(LE) != 0 {
+                return Err(corrupt(format!("section `{}` has an address", name.escape_debug())));
+            }
             match takes_frags(name) {
                 Some(frags) => drop(sections.programs.insert(index.0, frags)),
                 None if name == ".text" => drop(sections.text.insert(index.0)),
@@ -258,13 +261,17 @@ fn references(
             let symbol = elf.symbols.symbol(SymbolIndex(index)).map_err(corrupt)?;
             let place = section_of(symbol);
             let Some(function) = functions.get_mut(&function) else { continue };
-            if !is_load && !insn.is_call() {
+            let kind = if is_load { elf::R_BPF_64_64 } else { elf::R_BPF_64_32 };
+            if (!is_load && !insn.is_call()) || rel.r_type(LE) != kind {
                 return Err(corrupt(format!(
                     "`{}`: the reference at byte {} is neither in a 64-bit load nor in a call",
                     function.name, at.1
                 )));
             }
             if sections.holds_code(place) {
+                if ![elf::STT_FUNC, elf::STT_SECTION].contains(&symbol.st_type()) {
+                    return Err(corrupt(format!("`{}` refers to code that is no function", function.name)));
+                }
                 resolved.insert(at);
                 let base = symbol.st_value(LE);
                 let to = match (symbol.st_type() == elf::STT_SECTION, is_load) {
@@ -528,8 +535,8 @@ struct CoreRelocations<'a> {
 }
 
 impl CoreRelocations<'_> {
-    /// Where the header says how long they are.
-    const LEN: Range<usize> = 28..32;
+    /// Where the header says where they are: offset and length.
+    const PLACE: usize = 24;
 
     /// Whether a program in this section, or a function that it may call, has any.
     fn concern(&self, section: &str) -> bool {
@@ -545,7 +552,7 @@ impl CoreRelocations<'_> {
         let len = if kept.len() > 4 { u32::try_from(kept.len()).ok()? } else { 0 };
         let mut bytes = self.data.to_vec();
         bytes.get_mut(self.range.start..self.range.start + kept.len())?.copy_from_slice(&kept);
-        bytes.get_mut(Self::LEN)?.copy_from_slice(&len.to_le_bytes());
+        bytes.get_mut(Self::PLACE + 4..Self::PLACE + 8)?.copy_from_slice(&len.to_le_bytes());
         Some(Patch { at: self.at, bytes })
     }
 }
@@ -554,38 +561,68 @@ fn concerns(block: &str, section: &str) -> bool {
     block == section || block == ".text"
 }
 
+/// Reads `.BTF.ext`: what it tells of functions and lines is only checked, since aya trusts it.
 fn core_relocations<'a>(elf: &Elf<'a>, btf: &'a Btf) -> Result<Option<CoreRelocations<'a>>, ObjectError> {
+    /// The sizes of `struct bpf_func_info`, `struct bpf_line_info` and `struct bpf_core_relo`.
+    const RECORDS: [usize; 3] = [8, 16, 16];
     let Some((_, section)) = elf.sections.section_by_name(LE, b".BTF.ext") else { return Ok(None) };
     let data = elf.data(section)?;
-    let word = |at: usize| {
-        let bytes = data.get(at..at.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
-    };
-    let cut = || corrupt("section `.BTF.ext` is cut off");
-    let header = word(4).ok_or_else(cut)?;
-    if header < CoreRelocations::LEN.end {
-        return Ok(None);
+    let cut = || corrupt("section `.BTF.ext` is malformed");
+    let word = |at: usize| read_word(data, at).ok_or_else(cut);
+    let header = word(4)?;
+    if header < 24 {
+        return Err(cut());
     }
-    let (offset, len) = (word(24).ok_or_else(cut)?, word(28).ok_or_else(cut)?);
-    if len == 0 {
-        return Ok(None);
-    }
-    let start = header.checked_add(offset).ok_or_else(cut)?;
-    let range = start..start.checked_add(len).filter(|end| *end <= data.len() && len >= 4).ok_or_else(cut)?;
-    let size = word(range.start).ok_or_else(cut)?;
-    let mut blocks = Vec::new();
-    let mut at = range.start + 4;
-    while at < range.end {
-        let (name, count) = (word(at).ok_or_else(cut)?, word(at + 4).ok_or_else(cut)?);
-        let end = count.checked_mul(size).and_then(|len| len.checked_add(at + 8)).ok_or_else(cut)?;
-        if end > range.end {
+    let mut core = None;
+    for (n, record) in RECORDS.into_iter().enumerate() {
+        let place = 8 + n * 8;
+        // The references to types of the kernel came later.
+        if header < place + 8 {
+            break;
+        }
+        let (offset, len) = (word(place)?, word(place + 4)?);
+        let range = header + offset..header + offset + len;
+        if range.end > data.len() {
             return Err(cut());
         }
-        blocks.push((btf.string(name), at..end));
+        let blocks = info_blocks(data, range.clone(), record, btf).ok_or_else(cut)?;
+        if place == CoreRelocations::PLACE && !blocks.is_empty() {
+            let at = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
+            core = Some(CoreRelocations { data, at, range, blocks });
+        }
+    }
+    Ok(core)
+}
+
+/// The blocks of one kind of record: the size of a record, then per section its name, how many there are, and they.
+fn info_blocks<'a>(
+    data: &[u8],
+    range: Range<usize>,
+    min_record: usize,
+    btf: &'a Btf,
+) -> Option<Vec<(&'a str, Range<usize>)>> {
+    let mut blocks = Vec::new();
+    if range.is_empty() {
+        return Some(blocks);
+    }
+    let size = read_word(data, range.start).filter(|size| *size >= min_record && size.is_multiple_of(4))?;
+    let mut at = range.start + 4;
+    while at < range.end {
+        let (name, count) = (read_word(data, at)?, read_word(data, at + 4)?);
+        let end = count.checked_mul(size)?.checked_add(at + 8).filter(|end| *end <= range.end)?;
+        let name = btf.string(name);
+        if name.is_empty() {
+            return None;
+        }
+        blocks.push((name, at..end));
         at = end;
     }
-    let at = usize::try_from(section.sh_offset(LE)).map_err(corrupt)?;
-    Ok(Some(CoreRelocations { data, at, range, blocks }))
+    Some(blocks)
+}
+
+fn read_word(data: &[u8], at: usize) -> Option<usize> {
+    let bytes = data.get(at..at.checked_add(4)?)?;
+    usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
 }
 
 /// What aya gets to see differently when it loads a program of `section`.

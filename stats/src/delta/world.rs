@@ -14,13 +14,26 @@ const SLOTS: usize = ACTIONS.len() * CPUS;
 #[derive(Debug, Clone)]
 enum Step {
     /// The running program counts.
-    Packets { slot: usize, packets: u64 },
+    Packets {
+        slot: usize,
+        packets: u64,
+    },
     /// A program that ran during a replacement counts in the old map.
-    Late { which: usize, slot: usize, packets: u64 },
+    Late {
+        which: usize,
+        slot: usize,
+        packets: u64,
+    },
     /// A change with a new stats map, its entries carried over or not, so many times in a row.
-    Replace { times: usize, carry: bool },
+    Replace {
+        times: usize,
+        carry: bool,
+    },
     /// A change that was undone after its program had run and counted.
-    Undo { slot: usize, packets: u64 },
+    Undo {
+        slot: usize,
+        packets: u64,
+    },
     /// Time passes: the next change drops the retired maps.
     Age,
     Detach,
@@ -34,9 +47,13 @@ enum Step {
     Hide,
     Unhide,
     /// Somebody writes zeros for an action right after a tick.
-    Reset { action: usize },
+    Reset {
+        action: usize,
+    },
     /// The reader looks; when `blind` it cannot open retired maps.
-    Tick { blind: bool },
+    Tick {
+        blind: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -158,7 +175,8 @@ impl World {
 
     fn create(&mut self, base: Option<MapId>) -> MapId {
         let id = MapId(u32::try_from(self.maps.len()).unwrap() + 1);
-        let slots = base.map_or_else(|| vec![Counter::default(); SLOTS], |base| self.maps[&base].slots.clone());
+        let slots =
+            base.map_or_else(|| vec![Counter::default(); SLOTS], |base| self.maps[&base].slots.clone());
         let map = Map { slots, counted: Counter::default(), base, reset: BTreeMap::new(), read: None };
         self.maps.insert(id, map);
         self.since.insert(id);
@@ -276,7 +294,11 @@ impl World {
                     let map = self.map(current);
                     for slot in action * CPUS..(action + 1) * CPUS {
                         // Packets between a look and a reset are lost, and nobody can know: not at other times.
-                        if map.read.as_ref().is_some_and(|read| read[slot] == map.slots[slot] && read[slot].packets > 0) {
+                        if map
+                            .read
+                            .as_ref()
+                            .is_some_and(|read| read[slot] == map.slots[slot] && read[slot].packets > 0)
+                        {
                             map.reset.insert(slot, map.slots[slot]);
                             map.slots[slot] = Counter::default();
                         }
@@ -426,7 +448,8 @@ impl World {
         assert_eq!(self.sum, expected, "{events:?}");
 
         // One whole sample per tick, or the baseline instead of it; one sample per map.
-        let whole = samples.iter().filter(|sample| !sample.partial).map(|sample| sample.map).collect::<Vec<_>>();
+        let whole =
+            samples.iter().filter(|sample| !sample.partial).map(|sample| sample.map).collect::<Vec<_>>();
         assert_eq!(whole, visible.filter(|_| !baseline).into_iter().collect::<Vec<_>>());
         let distinct = samples.iter().map(|sample| sample.map).collect::<BTreeSet<_>>();
         assert_eq!(distinct.len(), samples.len(), "{events:?}");
@@ -434,8 +457,10 @@ impl World {
         assert_eq!(baselines, usize::from(baseline));
 
         // What was missed is said, and nothing else is.
-        let gaps: Vec<Option<u64>> =
-            events.iter().filter_map(|e| if let Event::Gap { maps, .. } = e { Some(*maps) } else { None }).collect();
+        let gaps: Vec<Option<u64>> = events
+            .iter()
+            .filter_map(|e| if let Event::Gap { maps, .. } = e { Some(*maps) } else { None })
+            .collect();
         if visible.is_some() && self.records && !self.fresh {
             let missed: Vec<MapId> =
                 self.since.iter().copied().filter(|id| !self.readable.contains_key(id)).collect();
