@@ -99,11 +99,11 @@ impl PinRoot {
         loop {
             match dir.try_lock(LOCK) {
                 Ok(Some(lock)) => {
-                    trial::forget(&dir)?;
                     let root = Self { dir, lock: Some(lock), made };
                     if made > 0 {
                         root.dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
                     }
+                    trial::forget(&root.dir)?;
                     return Ok(Some(root));
                 }
                 Ok(None) => {}

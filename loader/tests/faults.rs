@@ -1,10 +1,11 @@
 //! All or nothing: an apply whose n-th system call fails, or that is killed at it, for every n.
 //!
 //! strace does the injecting, into the process that applies: the loader process that it starts is not traced, so each
-//! run has one fault. The apply changes seven interfaces in seven ways. The number of points is printed.
+//! run has one fault. The apply changes six interfaces in six ways. The number of points is printed.
 //!
-//! Every call is tried, with one exception that keeps the time down: of the many calls of bpf(2), most of which read, a
-//! kill hits every third, beginning elsewhere in each process. `XDPD_FAULTS=all` tries all of those too.
+//! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
+//! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
+//! elsewhere. `XDPD_FAULTS=all` tries all of those, too.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::state::{Running, State, What, running};
 use common::{DROP, Site, object_with, set_word};
@@ -54,6 +56,12 @@ const AFTER: &str = "
     [interfaces.switched]
     program = 'drop'
     mode = ['offload', 'generic']
+";
+
+/// A takeover has a stand of its own: looking for who holds a program of someone else's takes a call for each link on the
+/// machine, so the calls of an apply would be others with every test that runs beside this one.
+const NOTHING: &str = "";
+const TAKEN: &str = "
     [interfaces.taken]
     program = 'pass'
 ";
@@ -76,28 +84,31 @@ fn wanted(file: &str, device: &str) -> Option<(&'static str, XdpMode)> {
     Some((function, mode))
 }
 
-/// A pin root and devices that are as [`BEFORE`] says.
+/// A pin root and devices that are as the file said before.
 struct Stand {
+    /// The interfaces in the file before the apply, and after it.
+    way: (&'static str, &'static str),
     site: Site,
     veths: Vec<Veth>,
     /// A program of someone else's, on the device that is taken over.
     theirs: Program,
-    /// The size of the maps, by which those of this process are told from all others in the kernel.
+    /// The size of the maps, by which those of this stand are told from all others in the kernel.
     entries: u32,
 }
 
 impl Stand {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, way: (&'static str, &'static str)) -> Self {
+        static STANDS: AtomicU32 = AtomicU32::new(0);
         let site = Site::new(name);
         let veths = DEVICES.iter().map(|device| site.lab.veth(device, &format!("p-{device}"))).collect();
-        let entries = 300 + 2 * (std::process::id() % 500);
+        let entries = 300 + 2 * (std::process::id() % 100 * 8 + STANDS.fetch_add(1, Ordering::Relaxed));
         for (file, entries) in [("one.o", entries), ("two.o", entries + 1)] {
             let path = site.lab.write(file, common::builtin_object());
             object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
         }
         let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
-        let stand = Self { site, veths, theirs, entries };
-        stand.file(BEFORE);
+        let stand = Self { way, site, veths, theirs, entries };
+        stand.file(way.0);
         stand.reset();
         stand
     }
@@ -147,19 +158,20 @@ impl Stand {
     /// Makes the state before, always the same: something counted in each map, none of them retired.
     fn reset(&self) {
         self.xdpd("detach config.toml").expect_code(0);
-        self.file(BEFORE);
+        self.file(self.way.0);
         self.xdpd("apply config.toml").expect_code(0);
-        for veth in self.veths.iter().filter(|v| !["added", "taken"].contains(&&*v.near)) {
-            let label = if veth.near == "relabelled" { "one-label" } else { &veth.near };
+        for label in labels(self.way.0) {
+            let device = if label == "one-label" { "relabelled" } else { label };
+            let veth = self.veths.iter().find(|veth| veth.near == device).expect("the device of a label");
             self.site.send(veth, label, DROP, 3);
         }
         self.attach_theirs();
-        self.file(AFTER);
+        self.file(self.way.1);
     }
 
     /// Someone else attaches a program through netlink, where nothing runs.
     fn attach_theirs(&self) {
-        if self.attached()["taken"].is_empty() {
+        if self.way.1 == TAKEN && self.attached()["taken"].is_empty() {
             let ifindex = IfIndex(self.site.lab.near().ifindex("taken").unwrap());
             let attach = || netlink::attach_netlink(ifindex, &self.theirs, XdpMode::Native, None);
             self.site.lab.near().run(attach).unwrap();
@@ -185,14 +197,15 @@ impl Stand {
     fn assert_converged(&self, file: &str, context: &str) {
         let diff = self.xdpd("diff config.toml");
         assert_eq!(diff.code(), Some(0), "{context}: {diff}");
-        let pins = self.state().pins;
+        // The lock, and the note in it, are no part of the state: a kill may leave them, or come before the note.
+        let state = self.state();
+        let pins: Vec<&String> = state.pins.keys().filter(|path| !path.starts_with("%lock")).collect();
         let entries = |label: &str| {
             ["", "/xdp-link", "/xdp-owner", "/xdp_stats_map"].map(|entry| format!("{label}{entry}"))
         };
         let mut expected: Vec<String> = labels(file).flat_map(entries).collect();
-        expected.extend(["%lock", "%lock/made"].map(str::to_owned));
         expected.sort();
-        assert_eq!(pins.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{context}");
+        assert_eq!(pins, expected.iter().collect::<Vec<_>>(), "{context}");
     }
 
     /// Each device runs what it ran before, or what the file says, with its map pinned. Only the change of mode and the
@@ -227,7 +240,9 @@ impl Stand {
     /// a map.
     fn assert_no_residue(&self) {
         self.xdpd("detach config.toml").expect_code(0);
-        assert_eq!(self.site.bpffs.tree(), Vec::<String>::new());
+        // A pin root whose maker was killed before it had noted that is taken for the operator's.
+        let tree = self.site.bpffs.tree();
+        assert!(tree.is_empty() || tree == ["xdpd/"], "{tree:?}");
         assert!(self.attached().iter().all(|(device, xdp)| *device == "taken" || xdp.is_empty()));
         let ours = || {
             let maps = xdpd_kernel::Map::ids()
@@ -239,15 +254,16 @@ impl Stand {
     }
 }
 
-/// Where an apply goes, and from where.
-const FORTH: (&str, &str) = (BEFORE, AFTER);
-const BACK: (&str, &str) = (AFTER, BEFORE);
+/// Whether the n-th call is tried: every one, or one in `step`.
+fn is_tried(n: usize, step: usize) -> bool {
+    let all = std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all");
+    all || n % step == std::process::id() as usize % step
+}
 
-/// At which calls of a kind the process is killed.
-fn kills(calls: &str) -> impl Iterator<Item = usize> {
-    let all = calls != "bpf" || std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all");
-    let step = if all { 1 } else { 3 };
-    (1 + std::process::id() as usize % step..).step_by(step)
+/// The calls of a kind that are tried; of bpf(2), which mostly reads, one in `step`.
+fn tried(calls: &str, step: usize) -> impl Iterator<Item = usize> {
+    let step = if calls == "bpf" { step } else { 1 };
+    (1..).filter(move |n| is_tried(*n, step))
 }
 
 /// How often each kind of call was hit, by the exit code of the run; 9 stands for SIGKILL.
@@ -271,15 +287,12 @@ impl Points {
     }
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_call_that_fails_leaves_everything_as_it_was() {
-    require_root!();
-    let stand = Stand::new("faults");
+/// Lets each call fail in turn.
+fn fail_each(what: &str, stand: &Stand) {
     let mut before = stand.state();
     let mut points = Points::default();
     for calls in CALLS {
-        for n in 1.. {
+        for n in tried(calls, 2) {
             let context = format!("call {n} of {calls}");
             let Some(output) = stand.apply_with(calls, "error=EIO", n) else { break };
             let code = output.code().unwrap_or_else(|| panic!("{context}: {output}"));
@@ -299,28 +312,25 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
                 }
                 _ => panic!("{context}: {output}"),
             }
-            stand.assert_converged(AFTER, &context);
+            stand.assert_converged(stand.way.1, &context);
             stand.reset();
             before = stand.state();
         }
         // The last run had no fault.
-        stand.assert_converged(AFTER, calls);
+        stand.assert_converged(stand.way.1, calls);
         stand.reset();
         before = stand.state();
     }
-    points.print("a call that fails");
+    points.print(what);
     stand.assert_no_residue();
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_kill_at_any_call_leaves_the_old_or_the_new_program_and_the_next_apply_converges() {
-    require_root!();
-    let stand = Stand::new("kills");
+/// Kills the apply at each call in turn.
+fn kill_at_each(what: &str, stand: &Stand) {
     let mut points = Points::default();
-    let mut way = FORTH;
+    let mut way = stand.way;
     for calls in CALLS {
-        for n in kills(calls) {
+        for n in tried(calls, 3) {
             let context = format!("call {n} of {calls}, to{}", way.1);
             stand.attach_theirs();
             let before = stand.attached();
@@ -333,21 +343,49 @@ fn a_kill_at_any_call_leaves_the_old_or_the_new_program_and_the_next_apply_conve
             }
             stand.assert_converged(way.1, &context);
             // What was new is old for the next point: so all kinds of changes are cut off both ways.
-            way = if way == FORTH { BACK } else { FORTH };
+            way = (way.1, way.0);
             if killed.is_none() {
                 break;
             }
         }
     }
-    points.print("a kill");
+    points.print(what);
     stand.assert_no_residue();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_call_that_fails_leaves_everything_as_it_was() {
+    require_root!();
+    fail_each("a call that fails", &Stand::new("faults", (BEFORE, AFTER)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_call_that_fails_leaves_what_was_to_be_taken_over() {
+    require_root!();
+    fail_each("a call of a takeover that fails", &Stand::new("taken", (NOTHING, TAKEN)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_kill_at_any_call_leaves_the_old_or_the_new_program_and_the_next_apply_converges() {
+    require_root!();
+    kill_at_each("a kill", &Stand::new("kills", (BEFORE, AFTER)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_kill_at_any_call_of_a_takeover_can_be_settled() {
+    require_root!();
+    kill_at_each("a kill in a takeover", &Stand::new("takes", (NOTHING, TAKEN)));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
     require_root!();
-    let stand = Stand::new("undo");
+    let stand = Stand::new("undo", (BEFORE, AFTER));
     let mut points = Points::default();
     // The last look at the devices, for verifying the commit, fails. So all of it is undone.
     let (_, log) = stand.strace(&[]);
@@ -364,18 +402,17 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
         let n = counts.entry(call).or_default();
         *n += 1;
         // A kill at a call that reads is one at the next that does not; and strace has one fault for each kind of call.
+        let is_one_of_many = call == "unlinkat" && !is_tried(*n, 3);
         if is_undo
             && call != "sendto"
+            && !is_one_of_many
             && !["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID"].iter().any(|read| line.contains(read))
         {
             let context = format!("call {n} of {call}: {line}");
             let before = stand.attached();
             let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", *n)]);
-            // How often bpf(2) reads depends on the links that others on the machine have, so it may be over before.
-            match killed.status.signal() {
-                Some(9) => points.count(call, 9),
-                _ => drop(killed.expect_code(3)),
-            }
+            assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
+            points.count(call, 9);
             stand.assert_old_or_new(&before, AFTER, &context);
             stand.xdpd("apply config.toml --takeover").expect_code(0);
             stand.assert_converged(AFTER, &context);
