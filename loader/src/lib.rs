@@ -1,7 +1,7 @@
 //! `xdpd` as a library: the parts that its binary and its tests put together.
 //!
-//! Data goes one way: a file is parsed and resolved to the [desired](desired) state, the kernel is
-//! [observed](observed), [plan] compares the two, and [execute] carries the plan out.
+//! Data goes one way: a file is parsed and resolved to the [desired] state, the kernel is
+//! [observed], [plan] compares the two, and [execute] carries the plan out.
 
 mod builtin;
 pub mod cli;
