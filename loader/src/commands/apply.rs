@@ -56,7 +56,10 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
         Err(e) => return failed(&inputs, options, &survey.plan, Exit::Refused, e.into()),
     };
     // Under the lock nothing is on its way any more: what is seen now is what there is.
-    let (survey, settled) = settle(&inputs, options, &root)?;
+    let mount = survey.plan.mount;
+    let (mut survey, settled) = settle(&inputs, options, &root)?;
+    // The lock lies on the bpffs that the plan was to mount.
+    survey.plan.mount = mount;
     if survey.plan.is_blocked() {
         return refused(&inputs, &survey.plan, options);
     }
