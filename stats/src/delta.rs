@@ -16,8 +16,6 @@
 //! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
 
 #[cfg(test)]
-mod rules;
-#[cfg(test)]
 mod world;
 
 use std::collections::BTreeSet;
@@ -104,8 +102,6 @@ pub(crate) struct Ledger {
     known: Vec<Known>,
     /// The map that was current when one last was.
     last: Option<Current>,
-    /// The retired maps that were listed when that could last be seen.
-    listed: Vec<Retired>,
     observed: u64,
     device: Device,
     /// What was last said about a pin that gives no map; said once, not at every tick.
@@ -173,7 +169,6 @@ impl Ledger {
             phase: Phase::Fresh,
             known: Vec::new(),
             last: None,
-            listed: Vec::new(),
             observed: 0,
             device: Device::Unknown,
             complaint: None,
@@ -241,10 +236,7 @@ impl Ledger {
         }
         self.observed = seen.at;
         if !matches!(seen.pin, Pin::Unreadable(_)) {
-            if self.listed != seen.retired {
-                self.listed = seen.retired.to_vec();
-            }
-            self.forget();
+            self.forget(seen.retired);
         }
     }
 
@@ -278,7 +270,7 @@ impl Ledger {
         let lineage = if is_new { self.lineage(now, seen.retired) } else { Lineage::Known };
 
         let mut unread = 0;
-        if !self.is_at_rest(now.map, seen.retired) {
+        if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
             unread += self.read_former(seen, true, events);
             unread += self.read_retired(Some(now.map), seen, events);
         }
@@ -297,12 +289,6 @@ impl Ledger {
         }
         let start = if is_new { self.start(base) } else { Start::Known };
         self.sample(reading, start, Role::Current, events);
-    }
-
-    /// Whether only the current map can have counted anything since the last tick, as at most ticks.
-    fn is_at_rest(&self, current: MapId, retired: &[Retired]) -> bool {
-        let is_final = |known: &Known| matches!(known.standing, Standing::Away | Standing::Settled);
-        self.listed == retired && self.known.iter().all(|known| known.map == current || is_final(known))
     }
 
     /// There is no stats map any more: reads what can still be read.
@@ -450,7 +436,7 @@ impl Ledger {
             && let Some(kept) = retired.iter().find(|retired| retired.map == map)
         {
             // The map may have outlived several generations since it was last seen.
-            return Lineage::From(kept.generation.max(seen).saturating_add(1));
+            return Lineage::After(kept.generation.max(seen));
         }
         let mut strangers = retired.iter().filter(|retired| self.find(retired.map).is_none());
         match (self.phase, last) {
@@ -458,28 +444,28 @@ impl Ledger {
                 if generation <= seen || strangers.any(|retired| retired.generation <= seen) {
                     Lineage::Anew
                 } else {
-                    Lineage::Perhaps(seen.saturating_add(1))
+                    Lineage::Perhaps(seen)
                 }
             }
             // The pin was away, and what came then is the first, or the list tells of it from the first on.
-            _ if strangers.next().is_none() => Lineage::From(generation),
-            _ => Lineage::From(0),
+            _ if strangers.next().is_none() => Lineage::After(generation),
+            _ => Lineage::After(0),
         }
     }
 
     /// The maps that were missed: generations that no map is listed of, and `unread` ones that are listed.
     fn missed(lineage: Lineage, now: Current, retired: &[Retired], unread: u64) -> Missed {
-        let first = match lineage {
+        let after = match lineage {
             Lineage::Known | Lineage::Untold => return Missed::Maps(unread),
             Lineage::Anew => return Missed::Unknown,
-            Lineage::From(first) | Lineage::Perhaps(first) => first,
+            Lineage::After(after) | Lineage::Perhaps(after) => after,
         };
         let generation = now.generation.unwrap_or_default();
-        let between = first..generation;
         let generations = retired.iter().map(|retired| retired.generation);
-        let listed: BTreeSet<u64> = generations.filter(|listed| between.contains(listed)).collect();
-        let expected = generation.saturating_sub(first);
-        match expected.saturating_sub(listed.len() as u64).saturating_add(unread) {
+        let listed: BTreeSet<u64> =
+            generations.filter(|listed| *listed > after && *listed < generation).collect();
+        let between = generation.saturating_sub(1).saturating_sub(after);
+        match between.saturating_sub(listed.len() as u64).saturating_add(unread) {
             // The map that was last read is not kept, and the list is not full: its lineage is broken.
             0 if matches!(lineage, Lineage::Perhaps(_)) && retired.len() < RETIRED => Missed::Unknown,
             maps => Missed::Maps(maps),
@@ -494,15 +480,13 @@ impl Ledger {
     }
 
     /// Drops maps that are neither current nor held nor retired, but for the newest of them.
-    fn forget(&mut self) {
-        // Beside those there is the current one.
-        if self.known.len() <= REMEMBERED + self.listed.len() + 1 {
+    fn forget(&mut self, retired: &[Retired]) {
+        if self.known.len() <= REMEMBERED {
             return;
         }
-        let listed = &self.listed;
         let is_past = |known: &Known| {
             matches!(known.standing, Standing::Away | Standing::Settled)
-                && listed.iter().all(|retired| retired.map != known.map)
+                && retired.iter().all(|retired| retired.map != known.map)
         };
         let mut excess = self.known.iter().filter(|known| is_past(known)).count().saturating_sub(REMEMBERED);
         self.known.retain(|known| {
@@ -566,9 +550,9 @@ enum Lineage {
     Known,
     /// There is no record that would tell.
     Untold,
-    /// From this generation on, there was one map per generation.
-    From(u64),
-    /// The same by its number, but the map of the generation before is not among the retired ones.
+    /// It descends from the map of this generation, through one map per generation.
+    After(u64),
+    /// The same by its number, but the map of this generation is not among the retired ones.
     Perhaps(u64),
     /// It does not descend from the map that was read before.
     Anew,

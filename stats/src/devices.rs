@@ -25,8 +25,6 @@ struct Namespace {
     state: State,
     /// Device and inode of what the name led to when it was last looked at.
     seen: Option<(u64, u64)>,
-    /// It is to be opened, whatever the name leads to.
-    closed: bool,
 }
 
 #[derive(Debug)]
@@ -40,7 +38,7 @@ enum State {
     },
     /// There is no such namespace, and so no device in it.
     Absent,
-    /// It is there, but cannot be looked into.
+    /// It is there, but we cannot look into it.
     Hidden,
 }
 
@@ -51,7 +49,7 @@ impl Devices {
         for name in names {
             if self.find(*name).is_none() {
                 let name = name.map(str::to_owned);
-                self.namespaces.push(Namespace { name, state: State::Absent, seen: None, closed: true });
+                self.namespaces.push(Namespace { name, state: State::Absent, seen: None });
             }
         }
     }
@@ -79,17 +77,6 @@ impl Devices {
             changed |= namespace.refresh();
         }
         changed
-    }
-
-    /// Lets go of all namespaces but our own until the next refresh. One that is held open outlives its deletion, with its
-    /// devices: for a tick that does not matter, for hours it would.
-    pub(crate) fn let_go(&mut self) {
-        for namespace in self.namespaces.iter_mut().filter(|namespace| namespace.name.is_some()) {
-            if let State::Open { netns, monitor, .. } = &mut namespace.state {
-                (*netns, *monitor) = (None, None);
-                namespace.closed = true;
-            }
-        }
     }
 
     /// What is seen of a device.
@@ -122,14 +109,14 @@ impl Namespace {
     /// True when anything changed.
     fn refresh(&mut self) -> bool {
         let mut changed = false;
-        // A namespace that was deleted and made anew has the same name, and the old one lives on while we hold it. What
-        // could not be opened is not tried again before it is another one: it would take a thread each time.
-        let identity = self.name.as_deref().and_then(identity);
-        if identity != self.seen || self.closed {
-            self.seen = identity;
-            self.closed = false;
+        // A namespace that was deleted and made anew has the same name, and the old one lives on while we hold it.
+        let identity = self.name.as_deref().map(identity);
+        if identity.flatten() != self.seen || !matches!(self.state, State::Open { .. }) {
+            let before = std::mem::discriminant(&self.state);
+            self.seen = identity.flatten();
             self.state = Self::open(self.name.as_deref());
-            changed = true;
+            let is_open = matches!(self.state, State::Open { .. });
+            changed = is_open || before != std::mem::discriminant(&self.state);
         }
         let State::Open { netns, monitor, devices, stale } = &mut self.state else { return changed };
         if !*stale && monitor.is_some() {
