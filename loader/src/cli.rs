@@ -86,6 +86,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Stay, and keep the kernel as the file says: after edits, new devices, drift
+    Watch {
+        /// The file.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// One line of JSON per apply instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Detach programs and remove their pins
     Detach(Detach),
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xdpd::cli::{Cli, Command};
-use xdpd::commands::{apply, check, confirm, detach, diff, status};
+use xdpd::commands::{apply, check, confirm, detach, diff, status, watch};
 use xdpd::engine;
 use xdpd::exit::Exit;
 use xdpd::output;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         }
         Command::Confirm(config) => confirm::run(&config),
         Command::Status { config, json } => status::run(&config, json),
+        Command::Watch { config, json } => watch::run(&config, json),
         Command::Detach(args) => detach::run(&args),
     };
     let exit: Exit = outcome.unwrap_or_else(|failure| {

@@ -6,6 +6,7 @@ pub mod confirm;
 pub mod detach;
 pub mod diff;
 pub mod status;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
