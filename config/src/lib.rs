@@ -11,6 +11,7 @@
 mod config;
 mod diagnostic;
 pub mod escape;
+pub mod follow;
 mod glob;
 mod label;
 mod load;

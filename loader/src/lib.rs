@@ -20,4 +20,6 @@ pub mod observed;
 pub mod output;
 pub mod plan;
 pub mod root;
+pub mod service;
 pub mod trial;
+pub mod triggers;

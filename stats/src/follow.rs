@@ -1,8 +1,8 @@
 //! Following the config: noticing that the file changed, and reading it once it is quiet.
 //!
 //! An editor that saves in place leaves an empty file for a moment, one that saves atomically exchanges it, and a mounted
-//! volume turns a symbolic link somewhere on the way. So the directory is watched, and at every tick the file is compared
-//! with what it was: what inotify does not tell is seen a tick later.
+//! volume turns a symbolic link somewhere on the way. So the directory is watched, and about every second, without a watch
+//! at every tick, the file is compared with what it was: what inotify does not tell is seen a little later.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -27,6 +27,8 @@ pub(crate) struct Follower {
     watcher: Option<RecommendedWatcher>,
     /// Readable when the watcher has seen something.
     told: OwnedFd,
+    /// The other end, held so that `told` is not readable for good once the watcher lets go of its own, or has none.
+    _tell: OwnedFd,
     seen: Option<Version>,
     /// When the file will have been quiet for long enough; `None`: nothing happened to it.
     due: Option<u64>,
@@ -55,10 +57,11 @@ pub(crate) enum News {
 
 impl Follower {
     /// Watches from now on. The file is to be loaded after this: what changes in between is noticed.
-    pub(crate) fn new(path: &Path) -> rustix::io::Result<Self> {
+    pub(crate) fn new(path: &Path) -> std::io::Result<Self> {
         let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let watcher = watch(path, tell).ok();
-        Ok(Self { path: path.to_owned(), watcher, told, seen: version(path), due: None, rejected: None })
+        let watcher = watch(path, tell.try_clone()?).ok();
+        let (path, seen) = (path.to_owned(), version(path));
+        Ok(Self { path, watcher, told, _tell: tell, seen, due: None, rejected: None })
     }
 
     /// Becomes readable when something happened in the file's directory.
@@ -233,6 +236,8 @@ mod tests {
         std::fs::write(&path, "[interfaces.eth0]\n").unwrap();
         let mut follower = Follower::new(&path).unwrap();
         follower.watcher = None;
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(&follower.told, PollFlags::IN)], Some(&now)), Ok(0));
         follower.compare();
         assert!(follower.due().is_none());
         std::fs::write(&path, "[interfaces.eth0]\n[interfaces.eth1]\n").unwrap();
