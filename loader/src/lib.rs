@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod desired;
 pub mod devices;
+pub mod dispatcher;
 pub mod engine;
 pub mod execute;
 pub mod exit;
