@@ -1,11 +1,12 @@
 //! `xdpd watch`: keeps the kernel as the file says.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use xdpd_config::{Config, ObjectRef};
+use xdpd_config::Config;
 
 use super::apply::{self, Options, blocked};
 use super::{Failure, Inputs, Outcome, Survey, diagnosed, find, load_failure};
@@ -79,8 +80,10 @@ impl Watch {
         loop {
             let pause = match self.converge() {
                 Ok(()) => POLL,
-                // A run that was interrupted has put back what was.
-                Err(failure) if self.interrupt.check_stop().is_err() => return Err(failure),
+                // An apply that was interrupted has put back what was.
+                Err(failure) if self.interrupt.check_stop().is_err() && failure.exit != Exit::Refused => {
+                    return Err(failure);
+                }
                 Err(failure) => {
                     self.complain(&failure.error);
                     LONGEST_PAUSE.min(POLL.saturating_mul(1 << self.failures.min(8)))
@@ -147,10 +150,10 @@ impl Watch {
 
     /// Follows what the file names now.
     fn follow(&mut self) {
-        let objects = files(&self.inputs.config).into_iter().chain([self.path.clone()]);
+        let files = self.inputs.config.files().chain([&*self.path]).map(Path::to_owned);
         let namespaces = self.inputs.config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]);
-        let namespaces: std::collections::BTreeSet<_> = namespaces.collect();
-        self.triggers.follow(objects, namespaces);
+        let namespaces: BTreeSet<_> = namespaces.collect();
+        self.triggers.follow(files, namespaces);
     }
 
     fn complain(&mut self, error: &impl Display) {
@@ -177,15 +180,6 @@ fn read(path: &Path) -> Result<Inputs, Failure> {
         problems if problems.is_empty() => Ok(Inputs { config, objects }),
         problems => Err(diagnosed(&config.diagnostics(problems))),
     }
-}
-
-/// The files that a config names.
-fn files(config: &Config) -> Vec<PathBuf> {
-    let objects = config.programs.values().filter_map(|program| match &program.object.value {
-        ObjectRef::Builtin => None,
-        ObjectRef::File(path) => Some(path.clone()),
-    });
-    objects.collect()
 }
 
 fn first_line(text: &str) -> String {
