@@ -55,7 +55,7 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
     let interrupt = Interrupt::install_stop().map_err(Failure::refused)?;
     triggers.follow([path.clone()], []);
     // Without a file to start from there is nothing to keep up.
-    let inputs = read(&path)?;
+    let inputs = read(&path, &mut triggers)?;
     let mut watch = Watch {
         path,
         inputs,
@@ -67,7 +67,6 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         said: None,
         failures: 0,
     };
-    watch.follow();
     output::say(format_args!(
         "watching {}: SIGHUP reads it again, SIGTERM and SIGINT end this and leave attached what is attached",
         watch.path.display()
@@ -134,11 +133,10 @@ impl Watch {
     /// Reads the file and its objects again. Where they are wrong, what was read before stays in force.
     fn reread(&mut self) {
         self.failures = 0;
-        match read(&self.path) {
+        match read(&self.path, &mut self.triggers) {
             Ok(inputs) => {
                 self.inputs = inputs;
                 self.rejected = None;
-                self.follow();
             }
             Err(failure) => {
                 let text = failure.error.to_string();
@@ -146,14 +144,6 @@ impl Watch {
                 self.rejected = Some(text);
             }
         }
-    }
-
-    /// Follows what the file names now.
-    fn follow(&mut self) {
-        let files = self.inputs.config.files().chain([&*self.path]).map(Path::to_owned);
-        let namespaces = self.inputs.config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]);
-        let namespaces: BTreeSet<_> = namespaces.collect();
-        self.triggers.follow(files, namespaces);
     }
 
     fn complain(&mut self, error: &impl Display) {
@@ -172,9 +162,13 @@ impl Watch {
     }
 }
 
-/// The file with its objects, none of which may have a problem.
-fn read(path: &Path) -> Result<Inputs, Failure> {
+/// The file with its objects, none of which may have a problem. What it names is followed before it is read, so that no
+/// later change is missed.
+fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
+    let namespaces: BTreeSet<_> =
+        config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
+    triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
     let objects = Objects::read(&config);
     match objects.problems(&config) {
         problems if problems.is_empty() => Ok(Inputs { config, objects }),
