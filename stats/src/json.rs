@@ -232,3 +232,104 @@ impl Append for Vec<u8> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+    use xdpd_kernel::{IfIndex, MapId};
+
+    use super::*;
+    use crate::record::Facts;
+
+    const HEAD: &str = r#","boot_id":"b","run_id":"r","seq":1,"host":"h\"1""#;
+    const SUBJECT: &str = r#","interface":"t:eth0","device":"eth0","netns":"t","ifindex":6,"map":"m""#;
+
+    fn json() -> Json {
+        Json::new(&Run { boot_id: "b".to_owned(), run_id: "r".to_owned(), host: "h\"1".to_owned() })
+    }
+
+    /// The line of an event without its beginning, which has the time.
+    fn rest(line: &[u8]) -> String {
+        let line = std::str::from_utf8(line).unwrap();
+        let _: Value = serde_json::from_str(line).unwrap();
+        assert!(line.ends_with("}\n"), "{line:?}");
+        let at = line.find(r#","mono_ns":77,"#).unwrap() + r#","mono_ns":77"#.len();
+        line[at..].trim_end().to_owned()
+    }
+
+    fn event(event: &Event) -> String {
+        let facts = Facts {
+            interface: "t:eth0".to_owned(),
+            device: Some("eth0".to_owned()),
+            netns: Some("t".to_owned()),
+            ifindex: Some(IfIndex(6)),
+            map: "m".to_owned(),
+        };
+        let mut json = json();
+        let line = rest(json.event(TimeOfDay::now(), 77, &Subject::new(facts), event));
+        line.strip_prefix(HEAD).and_then(|line| line.strip_prefix(SUBJECT)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_happens_to_an_interface_has_the_documented_fields() {
+        let map = MapId(25);
+        let replaced = Event::MapReplaced { old: map, new: MapId(26), generation: Some(3) };
+        assert_eq!(event(&replaced), r#","old_map_id":25,"new_map_id":26,"generation":3}"#);
+        let reset = Event::CounterReset { map, slots: vec![(1, 0), (1, 3), (2, 0)] };
+        assert_eq!(event(&reset), r#","map_id":25,"actions":["drop","pass"],"cpus":[0,3]}"#);
+        assert_eq!(event(&Event::InterfaceUp(IfIndex(6))), "}");
+        assert_eq!(event(&Event::Waiting("no \"pin\"".to_owned())), r#","reason":"no \"pin\""}"#);
+        let gap = Event::Gap { map: Some(map), maps: None, reason: "why" };
+        assert_eq!(event(&gap), r#","map_id":25,"maps":null,"reason":"why"}"#);
+        let error = Event::Error { map: None, message: "wrong".to_owned() };
+        assert_eq!(event(&error), r#","map_id":null,"message":"wrong"}"#);
+    }
+
+    #[test]
+    fn a_partial_sample_has_no_rates_and_a_whole_one_those_of_its_interval() {
+        let mut actions = [Count::default(); ACTIONS.len()];
+        let delta = Counter { packets: 3, bytes: 192 };
+        actions[2] = Count { delta, total: Counter { packets: 10, bytes: 640 } };
+        let sample = |partial| {
+            Event::Sample(Sample { map: MapId(25), at: 77, interval: 500_000_000, partial, actions })
+        };
+        let parse = |text: String| -> Value { serde_json::from_str(&text.replacen(',', "{", 1)).unwrap() };
+        let whole = parse(event(&sample(false)));
+        assert_eq!(whole["actions"]["pass"]["packets_per_second"], 6.0);
+        assert_eq!(whole["totals"]["bits_per_second"], 192.0 * 8.0 * 2.0);
+        assert_eq!(whole["actions"]["drop"]["bits_per_second"], 0.0);
+        let partial = parse(event(&sample(true)));
+        assert_eq!(partial["partial"], true);
+        for counts in [&partial["actions"]["drop"], &partial["totals"]] {
+            assert_eq!(
+                (&counts["packets_per_second"], &counts["bits_per_second"]),
+                (&Value::Null, &Value::Null)
+            );
+        }
+        assert_eq!(partial["totals"]["packets_total"], 10);
+    }
+
+    #[test]
+    fn what_happens_to_the_config_names_no_interface() {
+        let mut json = json();
+        let mut notice = |notice: &Notice<'_>, seq: &str| {
+            let head = HEAD.replace(r#""seq":1"#, seq);
+            rest(json.notice(TimeOfDay::now(), 77, notice)).strip_prefix(&head).unwrap().to_owned()
+        };
+        let config = Path::new("/c");
+        let (added, removed) = (&["a".to_owned(), "b".to_owned()][..], &[][..]);
+        let reloaded = Notice::ConfigReloaded { config, sha256: "00", interval: 5, added, removed };
+        assert_eq!(
+            notice(&reloaded, r#""seq":1"#),
+            r#","config":"/c","sha256":"00","interval_ns":5,"added":["a","b"],"removed":[]}"#
+        );
+        let rejected =
+            Notice::ConfigRejected { config, line: Some(3), column: None, message: "no", errors: 2 };
+        assert_eq!(
+            notice(&rejected, r#""seq":2"#),
+            r#","config":"/c","line":3,"column":null,"message":"no","errors":2}"#
+        );
+    }
+}

@@ -23,6 +23,9 @@ const DORMANT: usize = 1024;
 /// How much time passes from one verification to the next, in nanoseconds.
 const VERIFY: u64 = 900_000_000;
 
+/// For how long network namespaces are held open from one tick to the next.
+const HOLD: Duration = Duration::from_secs(5);
+
 /// How to read, beside what the config says.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -192,6 +195,10 @@ impl Reader {
         }
         self.observe(0)?;
         self.looked = monotonic_ns();
+        if self.interval() > HOLD {
+            self.devices.let_go();
+            self.waiter = None;
+        }
         Ok(())
     }
 

@@ -89,6 +89,24 @@ fn a_namespace_that_is_deleted_and_made_again_is_a_device_that_goes_and_comes() 
 
 #[test]
 #[ignore = "needs root"]
+fn a_reader_that_looks_once_an_hour_does_not_keep_a_deleted_namespace_alive() {
+    require_root!();
+    let lab = Lab::new("hourly");
+    let name = format!("{}-h", lab.near().name());
+    let site = Site::new(&format!("[interfaces.tenant]\nname = \"eth0\"\nnetns = \"{name}\"\n"));
+    site.apply("tenant", &applied(0, &counted(10)));
+    let netns = Netns::create(&name);
+    netns.ip(&format!("link add eth0 type veth peer name p0 netns {}", lab.near().name()));
+    let stats = Stats::spawn(site.stats().args(["--interval", "1h"]));
+    assert_eq!(stats.wait_event("tenant", "baseline")["device"], "eth0");
+    // A device goes when its namespace does, and takes its peer along.
+    drop(netns);
+    wait_until("the end of the namespace", DEADLINE, || lab.near().ifindex("p0").is_none());
+    drop(stats);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn what_is_detached_and_applied_anew_between_two_ticks_is_counted_and_the_doubt_is_told() {
     require_root!();
     let site = Site::new(EDGE);
