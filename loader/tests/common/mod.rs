@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // a module of each test binary, of which every one uses its part
 
 pub mod state;
+pub mod strace;
 
 use std::path::{Path, PathBuf};
 
