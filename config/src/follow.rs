@@ -1,14 +1,15 @@
 //! Noticing that files changed: the config, and what it names.
 //!
 //! An editor that saves in place leaves an empty file for a moment, one that saves atomically exchanges it, and a mounted
-//! volume turns a symbolic link somewhere on the way. So directories are watched, and what tells a change is the file's
-//! metadata: that is also how a change is found, a little later, where nothing can be watched.
+//! volume turns a symbolic link somewhere on the way. So directories are watched, and where nothing can be, or nothing was
+//! told, the metadata of a file shows a little later that it is another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -27,6 +28,8 @@ pub struct FileWatch {
     /// The other end, held so that `told` is not readable for good once the watcher lets go of its own, or has none.
     _tell: OwnedFd,
     versions: BTreeMap<PathBuf, Option<Version>>,
+    /// The same files, for the watcher's thread.
+    files: Arc<Mutex<Vec<PathBuf>>>,
     directories: BTreeSet<PathBuf>,
 }
 
@@ -46,14 +49,18 @@ impl FileWatch {
     pub fn new() -> std::io::Result<Self> {
         let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let held = tell.try_clone()?;
+        let files: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
+        let followed = Arc::clone(&files);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                // A full pipe tells it as well.
-                let _ = rustix::io::write(&tell, &[0]);
+            let files = followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|event| !concerns(&event, &files)) {
+                return;
             }
+            // A full pipe tells it as well.
+            let _ = rustix::io::write(&tell, &[0]);
         });
         let (versions, directories) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { watcher: watcher.ok(), told, _tell: held, versions, directories })
+        Ok(Self { watcher: watcher.ok(), told, _tell: held, versions, files, directories })
     }
 
     /// Watches these files from now on, and no others. What changes after this call is noticed, so read them after it.
@@ -63,9 +70,10 @@ impl FileWatch {
             let version = known.remove(&file).unwrap_or_else(|| version(&file));
             self.versions.insert(file, version);
         }
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = self.versions.keys().cloned().collect();
         // A watch on the file itself would stay with the old one when it is exchanged.
         let directories: BTreeSet<PathBuf> =
-            self.versions.keys().map(|file| file.parent().unwrap_or(Path::new("/")).to_owned()).collect();
+            self.versions.keys().map(|file| directory(file).to_owned()).collect();
         if let Some(watcher) = &mut self.watcher {
             for gone in self.directories.difference(&directories) {
                 let _ = watcher.unwatch(gone);
@@ -81,7 +89,12 @@ impl FileWatch {
         }
     }
 
-    /// Becomes readable when something happened beside one of the files; [`FileWatch::take_in`] makes it unreadable
+    /// Whether changes are told, and need not be asked for.
+    pub fn is_prompt(&self) -> bool {
+        self.versions.keys().all(|file| self.directories.contains(directory(file)))
+    }
+
+    /// Becomes readable when something may have happened to one of the files; [`FileWatch::take_in`] makes it unreadable
     /// again.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.told.as_fd()
@@ -105,6 +118,20 @@ impl FileWatch {
     }
 }
 
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("/"))
+}
+
+fn concerns(event: &notify::Event, files: &[PathBuf]) -> bool {
+    if matches!(event.kind, EventKind::Access(_)) {
+        return false;
+    }
+    let is_named = |file: &PathBuf| event.paths.iter().any(|path| path.file_name() == file.file_name());
+    // A symbolic link leads to another file when something else in the directory is exchanged.
+    let is_link = |file: &PathBuf| file.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    event.need_rescan() || files.iter().any(|file| is_named(file) || is_link(file))
+}
+
 /// The version of the file that the path leads to; `None` when there is none.
 fn version(path: &Path) -> Option<Version> {
     path.metadata().ok().map(|meta: Metadata| Version {
@@ -114,4 +141,59 @@ fn version(path: &Path) -> Option<Version> {
         modified: (meta.mtime(), meta.mtime_nsec()),
         changed: (meta.ctime(), meta.ctime_nsec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn is_told(watch: &FileWatch, within: Duration) -> bool {
+        let within = Timespec::try_from(within).unwrap();
+        let mut fds = [PollFd::from_borrowed_fd(watch.descriptor(), PollFlags::IN)];
+        poll(&mut fds, Some(&within)).unwrap() > 0
+    }
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn each_file_that_is_followed_is_told_of_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, other] = ["a", "b", "other"].map(|name| dir.path().join(name));
+        fs::write(&a, "1").unwrap();
+        let mut watch = FileWatch::new().unwrap();
+        watch.follow([a.clone(), b.clone()]);
+        assert!(watch.is_prompt() && !watch.changed() && !is_told(&watch, SOON));
+
+        fs::write(&other, "1").unwrap();
+        assert!(!is_told(&watch, SOON) && !watch.changed());
+        // One that was not there yet.
+        fs::write(&b, "1").unwrap();
+        assert!(is_told(&watch, LONG) && watch.changed());
+        fs::rename(&other, &a).unwrap();
+        assert!(is_told(&watch, LONG) && watch.changed());
+        watch.take_in();
+        watch.follow([b]);
+        fs::remove_file(&a).unwrap();
+        assert!(!is_told(&watch, SOON) && !watch.changed());
+    }
+
+    #[test]
+    fn a_change_that_nothing_tells_of_is_found_by_asking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "1").unwrap();
+        let mut watch = FileWatch::new().unwrap();
+        watch.watcher = None;
+        watch.follow([path.clone()]);
+        assert!(!watch.is_prompt() && !is_told(&watch, Duration::ZERO) && !watch.changed());
+        fs::write(&path, "12").unwrap();
+        assert!(watch.changed() && !watch.changed());
+        fs::remove_file(&path).unwrap();
+        assert!(watch.changed());
+    }
 }

@@ -107,6 +107,8 @@ pub enum Command {
     },
     /// Detach programs and remove their pins
     Detach(Detach),
+    /// Print the JSON Schema of the file, for editors
+    Schema,
     /// Print the completions for a shell
     Completions {
         /// Which shell

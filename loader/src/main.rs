@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xdpd::cli::{Cli, Command};
-use xdpd::commands::{apply, check, completions, confirm, detach, diff, man, status, watch};
+use xdpd::commands::{apply, check, completions, confirm, detach, diff, man, schema, status, watch};
 use xdpd::engine;
 use xdpd::exit::Exit;
 use xdpd::output;
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Watch { config, json } => watch::run(&config, json),
         Command::Detach(args) => detach::run(&args),
         Command::Completions { shell } => completions::run(shell),
+        Command::Schema => schema::run(),
         Command::Man => man::run(),
     };
     let exit: Exit = outcome.unwrap_or_else(|failure| {

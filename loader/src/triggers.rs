@@ -75,11 +75,11 @@ impl Triggers {
             }
             devices |= told.device;
             // Asked in any case: not every change is told.
-            let changed = self.files.changed();
+            let changed = self.files.changed() || told.file;
             files |= changed;
             let now = Instant::now();
             let limit = *limit.get_or_insert(now + LONGEST_BUSY);
-            if now >= limit || !(told.file || told.device || changed) {
+            if now >= limit || !(told.device || changed) {
                 return Ok(match (files, devices) {
                     (true, _) => Woken::Files,
                     (false, true) => Woken::Devices,

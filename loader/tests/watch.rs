@@ -46,6 +46,12 @@ impl Watch {
         wait_until(&format!("`{what}` to be said"), DEADLINE, || self.said().contains(what));
     }
 
+    /// Waits for the end of the n-th apply.
+    #[track_caller]
+    fn wait_applied(&self, n: usize) {
+        wait_until(&format!("apply {n}"), DEADLINE, || self.said().matches("xdpd: applied").count() >= n);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -82,19 +88,19 @@ fn an_edit_is_applied_and_its_end_leaves_everything_attached() {
     let veth = site.lab.veth("eth0", "peer0");
     site.one("eth0", "xdp_pass_func", "");
     let watch = watch(&site);
-    wait_as_the_file_says(&site);
+    watch.wait_applied(1);
     let first = site.running("eth0").unwrap();
     // Saved in place, and by exchange.
     site.one("eth0", "xdp_drop_func", "");
-    wait_until("another program", DEADLINE, || site.running("eth0") != Some(first));
-    wait_as_the_file_says(&site);
+    watch.wait_applied(2);
+    assert_ne!(site.running("eth0"), Some(first));
     site.send(&veth, "eth0", DROP, 5);
     let text = fs::read_to_string(site.lab.dir().join("config.toml")).unwrap();
     let next = site.lab.write("next.toml", text.replace("xdp_drop_func", "xdp_pass_func"));
     let second = site.running("eth0").unwrap();
     fs::rename(next, site.lab.dir().join("config.toml")).unwrap();
-    wait_until("another program", DEADLINE, || site.running("eth0") != Some(second));
-    wait_as_the_file_says(&site);
+    watch.wait_applied(3);
+    assert_ne!(site.running("eth0"), Some(second));
     let last = site.running("eth0");
     let said = watch.stop();
     assert_eq!(said.matches("applied").count(), 3, "{said}");
@@ -110,8 +116,7 @@ fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     let veth = site.lab.veth("eth0", "peer0");
     let file = site.one("eth0", "xdp_pass_func", "");
     let watch = watch(&site);
-    wait_as_the_file_says(&site);
-    let program = site.running("eth0");
+    watch.wait_applied(1);
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{good}\nmodus = 1\n")).unwrap();
     watch.wait_said("stays in force");
@@ -119,11 +124,10 @@ fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     // Meanwhile a device comes anew: what was read before is kept up.
     site.lab.delete(&veth);
     site.lab.create(&veth);
-    wait_until("the device to be attached again", DEADLINE, || site.running("eth0").is_some());
-    fs::write(&file, &good).unwrap();
-    wait_as_the_file_says(&site);
+    watch.wait_applied(2);
     assert_ne!(site.running("eth0"), None);
-    assert!(program.is_some());
+    fs::write(&file, good.replace("xdp_pass_func", "xdp_drop_func")).unwrap();
+    watch.wait_applied(3);
     let said = watch.stop();
     assert_eq!(said.matches("stays in force").count(), 1, "{said}");
 }
@@ -137,12 +141,12 @@ fn an_object_that_is_built_anew_is_loaded() {
     compile_to(&site.lab.dir().join("own.o"), "counter");
     site.config("[programs.own]\nobject = 'own.o'\n[interfaces.eth0]\nnetns = '$NETNS'\nprogram = 'own'\n");
     let watch = watch(&site);
-    wait_as_the_file_says(&site);
+    watch.wait_applied(1);
     let first = site.running("eth0").unwrap();
     let other = compile_to(&site.lab.dir().join("other.o"), "frags");
     fs::write(site.lab.dir().join("own.o"), fs::read(other).unwrap()).unwrap();
-    wait_until("another program", DEADLINE, || site.running("eth0") != Some(first));
-    wait_as_the_file_says(&site);
+    watch.wait_applied(2);
+    assert_ne!(site.running("eth0"), Some(first));
     // Something that is no object is refused, and the program stays.
     let second = site.running("eth0");
     fs::write(site.lab.dir().join("own.o"), "no object").unwrap();
@@ -159,7 +163,7 @@ fn a_device_is_attached_when_it_appears_also_in_a_namespace_that_comes_later() {
     let later = format!("{}-later", site.netns());
     site.config(&format!("[interfaces.'v*']\nnetns = '$NETNS'\n[interfaces.'w*']\nnetns = '{later}'\n"));
     let watch = watch(&site);
-    wait_as_the_file_says(&site);
+    watch.wait_said("watching");
     let _veths = [site.lab.veth("v0", "p0"), site.lab.veth("v1", "p1")];
     wait_until("both devices to be attached", DEADLINE, || {
         site.running("v0").is_some() && site.running("v1").is_some()
@@ -170,7 +174,8 @@ fn a_device_is_attached_when_it_appears_also_in_a_namespace_that_comes_later() {
     wait_until("the device of the new namespace to be attached", DEADLINE, || {
         running().iter().any(|d| d.name == "w0" && !d.xdp.is_empty())
     });
-    drop(watch.stop());
+    wait_as_the_file_says(&site);
+    drop(watch);
 }
 
 #[test]
@@ -181,13 +186,15 @@ fn drift_is_repaired_and_told() {
     let _veth = site.lab.veth("eth0", "peer0");
     site.one("eth0", "xdp_pass_func", "");
     let watch = watch(&site);
-    wait_as_the_file_says(&site);
+    watch.wait_applied(1);
     site.link("eth0").detach().unwrap();
-    wait_until("the program to run again", DEADLINE, || site.running("eth0").is_some());
+    watch.wait_applied(2);
     watch.wait_said("the link is detached from device eth0");
+    assert_ne!(site.running("eth0"), None);
     site.dir("eth0").unlink("xdp_stats_map").unwrap();
-    wait_until("the pin to be there again", DEADLINE, || site.root().join("eth0/xdp_stats_map").exists());
+    watch.wait_applied(3);
     watch.wait_said("the pin of map xdp_stats_map is gone");
+    assert!(site.root().join("eth0/xdp_stats_map").exists());
     drop(watch.stop());
 }
 
@@ -203,7 +210,8 @@ fn what_cannot_be_done_is_said_once_and_done_when_it_can_be() {
     watch.signal(Signal::HUP);
     wait_until("it to be said again", DEADLINE, || watch.said().matches("no device `eth0`").count() == 2);
     let _veth = site.lab.veth("eth0", "peer0");
-    wait_until("the device to be attached", DEADLINE, || site.running("eth0").is_some());
+    watch.wait_applied(1);
+    assert_ne!(site.running("eth0"), None);
     let said = watch.stop();
     assert_eq!(said.matches("no device `eth0`").count(), 2, "{said}");
 }

@@ -7,6 +7,7 @@ pub mod confirm;
 pub mod detach;
 pub mod diff;
 pub mod man;
+pub mod schema;
 pub mod status;
 pub mod watch;
 

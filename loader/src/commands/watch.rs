@@ -1,11 +1,12 @@
 //! `xdpd watch`: keeps the kernel as the file says.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use xdpd_config::{Config, ObjectRef};
+use xdpd_config::Config;
 
 use super::apply::{self, Options, blocked};
 use super::{Failure, Inputs, Outcome, Survey, diagnosed, find, load_failure};
@@ -54,7 +55,7 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
     let interrupt = Interrupt::install_stop().map_err(Failure::refused)?;
     triggers.follow([path.clone()], []);
     // Without a file to start from there is nothing to keep up.
-    let inputs = read(&path)?;
+    let inputs = read(&path, &mut triggers)?;
     let mut watch = Watch {
         path,
         inputs,
@@ -66,7 +67,6 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         said: None,
         failures: 0,
     };
-    watch.follow();
     output::say(format_args!(
         "watching {}: SIGHUP reads it again, SIGTERM and SIGINT end this and leave attached what is attached",
         watch.path.display()
@@ -79,8 +79,10 @@ impl Watch {
         loop {
             let pause = match self.converge() {
                 Ok(()) => POLL,
-                // A run that was interrupted has put back what was.
-                Err(failure) if self.interrupt.check_stop().is_err() => return Err(failure),
+                // An apply that was interrupted has put back what was.
+                Err(failure) if self.interrupt.check_stop().is_err() && failure.exit != Exit::Refused => {
+                    return Err(failure);
+                }
                 Err(failure) => {
                     self.complain(&failure.error);
                     LONGEST_PAUSE.min(POLL.saturating_mul(1 << self.failures.min(8)))
@@ -131,11 +133,10 @@ impl Watch {
     /// Reads the file and its objects again. Where they are wrong, what was read before stays in force.
     fn reread(&mut self) {
         self.failures = 0;
-        match read(&self.path) {
+        match read(&self.path, &mut self.triggers) {
             Ok(inputs) => {
                 self.inputs = inputs;
                 self.rejected = None;
-                self.follow();
             }
             Err(failure) => {
                 let text = failure.error.to_string();
@@ -143,14 +144,6 @@ impl Watch {
                 self.rejected = Some(text);
             }
         }
-    }
-
-    /// Follows what the file names now.
-    fn follow(&mut self) {
-        let objects = files(&self.inputs.config).into_iter().chain([self.path.clone()]);
-        let namespaces = self.inputs.config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]);
-        let namespaces: std::collections::BTreeSet<_> = namespaces.collect();
-        self.triggers.follow(objects, namespaces);
     }
 
     fn complain(&mut self, error: &impl Display) {
@@ -169,23 +162,18 @@ impl Watch {
     }
 }
 
-/// The file with its objects, none of which may have a problem.
-fn read(path: &Path) -> Result<Inputs, Failure> {
+/// The file with its objects, none of which may have a problem. What it names is followed before it is read, so that no
+/// later change is missed.
+fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
+    let namespaces: BTreeSet<_> =
+        config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
+    triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
     let objects = Objects::read(&config);
     match objects.problems(&config) {
         problems if problems.is_empty() => Ok(Inputs { config, objects }),
         problems => Err(diagnosed(&config.diagnostics(problems))),
     }
-}
-
-/// The files that a config names.
-fn files(config: &Config) -> Vec<PathBuf> {
-    let objects = config.programs.values().filter_map(|program| match &program.object.value {
-        ObjectRef::Builtin => None,
-        ObjectRef::File(path) => Some(path.clone()),
-    });
-    objects.collect()
 }
 
 fn first_line(text: &str) -> String {
