@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::Site;
+use common::{Site, report};
 use xdpd_config::OWNER_PIN;
 use xdpd_config::record::Record;
 use xdpd_kernel::{Access, Dir, PinError};
@@ -75,7 +75,9 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
         let stats = Stats::spawn(
             xdp_stats().args(["--config", file, "--interval", "40ms"]).current_dir(site.lab.dir()),
         );
-        labels.iter().for_each(|label| drop(stats.wait_event(label, "baseline")));
+        for label in labels {
+            stats.wait_event(label, "baseline");
+        }
         stats
     });
     let stop = AtomicBool::new(false);
@@ -84,7 +86,9 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
     let read_all = || {
         while !stop.load(Ordering::Relaxed) {
             for (_, _, labels) in FILES {
-                labels.iter().for_each(|label| read(&root, label));
+                for label in labels {
+                    read(&root, label);
+                }
                 opens.fetch_add(2, Ordering::Relaxed);
             }
         }
@@ -115,11 +119,13 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
             }
         }
         stop.store(true, Ordering::Relaxed);
-        crowd.into_iter().for_each(|reader| reader.join().unwrap());
+        for reader in crowd {
+            reader.join().unwrap();
+        }
         (traffic.into_iter().map(Traffic::stop).collect::<Vec<_>>(), refused)
     });
     let opens = opens.into_inner();
-    eprintln!("{} applies, {refused} refused, {sent:?} frames, {opens} opens", ROUNDS * AT_ONCE);
+    report(format_args!("{} applies, {refused} refused, {sent:?} frames, {opens} opens", ROUNDS * AT_ONCE));
     assert!(opens > 5000 && refused > 0, "{opens} opens, {refused} refused");
     for (veth, sent) in veths.iter().zip(sent) {
         let stats = readers.iter().zip(FILES).find(|(_, (.., labels))| labels.contains(&&*veth.near));

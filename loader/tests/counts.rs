@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
 use common::strace::{CALLS, Fault, is_read, strace};
-use common::{DROP, PASS, Site, packets};
+use common::{DROP, PASS, Site, packets, report};
 use rustix::process::{Pid, Signal, kill_process};
 use xdpd_config::retired;
 use xdpd_kernel::Access;
@@ -149,6 +149,6 @@ fn a_kill_while_programs_are_rolled_back_loses_no_count() {
         }
         is_undo |= line.starts_with("symlinkat(") && line.contains("\"unconfirmed\"");
     }
-    eprintln!("{points} points");
+    report(format_args!("{points} points"));
     assert!(points > 10, "there is something to undo: {log}");
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use common::{Site, object_with, set_word};
+use common::{Site, object_with, report, set_word};
 use xdpd_kernel::{Access, Map, MapId, netlink};
 use xdpd_testlab::{DEADLINE, Stats, require_root, wait_until, xdp_stats};
 
@@ -23,7 +23,7 @@ const RATE: u32 = 1500;
 const FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_tx_func", "xdp_abort_func"];
 const POLICIES: [&str; 3] = ["if-compatible", "require", "never"];
 
-/// Steele, Lea and Flood's SplitMix64.
+/// `SplitMix64` of Steele, Lea and Flood.
 struct Random(u64);
 
 impl Random {
@@ -32,7 +32,7 @@ impl Random {
             |_| SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into(),
             |seed| seed.parse().expect("XDPD_SEED is a number"),
         );
-        eprintln!("XDPD_SEED={seed}");
+        report(format_args!("XDPD_SEED={seed}"));
         Self(seed)
     }
 
@@ -179,9 +179,9 @@ fn hundreds_of_edits_under_traffic_lose_no_packet_and_no_count() {
         watcher.join().unwrap();
         (sent, changes)
     });
-    eprintln!(
+    report(format_args!(
         "{EDITS} edits, programs replaced with their map {changes:?}, {sent:?} frames, {looks:?} looks"
-    );
+    ));
 
     for (veth, sent) in veths.iter().zip(&sent) {
         stats.wait_packets(&veth.near, *sent);

@@ -13,13 +13,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::state::{Running, State, What, running};
 use common::strace::{CALLS, Fault, is_read, strace};
-use common::{DROP, Site, object_with, set_word};
+use common::{DROP, Site, object_with, report, set_word};
 use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
 
@@ -266,7 +265,6 @@ impl Points {
         *self.0.entry(call).or_default().entry(end).or_default() += 1;
     }
 
-    /// Past the capturing of libtest: the number is part of the result.
     fn print(&self, what: &str) {
         let total: usize = self.0.values().flat_map(BTreeMap::values).sum();
         let mut text = format!("{what}: {total} points");
@@ -274,7 +272,7 @@ impl Points {
             let ends: Vec<_> = ends.iter().map(|(end, count)| format!("{count} x {end}")).collect();
             let _ = write!(text, "; {call}: {}", ends.join(", "));
         }
-        let _ = writeln!(std::io::stderr(), "{text}");
+        report(text);
     }
 }
 

@@ -135,6 +135,12 @@ pub fn set_word(definition: &mut [u8], word: usize, value: u32) {
     definition[word * 4..word * 4 + 4].copy_from_slice(&value.to_le_bytes());
 }
 
+/// Prints past the capturing of libtest: what is said so is part of the result.
+pub fn report(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Text without its line breaks, for finding a phrase in it.
 pub fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
