@@ -382,7 +382,8 @@ impl Observed {
                 }
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
-                self.foreign.push(ForeignPin { name, what: "a pin" });
+                let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
+                self.foreign.push(ForeignPin { name, what });
             } else {
                 match Label::from_file_name(&name)
                     .map(|label| Ok((read_interface(root, &name)?, label)))
