@@ -194,6 +194,7 @@ impl Reader {
             self.find_targets(&[]);
         }
         self.observe(0)?;
+        self.output.flush(self.signals.as_fd())?;
         self.looked = monotonic_ns();
         if self.interval() > HOLD {
             self.devices.let_go();
@@ -313,9 +314,10 @@ impl Reader {
     /// Follows what has become of the config.
     fn reload(&mut self, news: News) -> Result<(), Stopped> {
         match news {
-            News::Rejected(error) => self.reject(&error),
-            News::Changed(config) => self.adopt(*config),
+            News::Rejected(error) => self.reject(&error)?,
+            News::Changed(config) => self.adopt(*config)?,
         }
+        self.output.flush(self.signals.as_fd())
     }
 
     fn reject(&mut self, error: &LoadError) -> Result<(), Stopped> {
