@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
 use xdpd_kernel::clock::monotonic_ns;
 use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags, WatchId};
-use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, ObjectKind, PinnedObject, bpffs, map_type_name};
+use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, PinError, bpffs, map_type_name};
 
 use crate::delta::{Reading, Retired};
 use crate::record::{ACTIONS, Counter};
@@ -400,13 +400,10 @@ impl Pins {
     fn open_current(&mut self, dir: &Dir, record: Option<&Record>) -> Pin {
         let name = escape::escape(&self.map);
         let path = dir.path_of(&name);
-        let map = match dir.open_pin(&name, Access::ReadOnly) {
-            Ok(PinnedObject::Map(map)) => map,
-            Ok(other) => {
-                let (found, expected) = (other.kind(), ObjectKind::Map);
-                return Pin::Other(format!("{} is a {found}, not a {expected}", path.display()));
-            }
-            Err(error) if is(&error, Errno::NOENT) => {
+        let map = match dir.open_map(&name, Access::ReadOnly) {
+            Ok(map) => map,
+            Err(error @ PinError::WrongType { .. }) => return Pin::Other(error.to_string()),
+            Err(error) if error.errno() == Errno::NOENT.raw_os_error() => {
                 return Pin::Absent(format!("{} does not exist", path.display()));
             }
             Err(error) => return Pin::Unreadable(error.to_string()),

@@ -23,6 +23,9 @@ const DORMANT: usize = 1024;
 /// How much time passes from one verification to the next, in nanoseconds.
 const VERIFY: u64 = 900_000_000;
 
+/// For how long network namespaces are held open from one tick to the next.
+const HOLD: Duration = Duration::from_secs(5);
+
 /// How to read, beside what the config says.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -191,7 +194,12 @@ impl Reader {
             self.find_targets(&[]);
         }
         self.observe(0)?;
+        self.output.flush(self.signals.as_fd())?;
         self.looked = monotonic_ns();
+        if self.interval() > HOLD {
+            self.devices.let_go();
+            self.waiter = None;
+        }
         Ok(())
     }
 
@@ -306,9 +314,10 @@ impl Reader {
     /// Follows what has become of the config.
     fn reload(&mut self, news: News) -> Result<(), Stopped> {
         match news {
-            News::Rejected(error) => self.reject(&error),
-            News::Changed(config) => self.adopt(*config),
+            News::Rejected(error) => self.reject(&error)?,
+            News::Changed(config) => self.adopt(*config)?,
         }
+        self.output.flush(self.signals.as_fd())
     }
 
     fn reject(&mut self, error: &LoadError) -> Result<(), Stopped> {
