@@ -17,7 +17,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::state::{Running, State, What, running};
-use common::strace::{CALLS, Fault, is_read, strace};
+use common::strace::{CALLS, Fault, changes_after, strace};
 use common::{DROP, Site, object_with, report, set_word};
 use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
@@ -314,16 +314,36 @@ fn fail_each(what: &str, stand: &Stand) {
     stand.assert_no_residue();
 }
 
-/// A call of the run that recovers: the number of its kind in [`CALLS`], and which call of that kind.
-type Second = (usize, usize);
+/// The n-th call of a kind.
+type Call = (&'static str, usize);
 
-/// The call of the recovering run that is tried after another one, which it had or had not.
-fn after(second: Second, had: bool) -> Option<Second> {
-    match second {
-        _ if !tries_all() => None,
-        (kind, n) if had => Some((kind, n + 1)),
-        (kind, _) => (kind + 1 < CALLS.len()).then_some((kind + 1, 1)),
+/// Kills the apply at a call, and the run that recovers at another; the third one converges. Tells whether the second had
+/// such a call, and nothing where the first had none.
+fn kill_twice(stand: &Stand, way: (&str, &str), first: Call, second: Call) -> Option<bool> {
+    let context = format!("{first:?}, then {second:?}, to{}", way.1);
+    stand.attach_theirs();
+    let before = stand.attached();
+    stand.file(way.1);
+    let kill = |(calls, n): Call| {
+        let is_killed = stand.apply_with(calls, "signal=KILL", n).is_some();
+        stand.assert_old_or_new(&before, way.1, &context);
+        is_killed
+    };
+    let killed = kill(first).then(|| kill(second));
+    if killed.is_some() {
+        stand.xdpd("apply config.toml --takeover").expect_code(0);
     }
+    stand.assert_converged(way.1, &context);
+    killed
+}
+
+/// The calls that change something in the run which recovers from a kill.
+fn calls_of_recovery(stand: &Stand, way: (&str, &str), (calls, n): Call) -> Vec<Call> {
+    stand.attach_theirs();
+    stand.file(way.1);
+    assert!(stand.apply_with(calls, "signal=KILL", n).is_some());
+    let (_, log) = stand.strace(&[]);
+    changes_after(&log, |_| true).map(|(call, n, _)| (call, n)).collect()
 }
 
 /// Kills the apply at each call in turn, and the run that recovers as well.
@@ -332,38 +352,31 @@ fn kill_at_each(what: &str, stand: &Stand) {
     let mut way = stand.way;
     let mut tries = std::process::id() as usize;
     for calls in CALLS {
-        'calls: for n in tried(calls, 3) {
-            // Where not all are tried, each time another one.
+        for n in tried(calls, 3) {
             tries += 1;
-            let some = (tries % CALLS.len(), 1 + tries / CALLS.len() % 7);
-            let mut next = Some(if tries_all() { (0, 1) } else { some });
-            while let Some(second) = next {
-                let mut context = format!("call {n} of {calls}, to{}", way.1);
-                stand.attach_theirs();
-                let before = stand.attached();
-                stand.file(way.1);
-                let killed = stand.apply_with(calls, "signal=KILL", n);
-                if killed.is_some() {
-                    points.count(calls, 9);
-                    stand.assert_old_or_new(&before, way.1, &context);
-                    let kind = CALLS[second.0];
-                    let again = stand.apply_with(kind, "signal=KILL", second.1);
-                    if again.is_some() {
-                        seconds.count(kind, 9);
-                        let _ = write!(context, ", then call {} of {kind}", second.1);
-                        stand.assert_old_or_new(&before, way.1, &context);
-                    }
+            let some = (CALLS[tries % CALLS.len()], 1 + tries / CALLS.len() % 7);
+            let Some(hit) = kill_twice(stand, way, (calls, n), some) else { break };
+            points.count(calls, 9);
+            if hit {
+                seconds.count(some.0, 9);
+            }
+            if tries_all() {
+                let back = || {
+                    stand.file(way.0);
                     stand.xdpd("apply config.toml --takeover").expect_code(0);
-                    next = after(second, again.is_some());
-                }
-                stand.assert_converged(way.1, &context);
-                // What was new is old for the next point: so all kinds of changes are cut off both ways.
-                way = (way.1, way.0);
-                if killed.is_none() {
-                    break 'calls;
+                };
+                back();
+                for second in calls_of_recovery(stand, way, (calls, n)) {
+                    back();
+                    if kill_twice(stand, way, (calls, n), second) == Some(true) {
+                        seconds.count(second.0, 9);
+                    }
                 }
             }
+            // What was new is old for the next point: so all kinds of changes are cut off both ways.
+            way = (way.1, way.0);
         }
+        way = (way.1, way.0);
     }
     points.print(what);
     seconds.print(&format!("{what}, and another in the run that recovers"));
@@ -410,28 +423,20 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
     stand.reset();
     let (output, log) = stand.strace(&[failure]);
     output.expect_code(3);
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut is_undo = false;
-    for line in log.lines() {
-        let Some(call) = CALLS.into_iter().find(|call| line.starts_with(&format!("{call}("))) else {
-            continue;
-        };
-        let n = counts.entry(call).or_default();
-        *n += 1;
+    for (call, n, line) in changes_after(&log, |line| line.contains("(INJECTED)")) {
         // strace has one fault for each kind of call.
-        let is_one_of_many = call == "unlinkat" && !is_tried(*n, 3);
-        if is_undo && !is_one_of_many && !is_read(line) {
-            let context = format!("call {n} of {call}: {line}");
-            let before = stand.attached();
-            let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", *n)]);
-            assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
-            points.count(call, 9);
-            stand.assert_old_or_new(&before, AFTER, &context);
-            stand.xdpd("apply config.toml --takeover").expect_code(0);
-            stand.assert_converged(AFTER, &context);
-            stand.reset();
+        if call == "sendto" || (call == "unlinkat" && !is_tried(n, 3)) {
+            continue;
         }
-        is_undo |= line.contains("(INJECTED)");
+        let context = format!("call {n} of {call}: {line}");
+        let before = stand.attached();
+        let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", n)]);
+        assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
+        points.count(call, 9);
+        stand.assert_old_or_new(&before, AFTER, &context);
+        stand.xdpd("apply config.toml --takeover").expect_code(0);
+        stand.assert_converged(AFTER, &context);
+        stand.reset();
     }
     points.print("a kill while undoing");
     stand.assert_no_residue();
