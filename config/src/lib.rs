@@ -23,6 +23,7 @@ pub mod retired;
 mod suggest;
 mod syntax;
 pub mod trust;
+mod value;
 
 pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
@@ -33,6 +34,7 @@ pub use parse::parse_interval;
 pub use policy::{Mode, Reuse, UnknownName};
 pub use record::{Record, RecordError};
 pub use suggest::suggest;
+pub use value::Value;
 
 /// The functions of the builtin object, its default first.
 pub const BUILTIN_FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_abort_func", "xdp_tx_func"];

@@ -5,6 +5,7 @@
 
 mod btf;
 mod libbpf;
+pub mod typed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
