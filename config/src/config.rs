@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
-use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, escape};
+use crate::{
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Mode, Reuse, Span, escape,
+};
 
 /// A value and where in the file it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub enum ObjectRef {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What the map holds; `None`: that is not the file's business.
+    pub entries: Option<Entries>,
     /// The key that names the map.
     pub span: Span,
 }

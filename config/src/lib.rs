@@ -10,6 +10,7 @@
 
 mod config;
 mod diagnostic;
+pub mod entries;
 pub mod escape;
 mod glob;
 mod label;
@@ -27,6 +28,7 @@ mod value;
 
 pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
+pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};
 pub use load::{Found, LoadError, find};
