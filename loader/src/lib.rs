@@ -9,6 +9,7 @@ pub mod commands;
 pub mod desired;
 pub mod devices;
 pub mod engine;
+pub mod entries;
 pub mod execute;
 pub mod exit;
 pub mod interrupt;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
+use xdpd::entries::Lists;
 use xdpd::object::{Field, Layout, MapLayout};
 use xdpd::objects::Objects;
 use xdpd::observed::{
@@ -229,9 +230,11 @@ fn run(case: &Path) -> (String, String) {
         .unwrap_or_else(|e| panic!("{}: {e}", case.display()));
     let objects = Objects::read(&config);
     let builtin = objects.get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
-    let inputs = Inputs { config, objects };
+    let (lists, problems) = Lists::read(&config, &objects);
+    assert!(problems.is_empty(), "{}: {problems:?}", case.display());
+    let inputs = Inputs { config, objects, lists };
     let devices = devices(&state, &inputs.config);
-    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects) {
+    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists) {
         Ok(desired) => desired,
         Err(diagnostics) => return (diagnostics.to_string(), String::new()),
     };
@@ -268,6 +271,7 @@ fn run(case: &Path) -> (String, String) {
             })
             .collect(),
         possible_cpus: 4,
+        contents: BTreeMap::new(),
     };
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
     let hex = builtin.trim_start_matches("builtin:");
