@@ -99,11 +99,11 @@ fn every_list_is_read_as_expected() {
         let text = fs::read_to_string(path).unwrap();
         let name = path.file_name().unwrap();
         let answer = match List::parse(Path::new(name), text.clone()) {
-            Ok(list) => list
-                .entries
-                .iter()
-                .map(|entry| format!("{} [{}]\n", entry_text(entry), &text[entry.key.span.clone()]))
-                .collect(),
+            Ok(list) => {
+                let line =
+                    |entry: &Entry| format!("{} [{}]\n", entry_text(entry), &text[entry.key.span.clone()]);
+                list.entries.iter().map(line).collect::<Vec<_>>().concat()
+            }
             Err(errors) => format!("{errors}\n"),
         };
         let expected = folder.join(format!("{}.expected", name.display()));

@@ -107,17 +107,18 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
         Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
     let mut observed =
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
-    observed.read_contents(&maps_called(&filled, &observed)).map_err(kernel_failure)?;
+    observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
     let status = collect(&path, &pin_root, &observed);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-/// The pinned maps that have one of these names.
-fn maps_called(names: &BTreeSet<String>, observed: &Observed) -> BTreeSet<MapId> {
-    let maps = observed.interfaces.values().flat_map(|pinned| &pinned.maps);
-    maps.filter(|(name, _)| names.contains(*name)).map(|(_, map)| map.id).collect()
+/// The pinned maps of this config that have one of these names.
+fn filled_maps(config: &Path, names: &BTreeSet<String>, observed: &Observed) -> BTreeSet<MapId> {
+    let ours = observed.interfaces.values().filter(|p| p.record.as_ref().is_ok_and(|r| r.config == config));
+    let maps = ours.flat_map(|pinned| &pinned.maps).filter(|(name, _)| names.contains(*name));
+    maps.map(|(_, map)| map.id).collect()
 }
 
 fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {

@@ -131,6 +131,9 @@ pub enum Facts {
         /// Map id; unknown before it is made.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u32>,
+        /// How many it is filled with, where the file says what it holds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entries: Option<usize>,
     },
     /// Of what a map holds.
     Entries(EntriesFacts),
@@ -166,5 +169,6 @@ pub(super) fn map_facts(def: &MapDef, id: Option<MapId>) -> Facts {
         max_entries: def.max_entries,
         flags: def.flags,
         id: id.map(|id| id.0),
+        entries: None,
     }
 }

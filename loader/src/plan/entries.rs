@@ -59,6 +59,9 @@ impl Planner<'_> {
                 MapWork::Create => {
                     if let Some(change) = changes.iter_mut().find(|c| c.address == address) {
                         note(change, &filled(declared));
+                        if let Some(Facts::Map { entries, .. }) = &mut change.after {
+                            *entries = Some(declared.len());
+                        }
                     }
                     continue;
                 }
