@@ -234,7 +234,7 @@ impl Reader {
         }
     }
 
-    /// Says on stderr, once, why there can be no pins at all.
+    /// Says on stderr, once, why there can be no pins at all, or why those of patterns cannot be found.
     fn mention_trouble(&mut self) {
         let trouble = self.root.trouble();
         if trouble != self.trouble.as_deref() {
@@ -252,6 +252,7 @@ impl Reader {
         let first = self.followed.len();
         let has_patterns = targets::has_patterns(&self.config);
         let directories = if has_patterns { self.root.labels() } else { Vec::new() };
+        self.mention_trouble();
         let devices = |netns: Option<&str>| self.devices.names(netns).collect::<Vec<_>>();
         for target in targets::resolve(&self.config, &self.options.choice, devices, &directories) {
             if self.followed.iter().any(|followed| followed.target.label == target.label) {
