@@ -24,7 +24,7 @@ mod suggest;
 mod syntax;
 pub mod trust;
 
-pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
+pub use config::{Config, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};

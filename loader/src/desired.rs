@@ -62,22 +62,10 @@ pub struct Attachment {
     pub device: String,
     /// Its network namespace as the file writes it; `None` is the one `xdpd` runs in.
     pub netns: Option<String>,
-    /// It was matched by a glob.
-    pub glob: bool,
+    /// That its device is absent, or vanishes, is no failure: the file says so, or a glob has matched it.
+    pub optional: bool,
     /// The modes that satisfy the file, in order of preference. Never empty.
     pub modes: Vec<Mode>,
-}
-
-impl Desired {
-    /// The desired state without the devices that a glob had matched and that are gone since; and their labels.
-    pub fn without_vanished(&self, devices: &Devices) -> (BTreeSet<Label>, Self) {
-        let mut left = self.clone();
-        let gone = |a: &Attachment| a.glob && devices.device(a.netns.as_deref(), &a.device).is_none();
-        left.attachments.retain(|_, attachment| !gone(attachment));
-        let vanished =
-            self.attachments.keys().filter(|label| !left.attachments.contains_key(*label)).cloned().collect();
-        (vanished, left)
-    }
 }
 
 /// Resolves a file: globs against the devices, programs against their objects.
@@ -111,7 +99,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
                 instance: label.clone(),
                 device,
                 netns: interface.netns.clone(),
-                glob: is_glob(interface),
+                optional: interface.optional || is_glob(interface),
                 modes: interface.modes.clone(),
             };
             desired.instances.insert(label.clone(), instance.clone());

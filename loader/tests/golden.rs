@@ -1,6 +1,7 @@
 //! Golden plans: a file and an observed state go in, the diff that people and tools read comes out. No kernel, no root.
 //!
-//! A case is a folder in tests/golden: `config.toml`, `observed.toml` (devices and pins), `diff.txt` and `diff.json`.
+//! A case is a folder in tests/golden: `config.toml`, `observed.toml` (devices and pins), `diff.txt` (with what goes to
+//! stderr at its end) and `diff.json`.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -272,7 +273,8 @@ fn run(case: &Path) -> (String, String) {
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
     let hex = builtin.trim_start_matches("builtin:");
     let hide = |text: String| text.replace(hex, "BUILTIN").replace(&hex[..12], "BUILTIN");
-    (hide(human::plan(&plan, false)), hide(json::plan(&inputs.config, &plan, None, None)))
+    let notes: String = plan.notes.iter().map(|note| format!("xdpd: {note}\n")).collect();
+    (hide(human::plan(&plan, false) + &notes), hide(json::plan(&inputs.config, &plan, None, None)))
 }
 
 #[test]

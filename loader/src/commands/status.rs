@@ -1,13 +1,12 @@
 //! `xdpd status`: what is attached and pinned, as the kernel tells it.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use xdpd_config::{Config, LoadError};
+use xdpd_config::{Config, LoadError, Selector};
 use xdpd_kernel::program::Program;
 use xdpd_kernel::{ProgramId, clock};
 
@@ -18,7 +17,7 @@ use crate::exit::Exit;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
-use crate::plan::{self, Drift};
+use crate::plan::{self, Drift, Note};
 use crate::root;
 
 #[derive(Serialize)]
@@ -31,6 +30,8 @@ struct Status {
     foreign_pins: Vec<ForeignPin>,
     interrupted: Vec<String>,
     drift: Vec<Drift>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
 }
 
 #[derive(Serialize)]
@@ -85,29 +86,26 @@ struct ForeignPin {
 /// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let path = find(config.config.as_deref())?;
-    let (pin_root, spaces) = match Config::load(&path) {
-        Ok(config) => {
-            let spaces: BTreeSet<_> = config.interfaces.into_iter().filter_map(|i| i.netns).collect();
-            (config.pin_root, spaces)
-        }
+    let (pin_root, entries) = match Config::load(&path) {
+        Ok(config) => (config.pin_root, config.interfaces),
         Err(LoadError::Invalid(_)) => {
             let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
             output::say("the file has errors, which `xdpd check` tells; this is what is pinned");
-            (pin_root, BTreeSet::new())
+            (pin_root, Vec::new())
         }
         Err(other) => return Err(load_failure(other)),
     };
     let devices =
-        Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
+        Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
     let observed =
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
-    let status = collect(&path, &pin_root, &observed);
+    let status = collect(&path, &pin_root, &observed, &entries);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
+fn collect(config: &Path, root: &Path, observed: &Observed, entries: &[xdpd_config::Interface]) -> Status {
     Status {
         format_version: "1.0",
         config: config.display().to_string(),
@@ -129,7 +127,19 @@ fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
             .iter()
             .flat_map(|(label, pinned)| plan::drift(label, pinned, &observed.devices))
             .collect(),
+        notes: entries.iter().filter_map(|entry| absent(entry, &observed.devices)).collect(),
     }
+}
+
+/// The device of an entry is not there. Of a pattern, none need be.
+fn absent(entry: &xdpd_config::Interface, devices: &Devices) -> Option<Note> {
+    let Selector::Device { label, device } = &entry.selector else { return None };
+    let netns = entry.netns.as_deref();
+    let optional = if entry.optional { " (optional)" } else { "" };
+    devices
+        .device(netns, device)
+        .is_none()
+        .then(|| Note::of(label, format!("{}{optional}", devices.absence(netns, device))))
 }
 
 fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
@@ -222,6 +232,9 @@ fn table(status: &Status) -> String {
     }
     for drift in &status.drift {
         let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
+    }
+    for note in &status.notes {
+        let _ = writeln!(out, "{}", printable(&note.to_string()));
     }
     for foreign in &status.foreign_programs {
         let place =

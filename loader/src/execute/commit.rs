@@ -33,7 +33,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         for staged in staged {
             self.interrupt.check()?;
             match commit_link(staged, undo) {
-                Err(StepError::Kernel { source, .. }) if staged.install.glob && has_vanished(&source) => {
+                Err(StepError::Kernel { source, .. }) if staged.install.optional && has_vanished(&source) => {
                     vanished.push(staged.name.as_str());
                 }
                 other => other?,

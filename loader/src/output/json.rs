@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use xdpd_config::Config;
 
-use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
+use crate::plan::{Action, Address, Change, Facts, Note, Plan, Verdict};
 
 /// Version of the plan's JSON.
 const FORMAT_VERSION: &str = "1.0";
@@ -37,6 +37,8 @@ struct Document<'a> {
     applyable: bool,
     changes: Vec<ChangeDocument<'a>>,
     drift: Vec<DriftDocument<'a>>,
+    #[serde(skip_serializing_if = "<[Note]>::is_empty")]
+    notes: &'a [Note],
     summary: Summary,
 }
 
@@ -85,6 +87,7 @@ pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Optio
         applyable: !plan.is_blocked(),
         changes: changes.collect(),
         drift: drift(plan),
+        notes: &plan.notes,
         summary: Summary {
             add: plan.count(Verdict::Add),
             change: plan.count(Verdict::Change),

@@ -4,7 +4,9 @@ use xdpd_config::Label;
 use xdpd_config::escape::escape;
 
 use super::change::program_facts;
-use super::{Action, Address, Allow, Change, Facts, Install, InterfacePlan, ProgramWork, Verdict, Work};
+use super::{
+    Action, Address, Allow, Change, Facts, Install, InterfacePlan, Note, ProgramWork, Verdict, Work,
+};
 use crate::desired::{Attachment, Desired, Instance};
 use crate::devices::Space;
 use crate::observed::{LinkState, Observed, OtherKind, Pinned};
@@ -63,7 +65,7 @@ impl Planner<'_> {
             replaces: pinned.map(|p| p.directory.clone()),
             device: device.name.clone(),
             ifindex: device.ifindex,
-            glob: self.attachment.glob,
+            optional: self.attachment.optional,
             netns: self.attachment.netns.clone(),
             netns_id: *netns_id,
             modes,
@@ -78,6 +80,18 @@ impl Planner<'_> {
         Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)) })
     }
 
+    /// What to tell of an optional device that is not there; then there is nothing to plan.
+    pub(super) fn absent(&self) -> Option<Note> {
+        let Attachment { device, optional, .. } = self.attachment;
+        let devices = &self.observed.devices;
+        let is_absent = *optional && devices.device(self.netns(), device).is_none();
+        is_absent.then(|| {
+            let pins = if self.pinned.is_some() { ", and its pins stay" } else { "" };
+            let absence = devices.absence(self.netns(), device);
+            Note::of(self.label, format!("{absence}; optional: apply attaches it once it is there{pins}"))
+        })
+    }
+
     pub(super) fn netns(&self) -> Option<&str> {
         self.attachment.netns.as_deref()
     }
@@ -85,18 +99,13 @@ impl Planner<'_> {
     /// What makes any change of this interface impossible.
     fn blocked(&self) -> Option<String> {
         let pinned = self.pinned;
-        if let Space::Absent(why) = self.observed.devices.space(self.netns()) {
-            return Some(format!("network namespace `{}`: {why}", self.netns().unwrap_or("of xdpd")));
-        }
         let name = &self.attachment.device;
         let Some(device) = self.observed.devices.device(self.netns(), name) else {
-            let place =
-                self.netns().map_or_else(|| "this network namespace".into(), |n| format!("netns `{n}`"));
             let known =
                 self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
             let hint = xdpd_config::suggest(name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-            return Some(format!("no device `{name}` in {place}{hint}"));
+            return Some(format!("{}{hint}", self.observed.devices.absence(self.netns(), name)));
         };
         if let Some(problem) = self.observed.root.problem(&self.desired.pin_root) {
             return Some(problem);

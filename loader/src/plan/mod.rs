@@ -9,6 +9,7 @@ mod drift;
 mod interface;
 mod link;
 mod maps;
+mod note;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use interface::{Planner, reload_reasons};
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
 pub use drift::{Drift, drift};
+pub use note::Note;
 pub use work::{Allow, Install, LinkWork, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -34,6 +36,8 @@ pub struct Plan {
     pub unchanged: usize,
     /// Where the kernel is not as our own record says.
     pub drift: Vec<Drift>,
+    /// What people should know of and is no difference.
+    pub notes: Vec<Note>,
     /// What an interrupted run left, to be settled first.
     pub interrupted: Vec<Interrupted>,
     /// A bpffs must be mounted first.
@@ -94,6 +98,10 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         let planner = Planner { desired, observed, allow, label, attachment, instance, pinned, from };
         if let Some(pinned) = pinned {
             plan.drift.extend(drift(label, pinned, &observed.devices));
+        }
+        if let Some(note) = planner.absent() {
+            plan.notes.push(note);
+            continue;
         }
         match planner.plan() {
             Some(interface) => drop(plan.interfaces.insert(label.clone(), interface)),
