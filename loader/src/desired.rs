@@ -10,6 +10,7 @@ use xdpd_kernel::NetNsId;
 use crate::devices::{Devices, Space};
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
+use crate::readers::Readers;
 
 /// Names an instance. Today each attachment has one of its own, called like it.
 pub type InstanceId = Label;
@@ -21,6 +22,8 @@ pub struct Desired {
     pub config: PathBuf,
     /// Directory of the pins.
     pub pin_root: PathBuf,
+    /// Who may read the pins besides root.
+    pub readers: Option<Readers>,
     /// Name of the map whose predecessors are kept for readers.
     pub stats_map: String,
     /// Programs with their maps.
@@ -74,6 +77,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
     let mut desired = Desired {
         config: config.path.clone(),
         pin_root: config.pin_root.clone(),
+        readers: None,
         stats_map: config.stats.map.clone(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),

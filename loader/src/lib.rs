@@ -18,5 +18,6 @@ pub mod objects;
 pub mod observed;
 pub mod output;
 pub mod plan;
+pub mod readers;
 pub mod root;
 pub mod trial;

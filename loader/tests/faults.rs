@@ -1,7 +1,7 @@
 //! All or nothing: an apply whose n-th system call fails, or that is killed at it, for every n.
 //!
 //! strace does the injecting, into the process that applies: the loader process that it starts is not traced, so each
-//! run has one fault. The apply changes six interfaces in six ways. The number of points is printed.
+//! run has one fault. The apply changes six interfaces in six ways, and who may read. The number of points is printed.
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
@@ -22,8 +22,17 @@ use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well, and those points count too.
-const CALLS: [&str; 8] =
-    ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
+const CALLS: [&str; 9] = [
+    "bpf",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "chmod,fchmodat",
+    "chown,fchownat",
+    "sendto",
+];
 
 /// The devices, each named after what becomes of it.
 const DEVICES: [&str; 7] = ["added", "function", "relabelled", "removed", "replaced", "switched", "taken"];
@@ -43,6 +52,8 @@ const BEFORE: &str = "
     mode = 'native'
 ";
 const AFTER: &str = "
+    [stats]
+    group = 12345
     [interfaces.added]
     program = 'pass'
     [interfaces.function]
@@ -396,9 +407,8 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut is_undo = false;
     for line in log.lines() {
-        let Some(call) = CALLS.into_iter().find(|call| line.starts_with(&format!("{call}("))) else {
-            continue;
-        };
+        let is_of = |calls: &&str| calls.split(',').any(|call| line.starts_with(&format!("{call}(")));
+        let Some(call) = CALLS.into_iter().find(is_of) else { continue };
         let n = counts.entry(call).or_default();
         *n += 1;
         // A kill at a call that reads is one at the next that does not; and strace has one fault for each kind of call.

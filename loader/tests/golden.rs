@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,11 +16,12 @@ use xdpd::devices::{Devices, Space};
 use xdpd::object::{Field, Layout, MapLayout};
 use xdpd::objects::Objects;
 use xdpd::observed::{
-    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap,
-    Retired, Root,
+    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, PinPermissions,
+    Pinned, PinnedMap, Place, Retired, Root, map_pin,
 };
 use xdpd::output::{human, json};
 use xdpd::plan::{self, Allow};
+use xdpd::readers::{self, Permissions, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Label, Mode};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
@@ -36,6 +38,10 @@ struct State {
     #[serde(default)]
     bpffs: Option<String>,
     #[serde(default)]
+    pin_root: Option<Directory>,
+    #[serde(default)]
+    above: BTreeMap<PathBuf, Directory>,
+    #[serde(default)]
     devices: Vec<DeviceState>,
     #[serde(default)]
     interfaces: BTreeMap<String, InterfaceState>,
@@ -45,6 +51,15 @@ struct State {
     foreign_programs: BTreeMap<String, ForeignState>,
     #[serde(default)]
     dropped_stages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Directory {
+    gid: u32,
+    mode: u32,
+    #[serde(default)]
+    made: bool,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +94,10 @@ struct InterfaceState {
     generation: u64,
     link: LinkText,
     maps: BTreeMap<String, MapText>,
+    /// The group that may read its pins.
+    gid: Option<u32>,
+    /// The permission bits of its directory, where they are others.
+    directory: Option<u32>,
     #[serde(default)]
     others: Vec<String>,
     #[serde(default)]
@@ -215,11 +234,31 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
                 Retired { pin: pin.clone(), generation, id: MapId(id) }
             })
             .collect(),
+        permissions: pin_permissions(state),
         others: state
             .others
             .iter()
             .map(|name| OtherEntry { name: name.into(), what: OtherKind::Program })
             .collect(),
+    }
+}
+
+fn pin_permissions(state: &InterfaceState) -> PinPermissions {
+    let readers = state.gid.map(|gid| Readers { gid, name: gid.to_string() });
+    let pins = state.maps.keys().map(|map| map_pin(map)).chain(state.retired.iter().cloned());
+    let mut directory = readers::of_directories(readers.as_ref());
+    directory.mode = state.directory.unwrap_or(directory.mode);
+    PinPermissions { directory, pins: pins.map(|pin| (pin, readers::of_maps(readers.as_ref()))).collect() }
+}
+
+fn place(state: &State) -> Place {
+    let permissions = |d: &Directory| Permissions { uid: 0, gid: d.gid, mode: d.mode };
+    let mut above: Vec<_> = state.above.iter().map(|(path, d)| (path.clone(), permissions(d))).collect();
+    above.reverse();
+    Place {
+        root: state.pin_root.as_ref().map(permissions),
+        made: state.pin_root.as_ref().is_some_and(|root| root.made),
+        above,
     }
 }
 
@@ -232,12 +271,15 @@ fn run(case: &Path) -> (String, String) {
     let builtin = objects.get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
     let inputs = Inputs { config, objects };
     let devices = devices(&state, &inputs.config);
-    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects) {
+    let mut desired = match desired::resolve(&inputs.config, &devices, &inputs.objects) {
         Ok(desired) => desired,
         Err(diagnostics) => return (diagnostics.to_string(), String::new()),
     };
+    // By their numbers, which are the same on every machine.
+    desired.readers = readers::resolve(&inputs.config).unwrap();
     let observed = Observed {
         devices,
+        place: place(&state),
         root: match state.bpffs.as_deref() {
             None => Root::Present,
             Some("mountable") => Root::Mountable,
@@ -273,8 +315,11 @@ fn run(case: &Path) -> (String, String) {
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
     let hex = builtin.trim_start_matches("builtin:");
     let hide = |text: String| text.replace(hex, "BUILTIN").replace(&hex[..12], "BUILTIN");
-    let notes: String = plan.notes.iter().map(|note| format!("xdpd: {note}\n")).collect();
-    (hide(human::plan(&plan, false) + &notes), hide(json::plan(&inputs.config, &plan, None, None)))
+    let mut text = human::plan(&plan, false);
+    for note in &plan.notes {
+        writeln!(text, "xdpd: {note}").unwrap();
+    }
+    (hide(text), hide(json::plan(&inputs.config, &plan, None, None)))
 }
 
 #[test]

@@ -125,9 +125,8 @@ fn an_optional_device_that_vanishes_during_an_apply_is_no_failure() {
     let veths = site.lab.veths("v", 6);
     let file = |n: usize| {
         let function = ["xdp_pass_func", "xdp_drop_func"][n % 2];
-        let entries: String = (0..veths.len())
-            .map(|v| format!("[interfaces.v{v}]\nnetns = \"$NETNS\"\nprogram = \"p\"\noptional = true\n"))
-            .collect();
+        let entry = |v| format!("[interfaces.v{v}]\nnetns = \"$NETNS\"\nprogram = \"p\"\noptional = true\n");
+        let entries = (0..veths.len()).map(entry).collect::<Vec<_>>().concat();
         site.config(&format!(
             "reuse = \"never\"\n[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n{entries}"
         ));

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
 use xdpd::object::{MapOrigin, MapSpec};
-use xdpd::observed::{LinkState, Observed, Pinned, PinnedMap};
+use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
+use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Label, Mode, Reuse};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
@@ -40,9 +41,20 @@ struct Wanted {
     maps: BTreeMap<u8, u32>,
 }
 
+/// A group of readers, or none.
+fn readers() -> impl Strategy<Value = Option<Readers>> {
+    prop::option::of(5..7_u32).prop_map(|gid| gid.map(|gid| Readers { gid, name: gid.to_string() }))
+}
+
+fn permissions<'a>(readers: Option<&Readers>, maps: impl Iterator<Item = &'a String>) -> PinPermissions {
+    let pins = maps.map(|map| (map_pin(map), readers::of_maps(readers))).collect();
+    PinPermissions { directory: readers::of_directories(readers), pins }
+}
+
 /// What is pinned of one interface.
 #[derive(Debug, Clone)]
 struct Held {
+    readers: Option<Readers>,
     label: u32,
     foreign_owner: bool,
     function: u8,
@@ -79,23 +91,18 @@ fn held() -> impl Strategy<Value = Held> {
         prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
         prop::bool::weighted(0.1),
         maps,
+        readers(),
     )
-        .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps)| Held {
-            label,
-            foreign_owner,
-            function,
-            digest,
-            generic,
-            link,
-            drifted,
-            maps,
+        .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps, readers)| {
+            Held { readers, label, foreign_owner, function, digest, generic, link, drifted, maps }
         })
 }
 
-fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
+fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> Desired {
     let mut desired = Desired {
         config: PathBuf::from(OURS),
         pin_root: PathBuf::from("/sys/fs/bpf/xdpd"),
+        readers,
         stats_map: "map0".into(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
@@ -225,6 +232,7 @@ impl Host {
             directory,
             record: Ok(record),
             link: state,
+            permissions: permissions(held.readers.as_ref(), pinned.keys()),
             maps: pinned,
             retired: vec![],
             others: vec![],
@@ -340,6 +348,7 @@ impl Host {
             directory: label.file_name(),
             record: Ok(record),
             link: LinkState::Live { id: link, program, ifindex: install.ifindex },
+            permissions: permissions(desired.readers.as_ref(), maps.keys()),
             maps,
             retired: Vec::new(),
             others: Vec::new(),
@@ -356,11 +365,12 @@ proptest! {
         want in prop::collection::btree_map(0..DEVICES, (0..6_u32, wanted()), 0..4),
         held in prop::collection::btree_map(0..DEVICES, held(), 0..4),
         absent in prop::collection::btree_set(0..DEVICES, 0..2),
+        readers in readers(),
     ) {
         // A label stands for one device.
         let mut labels = BTreeSet::new();
         let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
-        let desired = desired(&want);
+        let desired = desired(&want, readers);
         let mut host = Host::new(&held, &absent);
         let is_absent = |label: &Label| absent.iter().any(|n| desired.attachments[label].device == device(*n));
         let waiting: Vec<&Label> = desired.attachments.keys().filter(|label| is_absent(label)).collect();
@@ -418,11 +428,22 @@ proptest! {
     ) {
         let mut labels = BTreeSet::new();
         let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
-        let desired = desired(&want);
+        let mut desired = desired(&want, None);
         let mut host = Host::new(&BTreeMap::new(), &BTreeSet::new());
         let first = plan::plan(&desired, &host.observed(), Allow::default());
         prop_assert_eq!(first.count(Verdict::Add), desired.attachments.len());
         host.execute(&first, &desired);
+        prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
+        // Readers alone change no program and no map.
+        desired.readers = Some(Readers { gid: 5, name: "5".into() });
+        let shared = plan::plan(&desired, &host.observed(), Allow::default());
+        prop_assert_eq!(shared.count(Verdict::Change), desired.attachments.len());
+        for (_, work) in shared.work() {
+            let Work::Install(install) = work else { panic!("{work:?}") };
+            prop_assert!(matches!((install.program, install.link), (ProgramWork::Keep(_), LinkWork::Keep)));
+            prop_assert!(install.maps.values().all(|map| matches!(map, MapWork::Keep(_))));
+        }
+        host.execute(&shared, &desired);
         prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
     }
 }

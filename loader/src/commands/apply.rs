@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
+use crate::readers;
 use crate::root::{self, PinRoot};
 use crate::trial::Trial;
 
@@ -50,7 +51,8 @@ pub fn run(config: &ConfigArg, options: Options) -> Outcome {
         return refused(&inputs, &survey.plan, options);
     }
     let interrupt = Interrupt::install().map_err(Failure::refused)?;
-    let root = match PinRoot::lock(&survey.desired.pin_root, options.lock_timeout, &interrupt) {
+    let permissions = readers::of_directories(survey.desired.readers.as_ref());
+    let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {
         Ok(root) => root,
         Err(e) => return failed(&inputs, options, &survey.plan, Exit::Refused, e.into()),
     };
@@ -181,9 +183,14 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
                 }
                 if new.maps.iter().map(|(n, m)| (n, m.id)).ne(old.maps.iter().map(|(n, m)| (n, m.id))) {
                     problems.push(format!("{label}: other maps are pinned"));
+                } else if new.permissions.of(&new.maps) != old.permissions.of(&old.maps) {
+                    problems.push(format!("{label}: others may read its pins"));
                 }
             }
         }
+    }
+    if after.place.root != before.place.root {
+        problems.push(format!("{}: others may read it", pin_root.display()));
     }
     let added = after.interfaces.keys().filter(|label| !before.interfaces.contains_key(*label));
     problems.extend(added.map(|label| format!("{label}: its pins are still there")));

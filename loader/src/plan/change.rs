@@ -7,6 +7,7 @@ use xdpd_kernel::map::{MapDef, map_type_name};
 use xdpd_kernel::{MapId, ProgramId};
 
 use super::Work;
+use crate::readers::Permissions;
 
 /// The changes of one interface.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +113,8 @@ pub enum Facts {
         #[serde(skip_serializing_if = "Option::is_none")]
         config: Option<String>,
     },
+    /// Of a pin that stays, or of the directory of pins.
+    Permissions(Permissions),
     /// Of a map.
     Map {
         /// Name of the type, as bpftool spells it.

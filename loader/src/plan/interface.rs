@@ -54,6 +54,7 @@ impl Planner<'_> {
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
         }
+        self.permissions(&maps, &mut changes);
         if changes.is_empty() {
             return None;
         }

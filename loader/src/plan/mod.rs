@@ -10,6 +10,7 @@ mod interface;
 mod link;
 mod maps;
 mod note;
+mod readers;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
 pub use drift::{Drift, drift};
 pub use note::Note;
+pub use readers::RootChange;
 pub use work::{Allow, Install, LinkWork, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -42,12 +44,14 @@ pub struct Plan {
     pub interrupted: Vec<Interrupted>,
     /// A bpffs must be mounted first.
     pub mount: bool,
+    /// The permissions of the pin root change.
+    pub root: Option<RootChange>,
 }
 
 impl Plan {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.interfaces.is_empty() && self.interrupted.is_empty()
+        self.interfaces.is_empty() && self.interrupted.is_empty() && self.root.is_none()
     }
 
     /// Some interface cannot be done.
@@ -88,6 +92,8 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
     let mut plan = Plan {
         interrupted: observed.interrupted.clone(),
         mount: observed.root == Root::Mountable,
+        root: readers::root_change(desired, observed),
+        notes: readers::obstacles(desired, observed).into_iter().collect(),
         ..Plan::default()
     };
     let mut moved = BTreeSet::new();
