@@ -436,7 +436,7 @@ impl Observed {
             };
             let is_ours_by_name = [NEXT, OLD, TAKEN, LOCK].iter().any(|prefix| name.starts_with(prefix));
             if is_ours_by_name && !is_ours(root, &name)? {
-                self.foreign.push(ForeignPin { name, what: "not xdpd's, but has such a name" });
+                self.foreign.push(ForeignPin { name, what: "not xdpd's, though it has such a name" });
             } else if let Some(rest) = name.strip_prefix(NEXT) {
                 stages.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if let Some(rest) = name.strip_prefix(OLD) {
@@ -694,10 +694,10 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         if name == OWNER_PIN || is_own_temporary(&name) {
         } else if entry.kind == EntryKind::Dir {
             pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
-        } else if entry.kind != EntryKind::File {
-            pinned.others.push(other);
         } else if name == LINK_PIN {
             pinned.link = read_link(&dir)?;
+        } else if entry.kind != EntryKind::File {
+            pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
             if let Some(permissions) = permissions(&dir, &name)? {
                 pinned.permissions.pins.insert(name.clone(), permissions);

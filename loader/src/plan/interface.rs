@@ -9,7 +9,7 @@ use super::{
 };
 use crate::desired::{Attachment, Desired, Instance};
 use crate::devices::Space;
-use crate::observed::{LinkState, Observed, OtherKind, Pinned};
+use crate::observed::{LinkState, NEXT, OLD, Observed, OtherKind, Pinned, TAKEN};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -57,6 +57,9 @@ impl Planner<'_> {
         self.permissions(&maps, &mut changes);
         if changes.is_empty() {
             return None;
+        }
+        if let Some(obstacle) = self.in_the_way(&[NEXT, OLD, TAKEN]) {
+            return Some(self.refusal(obstacle));
         }
         if changes.iter().any(|c| c.blocked_by.is_some()) {
             return Some(InterfacePlan { verdict: Verdict::Blocked, changes, work: None });
@@ -139,18 +142,25 @@ impl Planner<'_> {
                 ));
             }
         }
-        if pinned.is_none() {
-            let taken = |f: &&crate::observed::ForeignPin| f.name == self.label.file_name();
-            if let Some(foreign) = self.observed.foreign.iter().find(taken) {
-                return Some(format!(
-                    "{}/{} is {}; move it away, or choose another pin_root",
-                    self.desired.pin_root.display(),
-                    foreign.name,
-                    foreign.what
-                ));
-            }
+        if pinned.is_none()
+            && let Some(obstacle) = self.in_the_way(&[""])
+        {
+            return Some(obstacle);
         }
         if self.takeover(device).is_some() { None } else { self.foreign_program(device) }
+    }
+
+    /// Something that is not ours has the name of the label behind one of these prefixes.
+    fn in_the_way(&self, prefixes: &[&str]) -> Option<String> {
+        let label = self.label.file_name();
+        let is_in_the_way = |name: &str| prefixes.iter().any(|p| name.strip_prefix(p) == Some(&*label));
+        let foreign = self.observed.foreign.iter().find(|foreign| is_in_the_way(&foreign.name))?;
+        Some(format!(
+            "{}/{} is {}; move it away, or choose another pin_root",
+            self.desired.pin_root.display(),
+            foreign.name,
+            foreign.what
+        ))
     }
 
     fn refusal(&self, why: String) -> InterfacePlan {
