@@ -210,6 +210,14 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
+    /// Every other file that this one names, some perhaps more than once.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.programs.values().filter_map(|program| match &program.object.value {
+            ObjectRef::Builtin => None,
+            ObjectRef::File(path) => Some(&**path),
+        })
+    }
+
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else
     /// the file's.
     pub fn reuse_of(&self, interface: &Interface, program: &Program, map: &str) -> Reuse {

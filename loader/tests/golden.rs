@@ -13,6 +13,7 @@ use serde::Deserialize;
 use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
+use xdpd::dispatcher::Dispatcher;
 use xdpd::object::{Field, Layout, MapLayout};
 use xdpd::objects::Objects;
 use xdpd::observed::{
@@ -131,6 +132,8 @@ struct MapText {
 struct ForeignState {
     name: String,
     link: Option<u32>,
+    /// Version and number of programs.
+    dispatcher: Option<(u8, u8)>,
 }
 
 fn label(text: &str) -> Label {
@@ -277,6 +280,16 @@ fn run(case: &Path) -> (String, String) {
     };
     // By their numbers, which are the same on every machine.
     desired.readers = readers::resolve(&inputs.config).unwrap();
+    let foreign_programs = devices
+        .iter()
+        .flat_map(|(_, device)| device.xdp.iter().map(move |a| (a.program_id, device.ifindex)))
+        .filter_map(|place| {
+            let foreign = state.foreign_programs.get(&place.0.to_string())?;
+            let dispatcher = foreign.dispatcher.map(|(version, programs)| Dispatcher { version, programs });
+            let (name, tag) = (foreign.name.clone(), "0123456789abcdef".into());
+            Some((place, ForeignProgram { name, tag, link: foreign.link.map(LinkId), dispatcher }))
+        })
+        .collect();
     let observed = Observed {
         devices,
         place: place(&state),
@@ -297,19 +310,7 @@ fn run(case: &Path) -> (String, String) {
             .iter()
             .map(|directory| Interrupted::DropStage { directory: directory.clone() })
             .collect(),
-        foreign_programs: state
-            .foreign_programs
-            .iter()
-            .map(|(id, foreign)| {
-                let program = ForeignProgram {
-                    name: foreign.name.clone(),
-                    tag: "0123456789abcdef".into(),
-                    link: foreign.link.map(LinkId),
-                    dispatcher: false,
-                };
-                (ProgramId(id.parse().unwrap()), program)
-            })
-            .collect(),
+        foreign_programs,
         possible_cpus: 4,
     };
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });

@@ -67,6 +67,14 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_page_has_every_option() {
+        let page = include_str!("../xdp-stats.1");
+        for long in Arguments::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("\\-\\-{}", long.replace('-', "\\-"))), "{long}");
+        }
+    }
+
+    #[test]
     fn an_interval_needs_a_unit() {
         assert!(Arguments::try_parse_from(["xdp-stats", "--interval", "1"]).is_err());
         let arguments = Arguments::try_parse_from(["xdp-stats", "--interval", "1m 30s"]).unwrap();

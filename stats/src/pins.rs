@@ -80,6 +80,12 @@ impl Root {
                 self.open();
                 self.seen = identity;
                 changes.all = was_open || matches!(self.state, RootState::Open(_));
+            } else if self.watched.is_none()
+                && let RootState::Open(dir) = &self.state
+            {
+                // Watches may be left by now. What happened until then was not told.
+                self.watched = self.watch_directory(dir);
+                changes.all = true;
             }
         }
         changes.all |= self.watched.is_none();

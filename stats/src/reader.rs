@@ -149,7 +149,13 @@ impl Reader {
                 Woken::Timeout => return Ok(()),
                 Woken::Signal => return Err(Stopped::Signalled),
                 Woken::Closed => return Err(Stopped::Closed),
-                Woken::Config => follower.notice(),
+                Woken::Config => {
+                    follower.notice();
+                    // However much happens to the file, the time has come.
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                }
                 Woken::Told => {}
             }
         }
@@ -159,11 +165,14 @@ impl Reader {
     /// interfaces' directories is the same directory. Something may have been mounted over it, or a part of the path
     /// renamed.
     fn verify(&mut self, now: u64, follower: &mut Follower) {
-        if now < self.verified.saturating_add(VERIFY) {
+        let is_time = now >= self.verified.saturating_add(VERIFY);
+        if is_time || !follower.is_prompt() {
+            follower.compare();
+        }
+        if !is_time {
             return;
         }
         self.verified = now;
-        follower.compare();
         match self.turn.checked_sub(1) {
             None => self.root.suspect(),
             Some(index) => {

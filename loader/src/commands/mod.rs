@@ -2,10 +2,14 @@
 
 pub mod apply;
 pub mod check;
+pub mod completions;
 pub mod confirm;
 pub mod detach;
 pub mod diff;
+pub mod man;
+pub mod schema;
 pub mod status;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
