@@ -450,7 +450,8 @@ impl Observed {
                 }
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
-                self.foreign.push(ForeignPin { name, what: "a pin" });
+                let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
+                self.foreign.push(ForeignPin { name, what });
             } else {
                 match Label::from_file_name(&name)
                     .map(|label| Ok((read_interface(root, &name)?, label)))
@@ -588,6 +589,17 @@ impl Pinned {
             }
             _ => false,
         }
+    }
+
+    /// The program on a device is the one that the link attaches there. Or did a moment ago: a link is defunct as soon as
+    /// its device goes, and a look at the devices just before that still shows both.
+    pub fn holds(&self, device: &xdpd_kernel::netlink::Device, program: ProgramId) -> bool {
+        let place = match self.link {
+            LinkState::Live { ifindex, .. } => Some(ifindex),
+            LinkState::Defunct { .. } => self.record.as_ref().ok().map(|record| IfIndex(record.ifindex)),
+            LinkState::Missing | LinkState::NotALink(_) => None,
+        };
+        place == Some(device.ifindex) && self.link.program() == Some(program)
     }
 
     /// The live link runs the program of the record.

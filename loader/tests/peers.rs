@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::state::State;
-use common::{DROP, Site, flat};
+use common::{DROP, Site, flat, report};
 use table::{Before, Ends, ROWS, Row, Runs};
-use xdpd_kernel::{IfIndex, Insn, Map, MapDef, Program, ProgramId, XdpLink, XdpMode, netlink};
+use xdpd_kernel::{IfIndex, Program, ProgramId, XdpLink, XdpMode, netlink};
 use xdpd_testlab::{Bpffs, DEADLINE, Invocation, Output, Veth, require_root, wait_until};
 
 /// A device that xdpd looks after, another one, and a program of somebody else's.
@@ -23,7 +23,7 @@ struct Stand {
     /// Where the peers pin: what they find at /sys/fs/bpf, so that the machine's stays as it is.
     theirs: Bpffs,
     mode: XdpMode,
-    /// Their bpf_link.
+    /// Their `bpf_link`.
     link: Option<XdpLink>,
 }
 
@@ -123,7 +123,7 @@ impl Stand {
         let said = flat(&format!("{}{}", output.stdout, output.stderr));
         match ends {
             Ends::Refused(says) => {
-                assert!(output.code() != Some(0) && said.contains(says), "{context}: {output}")
+                assert!(output.code() != Some(0) && said.contains(says), "{context}: {output}");
             }
             Ends::Done | Ends::Ignored => assert_eq!(output.code(), Some(0), "{context}: {output}"),
         }
@@ -198,61 +198,6 @@ fn who_may_do_what_to_whom() {
     });
 }
 
-/// A program that refers to maps, as libxdp's dispatcher does to its constants.
-fn program_with(name: &str, maps: &[&Map]) -> Program {
-    let refer = maps.iter().flat_map(|map| {
-        // ld_imm64 with BPF_PSEUDO_MAP_FD takes two instructions.
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(map));
-        [Insn::new(0x18, 1, 1, 0, fd), Insn::new(0, 0, 0, 0, 0)]
-    });
-    let insns: Vec<Insn> = refer.chain([Insn::mov(0, 2), Insn::exit()]).collect();
-    Program::load_xdp(name, &insns, c"GPL", None).unwrap()
-}
-
-const ARRAY: u32 = 2;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-
-/// Constants of a program, frozen as libbpf leaves them.
-fn constants(value_size: u32, begin: &[u8], flags: u32) -> Map {
-    let def = MapDef { map_type: ARRAY, key_size: 4, value_size, max_entries: 1, flags, map_extra: 0 };
-    let map = Map::create(".rodata", &def, None).unwrap();
-    let mut value = vec![0; map.value_len()];
-    value[..begin.len()].copy_from_slice(begin);
-    map.update(&0_u32.to_ne_bytes(), &value, 0).unwrap();
-    map.freeze().unwrap();
-    map
-}
-
-/// What status, diff and apply call a program that somebody attaches to the device of a site. It is there afterwards.
-fn told(site: &Site, program: &Program) -> [String; 3] {
-    let ifindex = IfIndex(site.lab.near().ifindex("eth0").unwrap());
-    site.lab.near().run(|| netlink::attach_netlink(ifindex, program, XdpMode::Native, None)).unwrap();
-    let told =
-        [("status", 0), ("diff", 2), ("apply", 2)].map(|(command, code)| site.expect(command, code).stdout);
-    site.lab.near().run(|| netlink::detach_netlink(ifindex, XdpMode::Native, program)).unwrap();
-    told.map(|text| flat(&text))
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_dispatcher_of_libxdp_is_named_with_its_version_and_programs() {
-    require_root!();
-    let site = Site::new("dispatcher");
-    site.lab.veth("eth0", "peer0");
-    site.one("eth0", "xdp_drop_func", "");
-    for (size, begin, version, programs) in [
-        (84, &[7][..], 1, "7 programs"),
-        (124, &[236, 2, 1], 2, "1 program"),
-        (128, &[236, 3, 10], 3, "10 programs"),
-    ] {
-        let program = program_with("xdp_dispatcher", &[&constants(size, begin, BPF_F_RDONLY_PROG)]);
-        let expected = format!("libxdp dispatcher (version {version}, {programs}, see `xdp-loader status`;");
-        for text in told(&site, &program) {
-            assert!(text.contains(&expected), "{size} bytes: {text}");
-        }
-    }
-}
-
 /// The object that libxdp itself loads, but for the programs that it would put into it.
 #[test]
 #[ignore = "needs root"]
@@ -284,50 +229,6 @@ fn what_xdp_loader_takes_for_a_dispatcher_is_one_for_xdpd() {
     let taken = stand.site.run("apply config.toml --takeover").run().expect_code(0);
     assert!(flat(&taken.stdout).contains("takes the place of someone else's libxdp dispatcher"), "{taken}");
     stand.site.send(&stand.veth, "eth0", DROP, 3);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn what_only_looks_like_a_dispatcher_is_not_named_one() {
-    require_root!();
-    let site = Site::new("lookalikes");
-    site.lab.veth("eth0", "peer0");
-    site.one("eth0", "xdp_drop_func", "");
-    let right = constants(124, &[236, 2, 3], BPF_F_RDONLY_PROG);
-    let create = |map_type, flags, max_entries| {
-        let def = MapDef { map_type, key_size: 4, value_size: 124, max_entries, flags, map_extra: 0 };
-        Map::create("lookalike", &def, None).unwrap()
-    };
-    const HASH: u32 = 1;
-    const PERCPU_ARRAY: u32 = 6;
-    const BPF_F_WRONLY: u32 = 1 << 4;
-    let looks_like = [
-        ("another name", program_with("xdp_dispatchers", &[&right])),
-        ("no map", program_with("xdp_dispatcher", &[])),
-        (
-            "two maps",
-            program_with("xdp_dispatcher", &[&right, &constants(124, &[236, 2, 3], BPF_F_RDONLY_PROG)]),
-        ),
-        ("writable", program_with("xdp_dispatcher", &[&constants(124, &[236, 2, 3], 0)])),
-        ("another size", program_with("xdp_dispatcher", &[&constants(100, &[236, 2, 3], BPF_F_RDONLY_PROG)])),
-        ("a byte", program_with("xdp_dispatcher", &[&constants(1, &[236], BPF_F_RDONLY_PROG)])),
-        ("large", program_with("xdp_dispatcher", &[&constants(1 << 20, &[236, 2, 3], BPF_F_RDONLY_PROG)])),
-        ("not filled in", program_with("xdp_dispatcher", &[&constants(124, &[], BPF_F_RDONLY_PROG)])),
-        ("not filled in either", program_with("xdp_dispatcher", &[&constants(84, &[], BPF_F_RDONLY_PROG)])),
-        ("hash", program_with("xdp_dispatcher", &[&create(HASH, BPF_F_RDONLY_PROG, 1)])),
-        ("per CPU", program_with("xdp_dispatcher", &[&create(PERCPU_ARRAY, BPF_F_RDONLY_PROG, 1)])),
-        ("two entries", program_with("xdp_dispatcher", &[&create(ARRAY, BPF_F_RDONLY_PROG, 2)])),
-        (
-            "not readable",
-            program_with("xdp_dispatcher", &[&create(ARRAY, BPF_F_RDONLY_PROG | BPF_F_WRONLY, 1)]),
-        ),
-    ];
-    for (how, program) in looks_like {
-        let expected = format!("program `{}` (tag", program.info().unwrap().name);
-        for text in told(&site, &program) {
-            assert!(text.contains(&expected) && !text.contains("libxdp"), "{how}: {text}");
-        }
-    }
 }
 
 #[test]
@@ -377,7 +278,7 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
         stop.store(true, Ordering::Relaxed);
         peer.join().unwrap()
     });
-    eprintln!("exit codes {codes:?}; theirs: {attached} times attached, {refused} times refused");
+    report(format_args!("exit codes {codes:?}; theirs: {attached} times attached, {refused} times refused"));
     assert!(codes[&0] > 0 && attached > 0 && refused > 0, "both had their turn");
 }
 

@@ -6,11 +6,11 @@ mod common;
 
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use common::{MAP, PASS, Pins, Site, add, between_ticks, counted, events, names, set, stats_map, wait_ticks};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use xdpd_kernel::{Dir, Map, MapDef, bpffs};
 use xdpd_testlab::{DEADLINE, Invocation, Lab, Netns, Stats, require_root, wait_for, wait_until, xdp_stats};
 
@@ -85,6 +85,24 @@ fn a_namespace_that_is_deleted_and_made_again_is_a_device_that_goes_and_comes() 
     let _netns = make();
     stats.wait_event("tenant", "interface_up");
     assert_eq!(names(&stats.stop().records, "tenant"), ["baseline", "interface_gone", "interface_up"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_reader_that_looks_once_an_hour_does_not_keep_a_deleted_namespace_alive() {
+    require_root!();
+    let lab = Lab::new("hourly");
+    let name = format!("{}-h", lab.near().name());
+    let site = Site::new(&format!("[interfaces.tenant]\nname = \"eth0\"\nnetns = \"{name}\"\n"));
+    site.apply("tenant", &applied(0, &counted(10)));
+    let netns = Netns::create(&name);
+    netns.ip(&format!("link add eth0 type veth peer name p0 netns {}", lab.near().name()));
+    let stats = Stats::spawn(site.stats().args(["--interval", "1h"]));
+    assert_eq!(stats.wait_event("tenant", "baseline")["device"], "eth0");
+    // A device goes when its namespace does, and takes its peer along.
+    drop(netns);
+    wait_until("the end of the namespace", DEADLINE, || lab.near().ifindex("p0").is_none());
+    drop(stats);
 }
 
 #[test]
@@ -274,6 +292,43 @@ fn waits_for_room(process: u32) -> bool {
 
 #[test]
 #[ignore = "needs root"]
+fn readers_that_share_a_pipe_do_not_tear_each_other_s_lines() {
+    require_root!();
+    let ticks = 60;
+    let labels: Vec<String> = (0..12).map(|number| format!("if{number}")).collect();
+    let site = Site::new(&format!("[interfaces.{}]\n", labels.join("]\n[interfaces.")));
+    let maps: Vec<Map> = labels.iter().map(|_| counted(1)).collect();
+    for (label, map) in labels.iter().zip(&maps) {
+        site.pin(label, map);
+    }
+    let (mut end, shared) = std::io::pipe().unwrap();
+    let start = || {
+        let mut command = Command::new(xdp_stats().path());
+        command.arg("--config").arg(site.config_path()).args(["--json", "--interval", "1ms"]);
+        let count = command.args(["--count", &ticks.to_string()]);
+        Running(count.stdout(shared.try_clone().unwrap()).spawn().unwrap())
+    };
+    let mut readers = [start(), start()];
+    drop(shared);
+    // Most of it comes through a pipe that is full, in pieces.
+    wait_until("a full pipe", DEADLINE, || {
+        rustix::io::ioctl_fionread(&end).unwrap() > 48 * 1024
+            && readers.iter().all(|reader| waits_for_room(reader.0.id()))
+    });
+    let mut text = String::new();
+    end.read_to_string(&mut text).unwrap();
+    for line in text.lines() {
+        let record: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert_eq!(record["schema"], 1);
+    }
+    assert_eq!(text.lines().count(), 2 * (1 + ticks) * labels.len());
+    for reader in &mut readers {
+        assert_eq!(reader.0.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_output_of_other_processes_is_left_as_it_is() {
     require_root!();
     let site = Site::new(EDGE);
@@ -284,7 +339,7 @@ fn the_output_of_other_processes_is_left_as_it_is() {
         xdp_stats().path().display(),
         site.config_path().display()
     );
-    let mut shell = std::process::Command::new("sh")
+    let mut shell = Command::new("sh")
         .args(["-c", &script])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -22,8 +22,8 @@ impl Planner<'_> {
     /// Someone else's program on the device. Programs that other interfaces of this config hold there count too,
     /// unless those interfaces are going.
     pub(super) fn foreign_program(&self, device: &Device) -> Option<String> {
-        let mine = self.pinned.filter(|p| p.runs_on(device)).and_then(|p| p.link.program());
-        let attached = device.xdp.iter().find(|a| Some(a.program_id) != mine)?;
+        let is_mine = |program| self.pinned.is_some_and(|p| p.holds(device, program));
+        let attached = device.xdp.iter().find(|a| !is_mine(a.program_id))?;
         let holder = self.observed.interfaces.iter().find(|(label, p)| {
             *label != self.label && p.runs_on(device) && p.link.program() == Some(attached.program_id)
         });

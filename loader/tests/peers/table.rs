@@ -11,7 +11,7 @@ pub(crate) enum Before {
     Ours,
     /// Another tool has attached its program through netlink.
     Theirs,
-    /// Another program is held by a bpf_link of its owner.
+    /// Another program is held by a `bpf_link` of its owner.
     TheirLink,
     /// xdpd has taken the place of another tool's program.
     Taken,
