@@ -134,6 +134,16 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+impl ObjectRef {
+    /// The file, unless it is the one that `xdpd` brings along.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
 impl Program {
     /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's
     /// object.
@@ -190,6 +200,14 @@ impl Config {
         static DEFAULT: LazyLock<Program> = LazyLock::new(Config::default_program);
         let named = interface.program.as_ref().and_then(|program| self.programs.get(&program.value));
         named.unwrap_or(&DEFAULT)
+    }
+
+    /// Every other file that this one names, objects and lists, some perhaps more than once.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.programs.values().flat_map(|program| {
+            let lists = program.maps.values().filter_map(|settings| settings.entries.as_ref()?.list());
+            lists.chain(program.object.value.path())
+        })
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

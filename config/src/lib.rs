@@ -12,6 +12,7 @@ mod config;
 mod diagnostic;
 pub mod entries;
 pub mod escape;
+pub mod follow;
 mod glob;
 mod label;
 mod load;
@@ -37,6 +38,10 @@ pub use policy::{Mode, Reuse, UnknownName};
 pub use record::{Record, RecordError};
 pub use suggest::suggest;
 pub use value::Value;
+
+/// The JSON Schema of the file, for editors: <https://json-schema.org/draft/2020-12/schema>. It accepts every valid file;
+/// what only [`Config::parse`] can tell, such as two claims on a device, it does not.
+pub const SCHEMA: &str = include_str!("../schema.json");
 
 /// The functions of the builtin object, its default first.
 pub const BUILTIN_FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_abort_func", "xdp_tx_func"];

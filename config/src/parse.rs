@@ -477,3 +477,29 @@ impl Reader<'_> {
 fn netns_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name).components().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_has_every_key_that_has_an_effect_and_no_other() {
+        let schema: Json = serde_json::from_str(crate::SCHEMA).unwrap();
+        for (shape, place) in [
+            (&FILE, ""),
+            (&PROGRAM, "/$defs/program"),
+            (&MAP, "/$defs/map"),
+            (&INTERFACE, "/$defs/interface"),
+            (&STATS, "/properties/stats"),
+        ] {
+            let known = schema.pointer(place).unwrap()["properties"].as_object().unwrap();
+            let mut known: Vec<_> = known.keys().map(String::as_str).collect();
+            let mut keys = shape.keys.to_vec();
+            known.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(known, keys, "config/schema.json {}", shape.place);
+        }
+    }
+}

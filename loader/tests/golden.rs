@@ -14,6 +14,7 @@ use serde::Deserialize;
 use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
+use xdpd::dispatcher::Dispatcher;
 use xdpd::entries::Lists;
 use xdpd::object::{Field, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
@@ -154,6 +155,8 @@ struct MapText {
 struct ForeignState {
     name: String,
     link: Option<u32>,
+    /// Version and number of programs.
+    dispatcher: Option<(u8, u8)>,
 }
 
 fn label(text: &str) -> Label {
@@ -288,6 +291,16 @@ fn run(case: &Path, place: &Place) -> (String, String) {
         Ok(desired) => desired,
         Err(diagnostics) => return (place.hide(&diagnostics.to_string()), String::new()),
     };
+    let foreign_programs = devices
+        .iter()
+        .flat_map(|(_, device)| device.xdp.iter().map(move |a| (a.program_id, device.ifindex)))
+        .filter_map(|place| {
+            let foreign = state.foreign_programs.get(&place.0.to_string())?;
+            let dispatcher = foreign.dispatcher.map(|(version, programs)| Dispatcher { version, programs });
+            let (name, tag) = (foreign.name.clone(), "0123456789abcdef".into());
+            Some((place, ForeignProgram { name, tag, link: foreign.link.map(LinkId), dispatcher }))
+        })
+        .collect();
     let observed = Observed {
         devices,
         root: match state.bpffs.as_deref() {
@@ -307,19 +320,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
             .iter()
             .map(|directory| Interrupted::DropStage { directory: directory.clone() })
             .collect(),
-        foreign_programs: state
-            .foreign_programs
-            .iter()
-            .map(|(id, foreign)| {
-                let program = ForeignProgram {
-                    name: foreign.name.clone(),
-                    tag: "0123456789abcdef".into(),
-                    link: foreign.link.map(LinkId),
-                    dispatcher: false,
-                };
-                (ProgramId(id.parse().unwrap()), program)
-            })
-            .collect(),
+        foreign_programs,
         possible_cpus: 4,
         contents: state
             .interfaces

@@ -376,7 +376,9 @@ fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
         }
         netns.ip(&format!("link del {}", veths[n].near));
         netns.ip(&format!("link add g{} type veth", 90 + n));
-        assert_eq!(child.wait().unwrap().code(), Some(0), "round {n}");
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "round {n}: {stderr}");
         assert!(site.running(&veths[0].near).is_some());
     }
     site.apply();

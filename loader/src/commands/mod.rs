@@ -2,10 +2,14 @@
 
 pub mod apply;
 pub mod check;
+pub mod completions;
 pub mod confirm;
 pub mod detach;
 pub mod diff;
+pub mod man;
+pub mod schema;
 pub mod status;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -53,13 +57,16 @@ pub struct Inputs {
 impl Inputs {
     /// Reads the file that `path` names, or the one found by search, which is told on stderr.
     pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
-        let config = Config::load(&find(path)?).map_err(load_failure)?;
+        Self::of(Config::load(&find(path)?).map_err(load_failure)?)
+    }
+
+    /// Reads what a file names. Problems of objects are left to whoever uses them, unless lists have some, too.
+    pub fn of(config: Config) -> Result<Self, Failure> {
         let objects = Objects::read(&config);
         let (lists, problems) = Lists::read(&config, &objects);
         if problems.is_empty() {
             return Ok(Self { config, objects, lists });
         }
-        // With what else is wrong, as far as it is known here.
         let in_config = [objects.problems(&config), problems.in_config].concat();
         let in_config = (!in_config.is_empty()).then(|| config.diagnostics(in_config));
         let texts = in_config.iter().chain(&problems.in_lists).map(rendered);

@@ -14,6 +14,7 @@ use xdpd_kernel::{MapId, ProgramId, clock};
 use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
+use crate::dispatcher::Dispatcher;
 use crate::entries::{Content, grouped};
 use crate::exit::Exit;
 use crate::mode;
@@ -78,6 +79,7 @@ struct ForeignProgram {
     mode: String,
     program_id: u32,
     what: String,
+    dispatcher: Option<Dispatcher>,
 }
 
 #[derive(Serialize)]
@@ -150,6 +152,9 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
     let record = pinned.record.as_ref().ok();
     let (state, link_id) = match &pinned.link {
         LinkState::Live { id, .. } => ("attached", Some(id.0)),
+        LinkState::Defunct { id, .. } if record.is_some_and(|r| plan::is_in_place(r, &observed.devices)) => {
+            ("detached", Some(id.0))
+        }
         LinkState::Defunct { id, .. } => ("device gone", Some(id.0)),
         LinkState::Missing => ("not attached", None),
         LinkState::NotALink(_) => ("no link", None),
@@ -206,13 +211,14 @@ fn foreign_programs(observed: &Observed) -> Vec<ForeignProgram> {
     let attached = observed.devices.iter().flat_map(|(netns, d)| d.xdp.iter().map(move |a| (netns, d, a)));
     attached
         .filter_map(|(netns, device, attached)| {
-            let foreign = observed.foreign_programs.get(&attached.program_id)?;
+            let foreign = observed.foreign_programs.get(&(attached.program_id, device.ifindex))?;
             Some(ForeignProgram {
                 device: device.name.clone(),
                 netns: netns.map(str::to_owned),
                 mode: mode::of_kernel(attached.mode).to_string(),
                 program_id: attached.program_id.0,
                 what: foreign.to_string(),
+                dispatcher: foreign.dispatcher,
             })
         })
         .collect()

@@ -32,6 +32,9 @@ pub use recover::recover;
 /// At most this many retired maps are kept per interface.
 const RETIRED_MAX: usize = 16;
 
+/// Begins the name of a map that will be a retired one once the program is gone that counts in it.
+const RAN: &str = "%ran-";
+
 /// A record that is about to take the place of another.
 const RECORD_BESIDE: &str = "%record";
 
@@ -127,11 +130,17 @@ impl<'a, E: Engine> Executor<'a, E> {
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {
             let committed = !undo.is_empty();
-            let ran: Vec<&Staged<'_>> = undo.iter().filter_map(Undo::ran).collect();
-            let mut not_restored = self.undo(undo);
-            for staged in ran {
-                not_restored.extend(self.keep_counts(staged).err());
+            let mut not_restored = Vec::new();
+            let mut held = Vec::new();
+            for staged in undo.iter().filter_map(Undo::ran) {
+                match self.hold_counts(staged) {
+                    Ok(counts) => held.extend(counts),
+                    Err(problem) => not_restored.push(problem),
+                }
             }
+            not_restored.extend(self.undo(undo));
+            not_restored.extend(held.iter().filter_map(|counts| self.keep_counts(counts).err()));
+            drop(held);
             drop((staged, leaving));
             not_restored.extend(self.drop_stages(plan));
             return Err(Failure { error: Box::new(error), committed, not_restored });

@@ -24,7 +24,7 @@ use interface::{Planner, reload_reasons};
 
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
-pub use drift::{Drift, drift};
+pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
