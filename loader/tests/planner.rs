@@ -100,7 +100,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
             origin: MapOrigin::Declared,
         };
         let maps = wanted.maps.iter().map(|(n, entries)| {
-            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse })
+            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse, entries: None })
         });
         let instance = Instance {
             object: "builtin".into(),
@@ -230,6 +230,7 @@ impl Host {
                     self.detach(&gone.link);
                 }
                 Work::Install(install) => self.install(label, install, desired),
+                Work::Entries => panic!("no map here has entries of the file"),
             }
         }
     }

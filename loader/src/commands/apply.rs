@@ -157,6 +157,7 @@ fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepEr
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
     observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(unreadable)?;
+    observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(unreadable)?;
     let mut plan = plan::plan(&desired, &observed, allow);
     plan.interfaces.retain(|label, _| !vanished.contains(label));
     if plan.is_empty() {

@@ -53,11 +53,17 @@ impl Planner<'_> {
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
         }
+        let only_entries = changes.is_empty();
+        let entries = self.entries(&maps, &mut changes);
         if changes.is_empty() {
             return None;
         }
         if changes.iter().any(|c| c.blocked_by.is_some()) {
-            return Some(InterfacePlan { verdict: Verdict::Blocked, changes, work: None });
+            return Some(InterfacePlan::blocked(changes));
+        }
+        if only_entries {
+            let work = Some(Work::Entries);
+            return Some(InterfacePlan { verdict: Verdict::Change, changes, work, entries });
         }
         let (retire, generation) = self.retirement(&maps);
         let install = Install {
@@ -76,7 +82,7 @@ impl Planner<'_> {
             generation,
         };
         let verdict = if pinned.is_some() { Verdict::Change } else { Verdict::Add };
-        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)) })
+        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)), entries })
     }
 
     pub(super) fn netns(&self) -> Option<&str> {
@@ -156,7 +162,7 @@ impl Planner<'_> {
             after: Some(self.link_facts(None, self.attachment.modes.clone())),
             ..Change::new(Address::Link, action)
         };
-        InterfacePlan { verdict: Verdict::Blocked, changes: vec![change], work: None }
+        InterfacePlan::blocked(vec![change])
     }
 
     fn program_change(&self, reasons: &[String]) -> Change {
