@@ -7,12 +7,11 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::state::State;
 use common::strace::{Fault, strace};
-use common::{DROP, Site, flat, report};
+use common::{DROP, Site, Stop, flat, report};
 use table::{Before, Ends, ROWS, Row, Runs};
 use xdpd_kernel::{IfIndex, Program, ProgramId, XdpLink, XdpMode, netlink};
 use xdpd_testlab::{Bpffs, DEADLINE, Invocation, Output, Veth, require_root, wait_until, xdpd};
@@ -253,10 +252,11 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
     site.one("eth0", "xdp_drop_func", "");
     let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
     let ifindex = IfIndex(site.lab.near().ifindex("eth0").unwrap());
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
+    let stopped = stop.handle();
     let come_and_go = || {
         let (mut attached, mut refused) = (0, 0);
-        while !stop.load(Ordering::Relaxed) {
+        while !stopped.get() {
             match netlink::attach_netlink(ifindex, &theirs, XdpMode::Native, None) {
                 Ok(()) => attached += 1,
                 Err(e) => {
@@ -288,7 +288,7 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
             }
             site.expect("detach", 0);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         peer.join().unwrap()
     });
     report(format_args!("exit codes {codes:?}; theirs: {attached} times attached, {refused} times refused"));
