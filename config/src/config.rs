@@ -93,6 +93,8 @@ pub struct Interface {
     pub modes: Vec<Mode>,
     /// The policy of this interface, before that of the file.
     pub reuse: Option<Reuse>,
+    /// That the device is absent is no error. Always so of a pattern, whatever this says.
+    pub optional: bool,
     /// The key of the entry.
     pub span: Span,
 }
@@ -118,11 +120,31 @@ pub struct Stats {
     pub map: String,
     /// The time from one reading to the next.
     pub interval: Duration,
+    /// Who may read besides root.
+    pub group: Option<Located<Group>>,
+}
+
+/// A group of users, as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// By its name; whether there is such a group is known on the machine only.
+    Name(String),
+    /// By its number.
+    Id(u32),
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1) }
+        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1), group: None }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
     }
 }
 

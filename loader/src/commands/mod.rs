@@ -24,6 +24,7 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
 use crate::output;
 use crate::plan::{self, Allow, Plan};
+use crate::readers;
 
 /// A command that ends with an error: what to say, and how to exit.
 #[derive(Debug)]
@@ -122,8 +123,9 @@ impl Survey {
     pub fn take(inputs: &Inputs, allow: Allow, leftovers: Leftovers) -> Result<Self, Failure> {
         let devices = Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref()))
             .map_err(kernel_failure)?;
-        let desired = desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists)
+        let mut desired = desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists)
             .map_err(|d| diagnosed(&d))?;
+        desired.readers = readers::resolve(&inputs.config).map_err(|d| diagnosed(&d))?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
         observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;

@@ -9,6 +9,7 @@ mod clean_up;
 mod commit;
 mod entries;
 mod error;
+mod permissions;
 mod prepare;
 mod recover;
 mod undo;
@@ -24,6 +25,7 @@ use crate::objects::Objects;
 use crate::observed::{Observed, Taken};
 use crate::plan::{Install, Plan};
 use crate::trial::Trial;
+use permissions::Grant;
 use undo::Undo;
 
 pub use error::StepError;
@@ -77,6 +79,8 @@ struct Staged<'a> {
     record: Record,
     /// Where the interface is pinned now.
     old: Option<Old>,
+    /// Who may read the pins that stay, from now on.
+    grants: Vec<Grant>,
     /// Someone else's program that runs now.
     taken: Option<Taken>,
 }
@@ -125,7 +129,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let mut undo = Vec::new();
         let committed = self
             .fill(&fillings, &mut undo)
-            .and_then(|()| self.commit(&staged, &leaving, &mut undo))
+            .and_then(|()| self.commit(plan, &staged, &leaving, &mut undo))
             .and_then(|()| verify())
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {

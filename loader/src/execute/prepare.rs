@@ -65,6 +65,7 @@ impl<'a, E: Engine> Executor<'a, E> {
 
         let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
         let kept = self.carry_over(label, install, &dir, old.as_ref())?;
+        let grants = self.stage_permissions(label, install, &dir)?;
         let program = match install.program {
             ProgramWork::Keep(id) => {
                 Program::open_by_id(id).map_err(at(label, "open the running program"))?
@@ -100,7 +101,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
         let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
-        Ok(Staged { label, install, name, dir, program, record, old, taken })
+        Ok(Staged { label, install, name, dir, program, record, old, grants, taken })
     }
 
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the

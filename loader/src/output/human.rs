@@ -36,6 +36,10 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
     if plan.mount {
         let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
     }
+    if let Some(root) = &plan.root {
+        let path = printable(&root.path.display().to_string());
+        let _ = writeln!(out, "\n{} {path}: {}", paint.mark('~'), root.from.difference(root.to));
+    }
     for leftover in &plan.interrupted {
         let _ = writeln!(out, "\n{} {}: {}", paint.mark('~'), leftover.directory(), leftover.settlement());
     }
@@ -107,7 +111,7 @@ fn write_wrapped(out: &mut String, text: &str) {
 fn words(change: &Change) -> (String, Option<String>) {
     let reason = || change.reason.clone().unwrap_or_default();
     match (&change.address, change.action, &change.before, &change.after) {
-        (Address::Program, Action::Update, ..) => (reason(), None),
+        (Address::Program, Action::Update, ..) | (_, _, _, Some(Facts::Permissions(_))) => (reason(), None),
         (Address::Map(_), Action::Replace, ..) => ("replaced".to_owned(), change.reason.clone()),
         (
             _,
@@ -140,6 +144,7 @@ fn facts(facts: &Facts) -> String {
         }
         Facts::Mode { mode } => mode.to_string(),
         Facts::Entries(facts) => format!("{} entries", facts.entries),
+        Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));

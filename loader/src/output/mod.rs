@@ -33,6 +33,11 @@ pub fn say(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "xdpd: {message}");
 }
 
+/// Tells people several things, each on a line of its own.
+pub fn say_all<T: Display>(messages: &[T]) {
+    messages.iter().for_each(say);
+}
+
 /// Whether stderr takes colour.
 pub fn stderr_colour() -> bool {
     io::stderr().is_terminal() && colour_wanted()
