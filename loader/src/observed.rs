@@ -365,16 +365,6 @@ pub fn observe(
     Ok(observed)
 }
 
-/// The records under a pin root that can be read, of leftovers, too.
-pub fn records(pin_root: &Path) -> impl Iterator<Item = Record> {
-    let root = Dir::open(pin_root).ok();
-    let entries = root.as_ref().and_then(|root| root.list().ok()).unwrap_or_default();
-    entries.into_iter().filter_map(move |entry| {
-        let text = root.as_ref()?.open_dir(entry.name).and_then(|dir| dir.readlink(OWNER_PIN)).ok()?;
-        Record::parse(text.to_str()?).ok()
-    })
-}
-
 /// The directories that lead to a pin root, from the nearest on, as far as they exist.
 fn above(pin_root: &Path) -> Vec<(PathBuf, Permissions)> {
     let directories = pin_root.ancestors().skip(1);

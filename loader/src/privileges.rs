@@ -1,11 +1,14 @@
-//! The capabilities that `xdpd` works with: all others are given up before anything else is done, those that only reading
-//! the file takes once it is read. And what to say where one is missing.
+//! The capabilities that `xdpd` works with: all others are given up before anything else is done, and before anything is
+//! changed those that this change does not take. And what to say where one is missing.
+
+use std::sync::OnceLock;
 
 use libc::{EACCES, EPERM};
 use xdpd_config::Config;
 use xdpd_kernel::privilege::{self, Capability};
 
-use crate::{observed, output};
+use crate::observed::{Interrupted, Observed};
+use crate::output;
 
 /// What looking at the kernel and changing it takes. `CAP_PERFMON` is for the loader process, which does without
 /// `CAP_SYS_ADMIN`.
@@ -25,14 +28,18 @@ const GROUP: Capability = Capability::Chown;
 pub enum Scope {
     /// Files alone.
     Files,
-    /// The kernel, as the file says once it is read: see [`file_is_read`].
+    /// The kernel, as one file says: see [`work_is_known`].
     File,
     /// The kernel, as any file says that is or was there.
     AnyFile,
 }
 
+/// What this process is about.
+static SCOPE: OnceLock<Scope> = OnceLock::new();
+
 /// To be called first: gives up all that a command cannot need.
 pub fn start(scope: Scope) {
+    let scope = *SCOPE.get_or_init(|| scope);
     let with = |more: &[Capability]| [&KERNEL, more].concat();
     keep(&match scope {
         Scope::Files => vec![FILES],
@@ -41,13 +48,19 @@ pub fn start(scope: Scope) {
     });
 }
 
-/// To be called once the file and its objects are read: gives up what this file, and what is pinned, does not need.
-pub fn file_is_read(config: &Config) {
+/// To be called before anything is changed: gives up what this file, and what is there, does not need. Not for who follows
+/// whatever the file says later.
+pub fn work_is_known(config: &Config, observed: &Observed) {
+    if SCOPE.get() != Some(&Scope::File) {
+        return;
+    }
     let mut needed = KERNEL.to_vec();
-    let is_path = |netns: &str| netns.contains('/');
+    let named = config.interfaces.iter().map(|interface| interface.netns.as_deref());
     // What is pinned may have to be put back where it was, whatever the file says now.
-    if config.interfaces.iter().any(|i| i.netns.as_deref().is_some_and(is_path))
-        || observed::records(&config.pin_root).any(|r| r.netns_name.as_deref().is_some_and(is_path))
+    let records = observed.interfaces.values().filter_map(|pinned| pinned.record.as_ref().ok());
+    let recorded = records.map(|record| record.netns_name.as_deref());
+    if named.chain(recorded).flatten().any(|netns| netns.contains('/'))
+        || observed.interrupted.iter().any(|left| matches!(left, Interrupted::GiveBack { .. }))
     {
         needed.extend(PATHS);
     }
@@ -99,4 +112,26 @@ pub fn lacking() -> Option<String> {
 /// What an error means that has to do with rights; nothing to add where it has not.
 pub fn explain(error: &xdpd_kernel::Error) -> Option<String> {
     [EACCES, EPERM].contains(&error.errno()).then(lacking).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_grant_what_is_worked_with() {
+        let units = [
+            include_str!("../../contrib/systemd/xdpd.service"),
+            include_str!("../../contrib/systemd/xdpd-watch.service"),
+        ];
+        let mut expected: Vec<_> = KERNEL.iter().chain(&PATHS).map(|capability| capability.name()).collect();
+        expected.extend([GROUP.name(), Capability::Setpcap.name()]);
+        expected.sort_unstable();
+        for unit in units {
+            let granted = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+            let mut granted: Vec<_> = granted.into_iter().flat_map(str::split_whitespace).collect();
+            granted.sort_unstable();
+            assert_eq!(granted, expected);
+        }
+    }
 }

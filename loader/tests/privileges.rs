@@ -81,6 +81,11 @@ fn an_apply_has_four_capabilities_and_its_loader_three() {
     // What it inherits as the bound of what an exec may gain is of no use: no exec gains anything.
     assert!(set(loader, "CapInh").is_empty() && set(loader, "CapAmb").is_empty());
     assert_eq!(field(loader, "NoNewPrivs"), "1");
+    let limits = std::fs::read_to_string(format!("/proc/{loader}/limits")).unwrap();
+    for limit in ["Max file size", "Max core file size"] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limit}");
+    }
     confirm(&site, apply);
 }
 

@@ -66,6 +66,7 @@ pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Int
             anyhow!("{lacking}; nothing was changed"),
         );
     }
+    privileges::work_is_known(&inputs.config, &survey.observed);
     let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
     let permissions = readers::of_directories(survey.desired.readers.as_ref());
     let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {

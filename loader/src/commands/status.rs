@@ -19,7 +19,6 @@ use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
 use crate::plan::{self, Drift, Note};
-use crate::privileges;
 use crate::root;
 
 #[derive(Serialize)]
@@ -90,10 +89,7 @@ struct ForeignPin {
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let path = find(config.config.as_deref())?;
     let (pin_root, entries) = match Config::load(&path) {
-        Ok(config) => {
-            privileges::file_is_read(&config);
-            (config.pin_root, config.interfaces)
-        }
+        Ok(config) => (config.pin_root, config.interfaces),
         Err(LoadError::Invalid(_)) => {
             let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
             output::say("the file has errors, which `xdpd check` tells; this is what is pinned");

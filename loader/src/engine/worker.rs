@@ -148,10 +148,10 @@ fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
 pub fn run() -> io::Result<()> {
     privileges::start_loader()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::setrlimit(
-        Resource::As,
-        Rlimit { current: Some(MAX_MEMORY), maximum: Some(MAX_MEMORY) },
-    )?;
+    // It writes no file, not even of its own end.
+    for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, 0), (Resource::Core, 0)] {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
     let socket = UnixStream::from(rustix::io::dup(io::stdin())?);
     while let Some((request, fds)) = protocol::receive::<Request>(&socket)? {
         let [object, maps] =
