@@ -7,7 +7,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
-use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, escape};
+use crate::{
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Mode, Reuse,
+    Span, escape,
+};
 
 /// A value and where in the file it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub enum ObjectRef {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What the map holds; `None`: that is not the file's business.
+    pub entries: Option<Entries>,
     /// The key that names the map.
     pub span: Span,
 }
@@ -212,10 +217,16 @@ impl Config {
 
     /// Every other file that this one names, some perhaps more than once.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.programs.values().filter_map(|program| match &program.object.value {
+        let objects = self.programs.values().filter_map(|program| match &program.object.value {
             ObjectRef::Builtin => None,
             ObjectRef::File(path) => Some(&**path),
-        })
+        });
+        let maps = self.programs.values().flat_map(|program| program.maps.values());
+        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
+            EntriesSource::Inline(_) => None,
+            EntriesSource::File(path) => Some(&*path.value),
+        });
+        objects.chain(lists)
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

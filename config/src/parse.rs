@@ -12,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::two_claims;
 use crate::diagnostic::{Source, quoted};
-use crate::names;
 use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
-    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Glob, Group, Interface, Label,
-    Located, MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
+    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
+    Group, Interface, Label, Located, MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
 };
+use crate::{entries, names, value};
 
 /// The shortest time from one reading to the next that can be asked for.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -33,7 +33,7 @@ const FILE: Shape = Shape {
 const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "maps"], not_yet: &["globals"] };
 const MAP: Shape =
-    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse"], not_yet: &["entries", "merge"] };
+    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "entries", "value"], not_yet: &["merge"] };
 const INTERFACE: Shape = Shape {
     place: "in [interfaces.NAME]",
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
@@ -187,10 +187,33 @@ impl Reader<'_> {
                 self.errors.add(key.span(), "the key must be the name of a map", found(name, reason));
             }
             self.errors.keys(table, &MAP, &SHAPES);
-            maps.insert(name.to_owned(), MapSettings { reuse: self.reuse(table), span: key.span() });
+            let (reuse, entries) = (self.reuse(table), self.entries(table));
+            maps.insert(name.to_owned(), MapSettings { reuse, entries, span: key.span() });
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
         Program { name: name.to_owned(), object, function, maps, span: key.span() }
+    }
+
+    /// What a map is to hold.
+    fn entries(&mut self, table: &DeTable<'_>) -> Option<Entries> {
+        let default = table.get_key_value("value");
+        let default_value = default.and_then(|(_, written)| value::read(written, &mut self.errors));
+        let Some((key, written)) = table.get_key_value("entries") else {
+            if let Some((key, _)) = default {
+                let error = Diagnostic::new("`value` is that of `entries`, of which there are none");
+                self.errors.missing.push(error.at(key.span()).label("expected `entries` in this table"));
+            }
+            return None;
+        };
+        let source = match written.get_ref() {
+            DeValue::String(_) => {
+                let path = self.errors.name("entries", written, "the path of a list", entries::list_name)?;
+                let path = self.directory.join(path);
+                EntriesSource::File(Located { value: path, span: written.span() })
+            }
+            _ => EntriesSource::Inline(entries::read(written, &mut self.errors)),
+        };
+        Some(Entries { source, value: default_value, span: key.span() })
     }
 
     fn object(&mut self, value: &Value<'_>) -> Option<Located<ObjectRef>> {

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
+use crate::entries::{Declared, Lists};
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
 use crate::readers::Readers;
@@ -54,6 +56,8 @@ pub struct DesiredMap {
     pub spec: MapSpec,
     /// What a (re)load does when it is pinned already.
     pub reuse: Reuse,
+    /// What it holds; `None` where that is not the file's business.
+    pub entries: Option<Arc<Declared>>,
 }
 
 /// A device and the instance it runs.
@@ -71,8 +75,13 @@ pub struct Attachment {
     pub modes: Vec<Mode>,
 }
 
-/// Resolves a file: globs against the devices, programs against their objects.
-pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
+/// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold.
+pub fn resolve(
+    config: &Config,
+    devices: &Devices,
+    objects: &Objects,
+    lists: &Lists,
+) -> Result<Desired, Diagnostics> {
     let mut problems = Vec::new();
     let mut desired = Desired {
         config: config.path.clone(),
@@ -87,7 +96,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
     let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
-        let Some(instance) = instance(config, interface, program, objects) else { continue };
+        let Some(instance) = instance(config, interface, program, objects, lists) else { continue };
         for (label, device) in matches(interface, devices, &explicit, &mut problems) {
             if let Err(other) = claims.claim(interface, &device, index, devices) {
                 problems.push(config.two_claims(&device, &config.interfaces[other], interface));
@@ -120,6 +129,7 @@ fn instance(
     interface: &Interface,
     program: &Program,
     objects: &Objects,
+    lists: &Lists,
 ) -> Option<Instance> {
     let loaded = objects.get(&program.object.value)?;
     let function = loaded.object.program(program.function()).ok()?;
@@ -130,7 +140,8 @@ fn instance(
         .filter(|(_, spec)| spec.origin != MapOrigin::ReadOnlyData)
         .map(|(name, spec)| {
             let reuse = config.reuse_of(interface, program, name);
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse })
+            let entries = lists.get(program, name).cloned();
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse, entries })
         })
         .collect();
     Some(Instance {

@@ -10,6 +10,7 @@ pub mod desired;
 pub mod devices;
 pub mod dispatcher;
 pub mod engine;
+pub mod entries;
 pub mod execute;
 pub mod exit;
 pub mod interrupt;

@@ -20,6 +20,7 @@ use xdpd_kernel::{
 
 use crate::devices::Devices;
 use crate::dispatcher::{self, Dispatcher};
+use crate::entries::{self, Content};
 use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
 use crate::readers::Permissions;
@@ -53,6 +54,8 @@ pub struct Observed {
     pub foreign_programs: BTreeMap<(ProgramId, IfIndex), ForeignProgram>,
     /// Possible CPUs, by which the kernel rounds the size of some maps.
     pub possible_cpus: u32,
+    /// What maps hold; read only of those of which the file says it.
+    pub contents: BTreeMap<MapId, Content>,
 }
 
 /// The state of the pin root.
@@ -574,6 +577,22 @@ impl Observed {
                     }
                 };
                 map.layout = btf.as_ref().and_then(|btf| map_layout(btf, key, value));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Observed {
+    /// Reads what these maps hold. One that is no more, or of a type that the file cannot fill, has no content.
+    pub fn read_contents(&mut self, maps: &BTreeSet<MapId>) -> Result<(), xdpd_kernel::Error> {
+        for id in maps {
+            let map = match Map::open_by_id(*id) {
+                Err(e) if e.errno() == libc::ENOENT => continue,
+                map => map?,
+            };
+            if entries::holds_entries(map.def().map_type) {
+                self.contents.insert(*id, entries::read(&map)?);
             }
         }
         Ok(())

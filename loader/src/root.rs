@@ -20,6 +20,10 @@ const MADE: &str = "made";
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was killed
+/// while it started a process, which has copies of all descriptors until it execs.
+const NO_HOLDER: Duration = Duration::from_secs(5);
+
 /// The locked pin root. Only who holds one changes what is under it.
 #[derive(Debug)]
 pub struct PinRoot {
@@ -60,9 +64,9 @@ impl PinRoot {
         interrupt: &Interrupt,
     ) -> Result<Self, RootError> {
         ensure_bpffs(path)?;
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
         loop {
-            if let Some(root) = Self::try_lock(path, permissions, deadline, interrupt)? {
+            if let Some(root) = Self::try_lock(path, permissions, begun, timeout, interrupt)? {
                 return Ok(root);
             }
         }
@@ -91,7 +95,8 @@ impl PinRoot {
     fn try_lock(
         path: &Path,
         permissions: Permissions,
-        deadline: Instant,
+        begun: Instant,
+        timeout: Duration,
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
         let made = make_dirs(path, permissions)?;
@@ -122,12 +127,14 @@ impl PinRoot {
                 Err(e) if e.errno() == ENOENT => return Ok(None),
                 Err(e) => return Err(e.into()),
             }
-            if Instant::now() >= deadline {
+            if begun.elapsed() >= timeout {
                 let holders = dir.lock_holders(LOCK).unwrap_or_default();
-                let waits =
-                    if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
-                let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
-                return Err(RootError::Locked { path: path.join(LOCK), holder });
+                if !holders.is_empty() || begun.elapsed() >= NO_HOLDER {
+                    let waits =
+                        if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
+                    let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
+                    return Err(RootError::Locked { path: path.join(LOCK), holder });
+                }
             }
             interrupt.check()?;
             std::thread::sleep(LOCK_POLL);

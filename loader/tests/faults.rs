@@ -89,8 +89,8 @@ struct Stand {
     way: (&'static str, &'static str),
     site: Site,
     veths: Vec<Veth>,
-    /// A program of someone else's, on the device that is taken over.
-    theirs: Program,
+    /// A program of someone else's, on the device that is taken over, and its mode: another one for every second process.
+    theirs: (Program, XdpMode),
     /// The size of the maps, by which those of this stand are told from all others in the kernel.
     entries: u32,
 }
@@ -105,7 +105,8 @@ impl Stand {
             let path = site.lab.write(file, common::builtin_object());
             object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
         }
-        let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
+        let mode = [XdpMode::Native, XdpMode::Generic][std::process::id() as usize % 2];
+        let theirs = (Program::load_xdp_returning("theirs", 2).unwrap(), mode);
         let stand = Self { way, site, veths, theirs, entries };
         stand.file(way.0);
         stand.reset();
@@ -130,10 +131,10 @@ impl Stand {
         invocation.netns(self.site.lab.near()).current_dir(self.site.lab.dir())
     }
 
-    /// Applies, with a fault at the n-th of these calls. `None`: there are fewer.
-    fn apply_with(&self, calls: &str, fault: &str, n: usize) -> Option<Output> {
+    /// Applies, with a fault at the n-th of these calls; gives the calls, too. `None`: there are fewer.
+    fn apply_with(&self, calls: &str, fault: &str, n: usize) -> Option<(Output, String)> {
         let (output, log) = self.strace(&[(calls, fault, n)]);
-        (output.status.signal() == Some(9) || log.contains("(INJECTED)")).then_some(output)
+        (output.status.signal() == Some(9) || log.contains("(INJECTED)")).then_some((output, log))
     }
 
     /// Applies with faults, each at the n-th of some calls; gives the calls of all kinds, too.
@@ -162,7 +163,7 @@ impl Stand {
     fn attach_theirs(&self) {
         if self.way.1 == TAKEN && self.attached()["taken"].is_empty() {
             let ifindex = IfIndex(self.site.lab.near().ifindex("taken").unwrap());
-            let attach = || netlink::attach_netlink(ifindex, &self.theirs, XdpMode::Native, None);
+            let attach = || netlink::attach_netlink(ifindex, &self.theirs.0, self.theirs.1, None);
             self.site.lab.near().run(attach).unwrap();
         }
     }
@@ -215,7 +216,7 @@ impl Stand {
             let program = Program::open_by_id(attached.program_id).unwrap().info().unwrap();
             let is_new = wanted(file, device) == Some((&*program.name, attached.mode));
             assert!(is_new || now == *ran, "{context}");
-            if program.id == self.theirs.info().unwrap().id {
+            if program.id == self.theirs.0.info().unwrap().id {
                 continue;
             }
             let is_pinned = pins
@@ -278,6 +279,20 @@ impl Points {
     }
 }
 
+/// Whether a step of the commit came before the call that failed: a link that was made, changed or detached, or pins that
+/// were moved. Detaching a program of someone else's counts as soon as it is tried.
+fn is_in_commit(log: &str) -> bool {
+    let has_step = |line: &str| {
+        let is_link =
+            ["BPF_LINK_CREATE", "BPF_LINK_UPDATE", "BPF_LINK_DETACH"].iter().any(|c| line.contains(c));
+        line.contains("RTM_SETLINK")
+            || ((is_link || line.starts_with("renameat2(")) && !line.contains("(INJECTED)"))
+    };
+    let mut is_over = false;
+    let until = log.lines().take_while(|line| !std::mem::replace(&mut is_over, line.contains("(INJECTED)")));
+    until.into_iter().any(has_step)
+}
+
 /// Lets each call fail in turn.
 fn fail_each(what: &str, stand: &Stand) {
     let mut before = stand.state();
@@ -285,12 +300,13 @@ fn fail_each(what: &str, stand: &Stand) {
     for calls in CALLS {
         for n in tried(calls, 2) {
             let context = format!("call {n} of {calls}");
-            let Some(output) = stand.apply_with(calls, "error=EIO", n) else { break };
+            let Some((output, log)) = stand.apply_with(calls, "error=EIO", n) else { break };
             let code = output.code().unwrap_or_else(|| panic!("{context}: {output}"));
             points.count(calls, code);
             match code {
                 // The restored state is the next run's.
                 2 | 3 => {
+                    assert_eq!(code == 3, is_in_commit(&log), "{context}: {output}{log}");
                     assert_eq!(stand.state(), before, "{context}: {output}");
                     continue;
                 }
@@ -339,11 +355,14 @@ fn kill_twice(stand: &Stand, way: (&str, &str), first: Call, second: Call) -> Op
     killed
 }
 
-/// The calls that change something in the run which recovers from a kill.
+/// The calls that change something in the run which recovers from a kill; none where the apply has no such call, now that
+/// it looks at other links of other tests.
 fn calls_of_recovery(stand: &Stand, way: (&str, &str), (calls, n): Call) -> Vec<Call> {
     stand.attach_theirs();
     stand.file(way.1);
-    assert!(stand.apply_with(calls, "signal=KILL", n).is_some());
+    if stand.apply_with(calls, "signal=KILL", n).is_none() {
+        return Vec::new();
+    }
     let (_, log) = stand.strace(&[]);
     changes_after(&log, |_| true).map(|(call, n, _)| (call, n)).collect()
 }

@@ -54,7 +54,7 @@ impl Stand {
                 self.site.apply();
                 self.site.expect("detach", 0);
             }
-            Before::Ours => drop(self.site.apply()),
+            Before::Ours | Before::Native | Before::Generic => drop(self.site.apply()),
             Before::Theirs => drop(self.peer(&attach).expect_code(0)),
             Before::TheirLink => {
                 let program = Program::load_xdp_returning("theirs", 2).unwrap();
@@ -69,12 +69,23 @@ impl Stand {
         }
     }
 
+    /// The id of our link; 0 where there is none.
+    fn link_id(&self) -> u32 {
+        let links = XdpLink::all_xdp().unwrap();
+        let running = self.site.running("eth0");
+        links.iter().find(|link| Some(link.program_id.0) == running).map_or(0, |link| link.id.0)
+    }
+
     fn pin(&self) -> String {
         self.theirs.path().join("theirs").display().to_string()
     }
 
     /// Runs a peer's command line beside the devices, or xdpd's.
     fn peer(&self, line: &str) -> Output {
+        // xdp-loader takes a lock in /run and does not wait for it: each gets one of its own.
+        const SCRIPT: &str = "mount --bind \"$0\" /sys/fs/bpf || exit 99
+            case $1 in xdp-loader) mount -t tmpfs none /run || exit 99; esac
+            exec \"$@\"";
         let (mode, other, m) = match self.mode {
             XdpMode::Generic => ("xdpgeneric", "xdpdrv", "skb"),
             _ => ("xdpdrv", "xdpgeneric", "native"),
@@ -90,19 +101,13 @@ impl Stand {
             .replace("<peers>", &self.theirs.path().display().to_string())
             .replace("<other netns>", self.site.lab.far().name())
             .replace("<id>", &self.site.running("eth0").unwrap_or_default().to_string())
+            .replace("<link id>", &self.link_id().to_string())
             .replace("<key and value>", &entry);
         if let Some(command) = line.strip_prefix("xdpd ") {
             return self.site.run(&command.replacen(' ', " config.toml ", 1)).run();
         }
         Invocation::of("unshare")
-            .args([
-                "-m",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                "mount --bind \"$0\" /sys/fs/bpf && exec \"$@\"",
-            ])
+            .args(["-m", "--propagation", "private", "sh", "-c", SCRIPT])
             .arg(self.theirs.path())
             .args(line.split_whitespace())
             .current_dir(self.site.lab.dir())
@@ -172,7 +177,7 @@ impl Stand {
         run("diff ", 0);
         self.file("xdp_drop_func");
         run("apply ", 0);
-        is_untouched && before == Before::Ours
+        is_untouched && row.is_ours()
     }
 }
 
@@ -185,8 +190,9 @@ fn who_may_do_what_to_whom() {
         for mode in [XdpMode::Native, XdpMode::Generic] {
             scope.spawn(move || {
                 let mut ready: Option<Stand> = None;
-                for row in ROWS {
-                    let stand = ready.take().filter(|_| row.before == Before::Ours).unwrap_or_else(|| {
+                let other = if mode == XdpMode::Native { Before::Generic } else { Before::Native };
+                for row in ROWS.iter().filter(|row| row.before != other) {
+                    let stand = ready.take().filter(|_| row.is_ours()).unwrap_or_else(|| {
                         let mut stand = Stand::new(mode);
                         stand.prepare(row.before);
                         stand

@@ -115,7 +115,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
             origin: MapOrigin::Declared,
         };
         let maps = wanted.maps.iter().map(|(n, entries)| {
-            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse })
+            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse, entries: None })
         });
         let instance = Instance {
             object: "builtin".into(),
@@ -265,6 +265,7 @@ impl Host {
                     self.detach(&gone.link);
                 }
                 Work::Install(install) => self.install(label, install, desired),
+                Work::Entries => panic!("no map here has entries of the file"),
             }
         }
     }

@@ -171,6 +171,7 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
     observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
+    observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
     let mut plan = plan::plan(desired, &observed, allow);
     plan.interfaces.retain(|label, _| {
         desired.attachments.get(label).is_none_or(|a| {

@@ -5,6 +5,7 @@ use xdpd_config::{LINK_PIN, Label, retired};
 use xdpd_kernel::{Dir, XdpLink};
 
 use super::commit::{Place, create_link};
+use super::entries::Filling;
 use super::error::unless_vanished;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
@@ -15,6 +16,8 @@ use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
+    /// A map gets the entries back that it had.
+    Fill { filling: &'s Filling<'a> },
     /// The old program comes back, if ours still runs.
     Update { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was made goes.
@@ -47,6 +50,11 @@ impl<E: Engine> Executor<'_, E> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
             let (what, result) = match step {
+                Undo::Fill { filling } => {
+                    let what = format!("{}: restore map {}", filling.label, filling.name);
+                    problems.extend(filling.take_back().err().map(|e| format!("{what}: {e}")));
+                    continue;
+                }
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))

@@ -1,10 +1,14 @@
 //! What people and tools read. Only here is anything printed: data to stdout, words for people to stderr.
 
+mod entries;
 pub mod human;
 pub mod json;
+mod progress;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+
+pub use progress::Progress;
 
 /// Whether data that was written has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,6 +56,8 @@ impl Planner<'_> {
             changes.extend(self.moved(device, *netns_id, &modes));
         }
         self.permissions(&maps, &mut changes);
+        let only_entries = changes.is_empty();
+        let entries = self.entries(&maps, &mut changes);
         if changes.is_empty() {
             return None;
         }
@@ -63,7 +65,11 @@ impl Planner<'_> {
             return Some(self.refusal(obstacle));
         }
         if changes.iter().any(|c| c.blocked_by.is_some()) {
-            return Some(InterfacePlan { verdict: Verdict::Blocked, changes, work: None });
+            return Some(InterfacePlan::blocked(changes));
+        }
+        if only_entries {
+            let work = Some(Work::Entries);
+            return Some(InterfacePlan { verdict: Verdict::Change, changes, work, entries });
         }
         let (retire, generation) = self.retirement(&maps);
         let install = Install {
@@ -82,7 +88,7 @@ impl Planner<'_> {
             generation,
         };
         let verdict = if pinned.is_some() { Verdict::Change } else { Verdict::Add };
-        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)) })
+        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)), entries })
     }
 
     /// What to tell of an optional device that is not there; then there is nothing to plan.
@@ -176,7 +182,7 @@ impl Planner<'_> {
             after: Some(self.link_facts(None, self.attachment.modes.clone())),
             ..Change::new(Address::Link, action)
         };
-        InterfacePlan { verdict: Verdict::Blocked, changes: vec![change], work: None }
+        InterfacePlan::blocked(vec![change])
     }
 
     fn program_change(&self, reasons: &[String]) -> Change {

@@ -6,6 +6,7 @@
 mod change;
 mod definition;
 mod drift;
+mod entries;
 mod interface;
 mod link;
 mod maps;
@@ -16,6 +17,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::Label;
+use xdpd_kernel::MapId;
 
 use crate::desired::{Attachment, Desired};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
@@ -25,9 +27,10 @@ use interface::{Planner, reload_reasons};
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
 pub use drift::{Drift, drift, is_in_place};
+pub use entries::{EntriesFacts, EntryFacts};
 pub use note::Note;
 pub use readers::RootChange;
-pub use work::{Allow, Install, LinkWork, MapWork, ProgramWork, RetiredMap, Takeover, Work};
+pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -85,6 +88,23 @@ pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
         (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
     });
     reloaded.collect()
+}
+
+/// The pinned maps of which the file says what they hold: those whose content matters.
+pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
+    let mut ids = BTreeSet::new();
+    for (label, attachment) in &desired.attachments {
+        let (Some((_, pinned)), Some(instance)) =
+            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
+        else {
+            continue;
+        };
+        for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
+            ids.extend(pinned.maps.get(name).map(|map| map.id));
+            ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
+        }
+    }
+    ids
 }
 
 /// Computes the plan.
@@ -173,5 +193,5 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
         });
     }
     let work = Some(Work::Remove { directory: pinned.directory.clone() });
-    InterfacePlan { verdict: Verdict::Remove, changes, work }
+    InterfacePlan { verdict: Verdict::Remove, changes, work, entries: Vec::new() }
 }
