@@ -24,6 +24,7 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
 use crate::output;
 use crate::plan::{self, Allow, Plan};
+use crate::privileges;
 use crate::readers;
 
 /// A command that ends with an error: what to say, and how to exit.
@@ -134,11 +135,10 @@ impl Survey {
     }
 }
 
-/// A call that failed before anything was changed; without privileges, the first of them says so.
+/// A call that failed before anything was changed; where rights are missing, which.
 pub fn kernel_failure(error: xdpd_kernel::Error) -> Failure {
-    use libc::{EACCES, EPERM};
-    if [EACCES, EPERM].contains(&error.errno()) && !xdpd_kernel::privilege::is_root() {
-        return Failure::refused(anyhow!("{error}; xdpd needs root for this, only `check` does without"));
+    match privileges::explain(&error) {
+        Some(why) => Failure::refused(anyhow!("{error}; {why}")),
+        None => Failure::refused(error),
     }
-    Failure::refused(error)
 }
