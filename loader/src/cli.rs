@@ -26,6 +26,7 @@ Exit codes:
 
 Examples:
   xdpd check edge.toml        is the file sound? needs no privileges
+  xdpd check edge.o           what does this object hold?
   xdpd diff edge.toml         what would apply change?
   xdpd apply edge.toml        make it so
   xdpd status                 what is attached and pinned
@@ -34,8 +35,15 @@ Examples:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the file and its objects; offline, without privileges
-    Check(ConfigArg),
+    /// Check the file and explain its objects; offline, without privileges
+    Check {
+        /// The TOML file, or an object to explain
+        #[arg(value_name = "CONFIG")]
+        file: Option<PathBuf>,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what apply would change; changes nothing
     Diff {
         /// The file.

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         };
     }
     let outcome = match Cli::parse().command {
-        Command::Check(config) => check::run(&config),
+        Command::Check { file, json } => check::run(file.as_deref(), json),
         Command::Diff { config, json, adopt, takeover } => {
             diff::run(&config, json, Allow { adopt, takeover })
         }
