@@ -140,7 +140,7 @@ const TABLE: &[Row] = &[
         "uses global variables, atomic operations",
     ]),
     c("constants", Counts(DROP)).told(&[
-        "map .rodata: array, key 4 B, value 8 B, 1 entry, not pinned", "action: const __u32, 4 bytes = 1",
+        "map .rodata: array, key 4 B, value 8 B, 1 entry, not pinned", "action: __u32, 4 bytes = 1",
         "flags rdonly_prog",
     ]),
     c("maps", Counts(DROP)).told(&[
@@ -155,7 +155,7 @@ const TABLE: &[Row] = &[
         "map sockhash: sockhash", "map stack: stack",
     ]),
     c("tail_calls", Counts(DROP)).told(&["map next: prog_array", "uses tail calls"]),
-    c("newer_types", Counts(DROP)).told(&["global_wide: enum wide, 8 bytes = 4294967296"]),
+    c("newer_types", Counts(DROP)).told(&["global_wide: enum wide { SMALL, LARGE }, 8 bytes = \"LARGE\""]),
     c("core", Counts(DROP)).told(&["types of the running kernel (CO-RE)"]),
     c("version_4", Counts(DROP)).compiled(&["-mcpu=v4"]).told(&["kernel 6.6 or newer, for instructions of BPF CPU v4"]),
     c("free_license", Counts(DROP)).told(&["no license"]),

@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use xdpd_config::{Config, ObjectRef, Program, Selector};
 
 use super::{Failure, Inputs, Outcome, diagnosed};
+use crate::entries::Lists;
 use crate::exit::Exit;
 use crate::object::explain::Explanation;
 use crate::objects::{self, Loaded, Objects};
@@ -24,12 +25,12 @@ pub fn run(file: Option<&Path>, json: bool) -> Outcome {
     if let Some(path) = file.filter(|path| is_elf(path)) {
         return run_object(path, json);
     }
-    let Inputs { config, objects } = Inputs::read(file)?;
+    let Inputs { config, objects, lists } = Inputs::read(file)?;
     let problems = objects.problems(&config);
     if !problems.is_empty() {
         return Err(diagnosed(&config.diagnostics(problems)));
     }
-    print(&report(&config, &objects), json)
+    print(&report(&config, &objects, &lists), json)
 }
 
 /// Whether the file is an object. Anything else is a config, which says what is wrong with it.
@@ -63,7 +64,7 @@ fn print(report: &Report<'_>, json: bool) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn report<'a>(config: &'a Config, objects: &'a Objects) -> Report<'a> {
+fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report<'a> {
     let default = Config::default_program();
     let uses_default = config.interfaces.iter().any(|i| i.program.is_none());
     let programs: Vec<(&Program, &Loaded, String)> = config
@@ -87,10 +88,16 @@ fn report<'a>(config: &'a Config, objects: &'a Objects) -> Report<'a> {
         interfaces: config.interfaces.iter().map(|i| interface(config, i)).collect(),
         programs: programs
             .iter()
-            .map(|(program, _, function)| ProgramUse {
+            .map(|(program, loaded, function)| ProgramUse {
                 program: program.name.clone(),
                 object: object_name(program),
                 function: function.clone(),
+                entries: loaded
+                    .object
+                    .maps()
+                    .keys()
+                    .filter_map(|map| Some((map.clone(), lists.get(program, map)?.len())))
+                    .collect(),
             })
             .collect(),
         objects: by_object

@@ -3,11 +3,7 @@
 //! The format is described in the kernel's Documentation/bpf/btf.rst. The bytes come either from an object's
 //! `.BTF` section or from the kernel; both are treated as hostile, so every access is checked.
 
-mod spell;
-
 use std::collections::BTreeSet;
-
-pub(super) use spell::Variable;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
@@ -15,6 +11,7 @@ const HEADER_LEN: usize = 24;
 const STRUCT: u32 = 4;
 const TYPEDEF: u32 = 8;
 const FUNC: u8 = 12;
+const TYPE_TAG: u8 = 18;
 /// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
 const MAX_DEPTH: usize = 16;
 /// Visits of types while one layout is told: bounds the work that mangled BTF can cause.
@@ -65,9 +62,13 @@ enum Kind {
         size: u32,
         members: Vec<Member>,
         bitfields: bool,
+        union: bool,
     },
     Enum {
         size: u32,
+        signed: bool,
+        /// Names and values; the values of an unsigned one as its bits.
+        values: Vec<(u32, i64)>,
     },
     Float {
         size: u32,
@@ -101,6 +102,17 @@ struct SecVar {
     at: usize,
 }
 
+/// A variable of a data section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variable<'a> {
+    pub(super) name: &'a str,
+    pub(super) type_id: u32,
+    /// Bytes from the start of the section.
+    pub(super) offset: u32,
+    /// Bytes.
+    pub(super) size: u32,
+}
+
 /// One leaf of a key or value: a number, a pointer or an array of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Field {
@@ -115,6 +127,73 @@ pub struct Field {
 /// The fields of a key or value in order of their offset: what "the same layout" compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Layout(pub Vec<Field>);
+
+/// What a type is, behind its other names.
+#[derive(Debug, Clone)]
+pub enum Shape<'a> {
+    /// A whole number.
+    Int {
+        /// Bytes.
+        size: u32,
+        /// It may be negative.
+        signed: bool,
+        /// `bool`.
+        boolean: bool,
+    },
+    /// An enumeration.
+    Enum {
+        /// Bytes.
+        size: u32,
+        /// It may be negative.
+        signed: bool,
+        /// Its names.
+        values: Enumerators<'a>,
+    },
+    /// So many of one type.
+    Array {
+        /// The type id of each.
+        element: u32,
+        /// How many.
+        len: u32,
+    },
+    /// A struct.
+    Struct(Vec<StructMember<'a>>),
+    /// A union.
+    Union,
+    /// An address of the type with this id.
+    Pointer(u32),
+    /// A floating-point number.
+    Float,
+    /// Part of a word, as old compilers describe bitfields; a function; a data section; `void`.
+    Other,
+}
+
+/// The names of an enumeration's values.
+#[derive(Debug, Clone, Copy)]
+pub struct Enumerators<'a> {
+    btf: &'a Btf,
+    values: &'a [(u32, i64)],
+}
+
+impl<'a> Enumerators<'a> {
+    /// Names and values, in the order of their declaration; the values of an unsigned enumeration as its bits.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a str, i64)> {
+        self.values.iter().map(move |(name, value)| (self.btf.name(*name), *value))
+    }
+}
+
+/// A member of a struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StructMember<'a> {
+    /// Its name; empty for an anonymous struct or union.
+    pub name: &'a str,
+    /// Its type.
+    pub type_id: u32,
+    /// Bits from the start.
+    pub offset: u32,
+    /// It is a bitfield: its size is not that of its type.
+    pub bitfield: bool,
+}
 
 /// What a walk over a type has found, how many types it may still visit, and how long their paths may still be.
 struct Collected {
@@ -265,6 +344,22 @@ impl Btf {
         vars.iter().map(variable).collect()
     }
 
+    /// The variables in the data section `name`, in the order of the section; none where it is not described.
+    pub(super) fn section_variables(&self, name: &str) -> Vec<Variable<'_>> {
+        let section = self.data_section(name).and_then(|id| self.get(id));
+        let Some(Kind::DataSec { vars, .. }) = section.map(|t| &t.kind) else { return Vec::new() };
+        let variable = |var: &SecVar| match self.get(var.type_id)? {
+            Type { kind: Kind::Var(type_id), name, .. } => Some(Variable {
+                name: self.name(*name),
+                type_id: *type_id,
+                offset: var.offset,
+                size: var.size,
+            }),
+            _ => None,
+        };
+        vars.iter().filter_map(variable).collect()
+    }
+
     /// Names and type ids of the members of the struct `id`.
     pub fn members(&self, id: u32) -> Option<Vec<(&str, u32)>> {
         match &self.get(self.resolve(id)?)?.kind {
@@ -307,6 +402,59 @@ impl Btf {
         None
     }
 
+    /// What the type `id` is; `None` for an id that is dangling, `void`, or on a circle of other names.
+    pub fn shape(&self, id: u32) -> Option<Shape<'_>> {
+        Some(match &self.get(self.resolve(id)?)?.kind {
+            Kind::Int { size, encoding } => {
+                // Bits, their offset in the word, and flags: `BTF_INT_BITS`, `_OFFSET`, `_ENCODING` of linux/btf.h.
+                let [bits, _, offset, flags] = encoding.to_le_bytes();
+                if size.checked_mul(8) == Some(bits.into()) && offset == 0 {
+                    Shape::Int { size: *size, signed: flags & 1 != 0, boolean: flags & 4 != 0 }
+                } else {
+                    Shape::Other
+                }
+            }
+            Kind::Enum { size, signed, values } => {
+                Shape::Enum { size: *size, signed: *signed, values: Enumerators { btf: self, values } }
+            }
+            Kind::Array { element, len } => Shape::Array { element: *element, len: *len },
+            Kind::Struct { union: true, .. } => Shape::Union,
+            Kind::Struct { members, bitfields, .. } => {
+                let member = |m: &Member| {
+                    let (width, offset) =
+                        if *bitfields { (m.offset >> 24, m.offset & 0x00ff_ffff) } else { (0, m.offset) };
+                    StructMember {
+                        name: self.name(m.name),
+                        type_id: m.type_id,
+                        offset,
+                        bitfield: width != 0 || !offset.is_multiple_of(8),
+                    }
+                };
+                Shape::Struct(members.iter().map(member).collect())
+            }
+            Kind::Ptr(target) => Shape::Pointer(*target),
+            Kind::Float { .. } => Shape::Float,
+            Kind::Alias(_) | Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => Shape::Other,
+        })
+    }
+
+    /// The names of the type `id`: of each typedef on the way, then its own. A type without a name has none.
+    pub fn names(&self, mut id: u32) -> Vec<&str> {
+        let mut names = Vec::new();
+        for _ in 0..MAX_DEPTH {
+            let Some(found) = self.get(id) else { break };
+            let name = self.name(found.name);
+            if !name.is_empty() {
+                names.push(name);
+            }
+            match found.kind {
+                Kind::Alias(target) => id = target,
+                _ => break,
+            }
+        }
+        names
+    }
+
     /// The layout of the type `id`; `None` where it cannot be told (a dangling id, a cycle, too many fields).
     pub fn layout(&self, id: u32) -> Option<Layout> {
         let mut out = Collected { fields: Vec::new(), visits: MAX_VISITS, paths: MAX_PATHS };
@@ -336,7 +484,7 @@ impl Btf {
                 let bits = encoding & 0xff;
                 leaf(if bits == 0 { size.checked_mul(8)? } else { bits })
             }
-            Kind::Enum { size } | Kind::Float { size } => leaf(size.checked_mul(8)?),
+            Kind::Enum { size, .. } | Kind::Float { size } => leaf(size.checked_mul(8)?),
             Kind::Ptr(_) => leaf(64),
             Kind::Alias(target) => self.collect(*target, path, offset, width, depth, out),
             Kind::Array { element, len } => {
@@ -387,7 +535,7 @@ impl Btf {
         let depth = depth.checked_sub(1)?;
         match &self.get(id)?.kind {
             Kind::Int { size, .. }
-            | Kind::Enum { size }
+            | Kind::Enum { size, .. }
             | Kind::Float { size }
             | Kind::Struct { size, .. }
             | Kind::DataSec { size, .. } => size.checked_mul(8),
@@ -416,6 +564,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
     let vlen = (info & 0xffff) as usize;
     let number = (info >> 24) as u8 & 0x1f;
     let mut linkage = info & 0xffff;
+    let flag = info >> 31 == 1;
     let kind = match number {
         1 => Kind::Int { size: size_or_type, encoding: words.next()? },
         2 => Kind::Ptr(size_or_type),
@@ -424,18 +573,23 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             words.skip(1)?;
             Kind::Array { element, len: words.next()? }
         }
-        4 | 5 => {
+        kind @ (4 | 5) => {
             let mut members = Vec::new();
             for _ in 0..vlen {
                 members.push(Member { name: words.next()?, type_id: words.next()?, offset: words.next()? });
             }
-            Kind::Struct { size: size_or_type, members, bitfields: info >> 31 == 1 }
+            Kind::Struct { size: size_or_type, members, bitfields: flag, union: kind == 5 }
         }
         6 => {
-            words.skip(vlen * 2)?;
-            Kind::Enum { size: size_or_type }
+            let mut values = Vec::new();
+            for _ in 0..vlen {
+                let (name, value) = (words.next()?, words.next()?);
+                let value = if flag { i64::from(value.cast_signed()) } else { i64::from(value) };
+                values.push((name, value));
+            }
+            Kind::Enum { size: size_or_type, signed: flag, values }
         }
-        8..=11 | 18 => Kind::Alias(size_or_type),
+        8..=11 | TYPE_TAG => Kind::Alias(size_or_type),
         13 => {
             words.skip(vlen * 2)?;
             Kind::Other
@@ -459,11 +613,17 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             Kind::Other
         }
         19 => {
-            words.skip(vlen * 3)?;
-            Kind::Enum { size: size_or_type }
+            let mut values = Vec::new();
+            for _ in 0..vlen {
+                let (name, low, high) = (words.next()?, words.next()?, words.next()?);
+                values.push((name, (u64::from(high) << 32 | u64::from(low)).cast_signed()));
+            }
+            Kind::Enum { size: size_or_type, signed: flag, values }
         }
         _ => return Err(BtfError("unknown kind of type")),
     };
+    // A tag is no name of its type.
+    let name = if number == TYPE_TAG { 0 } else { name };
     Ok(Type { name, at, number, linkage, kind })
 }
 

@@ -8,12 +8,15 @@ use xdpd_kernel::map::map_type_name;
 use super::btf::{Layout, Variable};
 use super::features::{CodeFacts, Feature, Version};
 use super::helpers::{self, Access};
+use super::typed::{decode, describe};
 use super::{Btf, MapOrigin, MapSpec, Object, XdpProgram};
 
 /// The oldest kernel that xdpd runs on.
 pub const OLDEST_KERNEL: Version = Version(6, 1);
 /// Variables and fields that are told of one map: mangled BTF has many.
 const MAX_TOLD: usize = 256;
+/// Variables of so many bytes are shown with what they start with.
+const MAX_SHOWN: u32 = 64;
 /// The licences that the kernel takes for the GPL (`license_is_gpl_compatible` in include/linux/license.h).
 const GPL_COMPATIBLE: [&str; 6] =
     ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
@@ -257,7 +260,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) ->
             bits: field.size,
         };
         Some(TypeFacts {
-            spelling: btf.define(id),
+            spelling: describe(btf, id),
             fields: layout.0.iter().take(MAX_TOLD).map(field).collect(),
             fields_left_out: layout.0.len().saturating_sub(MAX_TOLD),
         })
@@ -283,21 +286,27 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) ->
 }
 
 /// `content` is that of the section; none where it is all zeros.
-fn variable(btf: &Btf, variable: &Variable, content: Option<&[u8]>) -> VariableFacts {
-    let initial = match content {
-        None => Some("0".to_owned()),
-        Some(content) => usize::try_from(variable.offset)
-            .ok()
-            .zip(usize::try_from(variable.size).ok())
-            .and_then(|(at, len)| content.get(at..at.checked_add(len)?))
-            .and_then(|value| btf.show(variable.type_id, value)),
+fn variable(btf: &Btf, variable: &Variable<'_>, content: Option<&[u8]>) -> VariableFacts {
+    let initial = || {
+        if variable.size > MAX_SHOWN {
+            return None;
+        }
+        let zeros = vec![0; variable.size as usize];
+        let value = match content {
+            Some(content) => {
+                let at = variable.offset as usize;
+                content.get(at..at.checked_add(variable.size as usize)?)?
+            }
+            None => &zeros,
+        };
+        Some(decode(btf, variable.type_id, value).to_string())
     };
     VariableFacts {
-        name: variable.name.clone(),
-        spelling: btf.spell(variable.type_id),
+        name: variable.name.to_owned(),
+        spelling: describe(btf, variable.type_id),
         offset: variable.offset,
         size: variable.size,
-        initial,
+        initial: initial(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod features;
 mod helpers;
 mod libbpf;
 mod lines;
+pub mod typed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -20,7 +21,7 @@ use object::{Endianness, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use btf::{Btf, BtfError, Field, Layout};
+pub use btf::{Btf, BtfError, Field, Layout, Shape};
 pub use lines::SourceLine;
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::program::ATTACH_TYPE_XDP;

@@ -1,11 +1,13 @@
 //! What `check` found, as people read it. Tools get the same as one line of JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use super::human::printable;
 use super::write_wrapped;
+use crate::entries::grouped;
 use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
 
 /// Everything that `check` tells.
@@ -56,6 +58,8 @@ pub struct ProgramUse {
     pub object: String,
     /// The function of it.
     pub function: String,
+    /// The maps that the file fills, and with how many entries.
+    pub entries: BTreeMap<String, usize>,
 }
 
 /// An object, and who runs what of it.
@@ -91,6 +95,10 @@ pub fn text(report: &Report<'_>) -> String {
     for program in &report.programs {
         let (name, object) = (printable(&program.program), printable(&program.object));
         let _ = writeln!(out, "program {name}: {} of {object}", program.function);
+        for (map, count) in &program.entries {
+            let entries = if *count == 1 { "entry" } else { "entries" };
+            let _ = writeln!(out, "  fills map {} with {} {entries}", printable(map), grouped(*count));
+        }
     }
     for object in &report.objects {
         if !out.is_empty() {

@@ -1,0 +1,141 @@
+//! Removes directories of ours: those that were replaced or left, and stages that came to nothing.
+
+use std::collections::BTreeSet;
+
+use libc::{EACCES, EINVAL, ENOENT};
+use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
+use xdpd_kernel::{Dir, LinkId, PinError, XdpLink};
+
+use super::recover::{give_back, taken_name};
+use super::{Executor, Leaving, Staged};
+use crate::engine::Engine;
+use crate::observed::{NEXT, OLD, OtherEntry};
+use crate::plan::{LinkWork, Plan, Work};
+
+/// Links that stay in use.
+pub(super) type LinkIds = BTreeSet<LinkId>;
+
+/// Removes a directory of ours, and detaches the program that its link holds unless the link stays in use.
+///
+/// The detach is a call of its own. That of the last reference is not enough: a process that is being started at the
+/// same moment has copies of our descriptors until it execs, and then the program outlives this call. It comes first, so
+/// that the pin is still there for another try when it fails.
+pub(super) fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+    let dir = match root.open_dir(name) {
+        Ok(dir) => dir,
+        Err(e) if e.errno() == ENOENT => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    detach_link_in(&dir, live)?;
+    empty(&dir, &[])?;
+    root.rmdir(name)
+}
+
+/// Removes the entries of a directory but those of others. The record goes last: until then the next run knows whose
+/// the rest is.
+fn empty(dir: &Dir, others: &[OtherEntry]) -> Result<(), xdpd_kernel::Error> {
+    for entry in dir.list()? {
+        if entry.name != OWNER_PIN && !others.iter().any(|o| o.name == entry.name) {
+            dir.unlink(&entry.name)?;
+        }
+    }
+    match dir.unlink(OWNER_PIN) {
+        Err(e) if e.errno() != ENOENT => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Detaches the link that is pinned in a directory, unless it stays in use.
+fn detach_link_in(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+    let Some(link) = open_link_if_any(dir)? else { return Ok(()) };
+    let info = link.info()?;
+    if info.ifindex().is_some() && !live.contains(&info.id) {
+        link.detach()?;
+    }
+    Ok(())
+}
+
+/// The pinned link of an interface, `None` where the pin is missing or holds something else.
+pub(super) fn open_link_if_any(dir: &Dir) -> Result<Option<XdpLink>, xdpd_kernel::Error> {
+    match dir.open_link(LINK_PIN) {
+        Ok(link) => Ok(Some(link)),
+        Err(PinError::WrongType { .. }) => Ok(None),
+        Err(PinError::Kernel(e)) if [ENOENT, EACCES, EINVAL].contains(&e.errno()) => Ok(None),
+        Err(PinError::Kernel(e)) => Err(e),
+    }
+}
+
+impl<'a, E: Engine> Executor<'a, E> {
+    pub(super) fn drop_stages(&self, plan: &Plan) -> Vec<String> {
+        let mut problems = Vec::new();
+        // Their links are those of running interfaces, or were detached when the commit was undone.
+        let live = self.observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+        for (label, work) in plan.work() {
+            let Work::Install(install) = work else { continue };
+            let name = format!("{NEXT}{}", label.file_name());
+            problems.extend(
+                remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}")),
+            );
+            if install.takeover.is_some() {
+                let name = taken_name(label);
+                problems.extend(give_back(self.root, &name).err().map(|e| format!("give back {name}: {e}")));
+            }
+        }
+        problems
+    }
+
+    /// Removes what was replaced or left; tells what could not be.
+    pub(super) fn clean_up(&self, staged: Vec<Staged<'a>>, leaving: Vec<Leaving<'a>>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let live = self.live_links(&staged, &leaving);
+        let mut remove = |name: &str| {
+            if let Err(e) = remove_directory(self.root, name, &live) {
+                problems.push(format!("remove {name}: {e}"));
+            }
+        };
+        for staged in staged {
+            remove(&staged.name);
+            if staged.taken.is_some() {
+                remove(&taken_name(staged.label));
+            }
+            if let Some(old) =
+                staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name())
+            {
+                remove(&format!("{OLD}{old}"));
+            }
+        }
+        for leaving in leaving {
+            let name = format!("{OLD}{}", leaving.label.file_name());
+            if let Err(e) = self.remove_interface(&name, leaving.label, &live) {
+                problems.push(format!("remove {name}: {e}"));
+            }
+        }
+        problems
+    }
+
+    /// Removes an interface that left. What others have put into its directory stays, in its place and without our
+    /// record: foreign from now on.
+    fn remove_interface(&self, name: &str, label: &Label, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
+        let others = self.observed.interfaces.get(label).map(|p| &*p.others).unwrap_or_default();
+        if others.is_empty() {
+            return remove_directory(self.root, name, live);
+        }
+        let dir = self.root.open_dir(name)?;
+        detach_link_in(&dir, live)?;
+        empty(&dir, others)?;
+        self.root.rename_noreplace(name, label.file_name())
+    }
+
+    /// The links that are in use after the commit: all but those of interfaces that left or were attached anew.
+    fn live_links(&self, staged: &[Staged<'_>], leaving: &[Leaving<'_>]) -> LinkIds {
+        let ended = |directory: &str| {
+            leaving.iter().any(|l| l.directory == directory)
+                || staged.iter().any(|s| {
+                    matches!(s.install.link, LinkWork::Create { .. })
+                        && s.install.replaces.as_deref() == Some(directory)
+                })
+        };
+        let stay = self.observed.interfaces.values().filter(|p| !ended(&p.directory));
+        stay.filter_map(|p| p.link.id()).collect()
+    }
+}

@@ -1,0 +1,278 @@
+//! Everything that can fail, done beside the running state: nothing is attached here.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ffi::OsStr;
+
+use libc::{E2BIG, EINVAL, EOPNOTSUPP};
+use xdpd_config::record::Record;
+use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
+use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapBtf, MapId, Program, clock};
+
+use super::clean_up::open_link_if_any;
+use super::error::at;
+use super::recover::{read_record, taken_name};
+use super::{Executor, Held, Leaving, Old, RETIRED_MAX, Staged, StepError};
+use crate::desired::Instance;
+use crate::engine::{Engine, EngineError, LoadRequest};
+use crate::observed::{NEXT, OtherKind, Taken, map_pin};
+use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work};
+
+/// A retired map is kept at least this long for readers, in seconds.
+const RETIRED_SECONDS: u64 = 60;
+const DIR_MODE: u32 = 0o700;
+
+impl<'a, E: Engine> Executor<'a, E> {
+    pub(super) fn prepare_all(
+        &mut self,
+        plan: &'a Plan,
+        staged: &mut Vec<Staged<'a>>,
+        leaving: &mut Vec<Leaving<'a>>,
+    ) -> Result<(), StepError> {
+        let mut btf = BTreeMap::new();
+        for (label, work) in plan.work() {
+            self.interrupt.check()?;
+            match work {
+                Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
+                Work::Entries => {}
+                Work::Remove { directory } => {
+                    let held = self.trial.map(|_| self.hold(label, directory)).transpose()?.flatten();
+                    leaving.push(Leaving { label, directory, held });
+                }
+            }
+        }
+        self.interrupt.check()?;
+        Ok(())
+    }
+
+    /// Puts one interface together beside the running one. Attaches nothing.
+    fn prepare(
+        &mut self,
+        label: &'a Label,
+        install: &'a Install,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<Staged<'a>, StepError> {
+        let instance = self
+            .desired
+            .attachments
+            .get(label)
+            .and_then(|a| self.desired.instances.get(&a.instance))
+            .ok_or_else(|| StepError::Verification(format!("{label}: planned, but not desired")))?;
+        let name = format!("{NEXT}{}", label.file_name());
+        self.root.mkdir(&name, DIR_MODE).map_err(at(label, "make the staged directory"))?;
+        let dir = self.root.open_dir(&name).map_err(at(label, "open the staged directory"))?;
+        let old = install.replaces.as_deref().map(|old| self.open_old(label, old, install)).transpose()?;
+
+        let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
+        let kept = self.carry_over(label, install, &dir, old.as_ref())?;
+        let grants = self.stage_permissions(label, install, &dir)?;
+        let program = match install.program {
+            ProgramWork::Keep(id) => {
+                Program::open_by_id(id).map_err(at(label, "open the running program"))?
+            }
+            ProgramWork::Load => self.load(label, instance, &dir)?,
+        };
+        let info = program.info().map_err(at(label, "read the loaded program"))?;
+        let record = Record {
+            version: 1,
+            generation: install.generation,
+            config: self.desired.config.clone(),
+            device: install.device.clone(),
+            ifindex: install.ifindex.0,
+            netns: (install.netns_id.dev, install.netns_id.ino),
+            netns_name: install.netns.clone(),
+            mode: *install.modes.first().unwrap_or(&Mode::Native),
+            object: instance.digest.clone(),
+            globals: None,
+            function: instance.function.clone(),
+            program: info.id.0,
+            attach_type: instance.attach_type,
+            maps,
+            base: BTreeMap::new(),
+            retired: kept,
+        };
+        let text = record.format();
+        if text.len() > Record::MAX_LEN {
+            return Err(StepError::Verification(format!(
+                "{label}: its record would have {} bytes, a symlink holds {}; fewer maps, or shorter names and paths",
+                text.len(),
+                Record::MAX_LEN
+            )));
+        }
+        dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
+        let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
+        Ok(Staged { label, install, name, dir, program, record, old, grants, taken })
+    }
+
+    /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
+    /// device of its record: that ends with the clean-up.
+    fn hold(&self, label: &Label, directory: &str) -> Result<Option<Held>, StepError> {
+        let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
+        let Some(link) = open_link_if_any(&dir).map_err(at(label, "open its link"))? else { return Ok(None) };
+        let Some(record) = read_record(&dir).map_err(at(label, "read its record"))? else { return Ok(None) };
+        let info = link.info().map_err(at(label, "read its link"))?;
+        if info.ifindex() != Some(IfIndex(record.ifindex)) {
+            return Ok(None);
+        }
+        let program = Program::open_by_id(info.program_id).map_err(at(label, "open the running program"))?;
+        Ok(Some(Held { old: Old { dir, link: None, program: Some(program) }, link, record }))
+    }
+
+    fn open_old(&self, label: &Label, directory: &str, install: &Install) -> Result<Old, StepError> {
+        let dir = self.root.open_dir(directory).map_err(at(label, "open its directory"))?;
+        let link = open_link_if_any(&dir).map_err(at(label, "open its link"))?;
+        let running = match (install.link, &link) {
+            (LinkWork::Update { expected }, _) => Some(expected),
+            (_, Some(link)) => Some(link.info().map_err(at(label, "read its link"))?.program_id),
+            (_, None) => None,
+        };
+        let program =
+            running.map(Program::open_by_id).transpose().map_err(at(label, "open the running program"))?;
+        Ok(Old { dir, link, program })
+    }
+
+    /// Pins every map of the interface in the stage; tells their ids.
+    fn stage_maps(
+        &self,
+        label: &Label,
+        install: &Install,
+        instance: &Instance,
+        dir: &Dir,
+        old: Option<&Old>,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<BTreeMap<String, u32>, StepError> {
+        let mut ids = BTreeMap::new();
+        for (name, work) in &install.maps {
+            let pin = map_pin(name);
+            let id = match (work, old) {
+                (MapWork::Keep(id), Some(old)) => {
+                    dir.link(&old.dir, &pin, &pin).map_err(at(label, "keep a map's pin"))?;
+                    *id
+                }
+                (MapWork::Keep(id) | MapWork::Repin(id), _) => {
+                    let map = Map::open_by_id(*id).map_err(at(label, "open a map by its id"))?;
+                    dir.pin(&pin, &map).map_err(at(label, "pin a map"))?;
+                    *id
+                }
+                (MapWork::Create, _) => self.create_map(label, instance, name, dir, btf)?,
+            };
+            ids.insert(name.clone(), id.0);
+        }
+        Ok(ids)
+    }
+
+    fn create_map(
+        &self,
+        label: &Label,
+        instance: &Instance,
+        name: &str,
+        dir: &Dir,
+        btf: &mut BTreeMap<String, Option<Btf>>,
+    ) -> Result<MapId, StepError> {
+        let object = self.objects.by_digest(&instance.digest);
+        let spec = object
+            .and_then(|o| o.maps().get(name))
+            .ok_or_else(|| StepError::Verification(format!("{label}: map {name} is not in the object")))?;
+        let btf = match btf.entry(instance.digest.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let types = object.and_then(|o| o.btf()).map(load_btf).transpose();
+                new.insert(types.map_err(at(label, "load the types of its maps"))?.flatten())
+            }
+        };
+        let types = match (btf, spec.btf) {
+            (Some(btf), Some((key, value))) => Some(MapBtf { btf, key_type_id: key, value_type_id: value }),
+            _ => None,
+        };
+        let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
+        if let Some(content) = object.and_then(|o| o.data(name)) {
+            map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
+        }
+        if let Some(declared) = instance.maps.get(name).and_then(|map| map.entries.as_ref()) {
+            self.fill_new(label, name, &map, declared)?;
+        }
+        dir.pin(map_pin(name), &map).map_err(at(label, "pin a map"))?;
+        Ok(map.id())
+    }
+
+    /// Links into the stage what outlives the change: the link, retired maps, and what others have put there. Tells
+    /// the retired maps with the time of their retirement.
+    fn carry_over(
+        &self,
+        label: &Label,
+        install: &Install,
+        dir: &Dir,
+        old: Option<&Old>,
+    ) -> Result<BTreeMap<u32, u64>, StepError> {
+        let mut kept = BTreeMap::new();
+        let (Some(old), Some(directory)) = (old, &install.replaces) else { return Ok(kept) };
+        let carry =
+            |from: &OsStr, to: &str| dir.link(&old.dir, from, to).map_err(at(label, "carry a pin over"));
+        if !matches!(install.link, LinkWork::Create { .. }) {
+            carry(LINK_PIN.as_ref(), LINK_PIN)?;
+        }
+        let Some(pinned) = self.observed.interfaces.values().find(|p| p.directory == *directory) else {
+            return Ok(kept);
+        };
+        for other in pinned.others.iter().filter(|o| o.what != OtherKind::Directory) {
+            dir.link(&old.dir, &other.name, &other.name).map_err(at(label, "carry a pin over"))?;
+        }
+        let now = clock::boottime().as_secs();
+        let since = pinned.record.as_ref().map(|r| r.retired.clone()).unwrap_or_default();
+        let room = RETIRED_MAX - usize::from(install.retire.is_some());
+        for retired in pinned.retired.iter().rev().take(room) {
+            // One without a time is from a run that was rolled back; its time starts now.
+            let retired_at = since.get(&retired.id.0).copied().unwrap_or(now);
+            if now.saturating_sub(retired_at) <= RETIRED_SECONDS {
+                carry(retired.pin.as_ref(), &retired.pin)?;
+                kept.insert(retired.id.0, retired_at);
+            }
+        }
+        if let Some(retire) = &install.retire {
+            carry(
+                map_pin(&retire.map).as_ref(),
+                &retired::name(&retire.map, retire.generation, retire.id.0),
+            )?;
+            kept.insert(retire.id.0, now);
+        }
+        Ok(kept)
+    }
+
+    /// Pins someone else's program before it is detached, so that it can be put back, by the next run if need be.
+    fn keep_taken(&self, label: &Label, takeover: Takeover, ours: &Record) -> Result<Taken, StepError> {
+        let program = Program::open_by_id(takeover.program).map_err(at(label, "open the other's program"))?;
+        let record = Record {
+            mode: takeover.mode,
+            program: takeover.program.0,
+            maps: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            ..ours.clone()
+        };
+        let taken = Taken { record, program };
+        taken.write(self.root, &taken_name(label)).map_err(at(label, "keep the other's program"))?;
+        Ok(taken)
+    }
+
+    fn load(&mut self, label: &Label, instance: &Instance, dir: &Dir) -> Result<Program, StepError> {
+        let failed = |source| StepError::Engine {
+            label: label.to_string(),
+            function: instance.function.clone(),
+            source,
+        };
+        let object = self
+            .objects
+            .by_digest(&instance.digest)
+            .ok_or_else(|| failed(EngineError::Failed("its object is gone".into())))?;
+        let request = LoadRequest { object, function: &instance.function, maps: dir };
+        self.engine.load(&request).map_err(failed)
+    }
+}
+
+/// A kernel that refuses the types still takes the maps; only the names of their fields are missing then.
+fn load_btf(types: &[u8]) -> Result<Option<Btf>, xdpd_kernel::Error> {
+    match Btf::load(types) {
+        Ok(btf) => Ok(Some(btf)),
+        Err(e) if [EINVAL, E2BIG, EOPNOTSUPP].contains(&e.errno()) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,94 @@
+//! Settles what a run left that was killed.
+
+use libc::ENOENT;
+use xdpd_config::record::Record;
+use xdpd_config::{Label, OWNER_PIN};
+use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
+
+use super::clean_up::{LinkIds, remove_directory};
+use super::error::has_vanished;
+use super::{RAN, RECORD_BESIDE};
+use crate::observed::{Interrupted, Observed, TAKEN, Taken};
+use crate::{devices, mode};
+
+/// Settles what an interrupted run left behind. Comes before everything else, under the lock.
+pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
+    let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+    keep_counts(root, observed)?;
+    for leftover in &observed.interrupted {
+        match leftover {
+            Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
+            Interrupted::GiveBack { directory } => give_back(root, directory)?,
+            Interrupted::TakeBack { directory, label } => {
+                root.rename_noreplace(directory, label.file_name())?;
+            }
+            Interrupted::FinishExchange { directory, label } => {
+                let name = label.file_name();
+                // The record with the mode that the link was really made in, if the run came that far.
+                match root.open_dir(directory)?.rename(RECORD_BESIDE, OWNER_PIN) {
+                    Err(e) if e.errno() != ENOENT => return Err(e),
+                    _ => {}
+                }
+                // Only what is ours is exchanged and removed. Anything else of that name is in the way.
+                if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {
+                    root.exchange(directory, &name)?;
+                    remove_directory(root, directory, &live)?;
+                } else {
+                    root.rename_noreplace(directory, &name)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the place
+/// of the interface, and these names go with what it replaces.
+fn keep_counts(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
+    for pinned in observed.interfaces.values() {
+        let dir = root.open_dir(&pinned.directory)?;
+        for entry in dir.list()? {
+            if let Some(retired) = entry.name.to_str().and_then(|name| name.strip_prefix(RAN)) {
+                dir.rename(&entry.name, retired)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a program of someone else's back where nothing runs in its place, and forgets it.
+pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
+    if let Some(Taken { record, program }) = Taken::read(root, directory)? {
+        let (ifindex, mode) = (IfIndex(record.ifindex), mode::to_kernel(record.mode));
+        let restore = |netns: NetNs| {
+            netns.run(|| {
+                let devices = netlink::devices()?;
+                let device = devices.iter().find(|d| d.ifindex == ifindex);
+                // Gone, or not free: there is nothing to put back.
+                match device.filter(|d| d.xdp.is_empty()) {
+                    Some(_) => netlink::attach_netlink(ifindex, &program, mode, None),
+                    None => Ok(()),
+                }
+            })?
+        };
+        match devices::open(record.netns_name.as_deref()) {
+            Ok(netns) if netns.identity() == (NetNsId { dev: record.netns.0, ino: record.netns.1 }) => {
+                restore(netns)?;
+            }
+            Ok(_) => {}
+            Err(e) if has_vanished(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    remove_directory(root, directory, &LinkIds::new())
+}
+
+/// Where someone else's program is kept whose place an interface takes.
+pub(super) fn taken_name(label: &Label) -> String {
+    format!("{TAKEN}{}", label.file_name())
+}
+
+/// The record of a directory, `None` where it cannot be understood.
+pub(super) fn read_record(dir: &Dir) -> Result<Option<Record>, xdpd_kernel::Error> {
+    Ok(dir.readlink(OWNER_PIN)?.to_str().and_then(|text| Record::parse(text).ok()))
+}

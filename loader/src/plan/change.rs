@@ -1,0 +1,177 @@
+//! What people and tools read of a plan: the changes of each interface, with what was and what will be.
+
+use serde::Serialize;
+use xdpd_config::Mode;
+use xdpd_config::record::Record;
+use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::{MapId, ProgramId};
+
+use super::entries::EntriesFacts;
+use super::{MapEdits, Work};
+use crate::readers::Permissions;
+
+/// The changes of one interface.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InterfacePlan {
+    /// What happens to the interface as a whole.
+    pub verdict: Verdict,
+    /// What people and tools read, in order of execution.
+    pub changes: Vec<Change>,
+    /// What the executor does; `None` where the interface is blocked.
+    pub work: Option<Work>,
+    /// What changes in maps that stay.
+    pub entries: Vec<MapEdits>,
+}
+
+/// What happens to an interface as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is new.
+    Add,
+    /// It is there and changes.
+    Change,
+    /// It left the file.
+    Remove,
+    /// It cannot be done; so nothing is done.
+    Blocked,
+}
+
+/// One change of one thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What of the interface.
+    pub address: Address,
+    /// What happens to it.
+    pub action: Action,
+    /// Why, in words, with what is lost.
+    pub reason: Option<String>,
+    /// As it is.
+    pub before: Option<Facts>,
+    /// As it will be.
+    pub after: Option<Facts>,
+    /// Why it cannot be done, and what to do.
+    pub blocked_by: Option<String>,
+}
+
+/// The part of an interface that changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// The program.
+    Program,
+    /// The mode it is attached in.
+    Mode,
+    /// The link that attaches it.
+    Link,
+    /// A map.
+    Map(String),
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is made.
+    Create,
+    /// It changes in place.
+    Update,
+    /// It goes.
+    Delete,
+    /// It goes, and another comes in its place.
+    Replace,
+}
+
+/// What is known of a thing before or after a change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Facts {
+    /// Of a program.
+    Program {
+        /// `builtin` or the path of the object.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+        /// Digest of the object.
+        digest: String,
+        /// The function that runs.
+        function: String,
+        /// Program id; unknown before it is loaded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
+    },
+    /// Of a mode.
+    Mode {
+        /// The mode.
+        mode: Mode,
+    },
+    /// Of a link.
+    Link {
+        /// Name of the device.
+        device: String,
+        /// Its index.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ifindex: Option<u32>,
+        /// Its namespace as the file names it.
+        netns: Option<String>,
+        /// Modes that are tried in order, or the one it has.
+        modes: Vec<Mode>,
+        /// Path of the config that owns the interface, where that is what changes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        config: Option<String>,
+    },
+    /// Of a pin that stays, or of the directory of pins.
+    Permissions(Permissions),
+    /// Of a map.
+    Map {
+        /// Name of the type, as bpftool spells it.
+        #[serde(rename = "type")]
+        kind: &'static str,
+        /// Bytes.
+        key_size: u32,
+        /// Bytes.
+        value_size: u32,
+        /// Number of entries.
+        max_entries: u32,
+        /// Flags of creation.
+        flags: u32,
+        /// Map id; unknown before it is made.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
+        /// How many it is filled with, where the file says what it holds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entries: Option<usize>,
+    },
+    /// Of what a map holds.
+    Entries(EntriesFacts),
+}
+
+impl InterfacePlan {
+    /// Nothing is done, since some change cannot be.
+    pub(super) fn blocked(changes: Vec<Change>) -> Self {
+        Self { verdict: Verdict::Blocked, changes, work: None, entries: Vec::new() }
+    }
+}
+
+impl Change {
+    pub(super) fn new(address: Address, action: Action) -> Self {
+        Self { address, action, reason: None, before: None, after: None, blocked_by: None }
+    }
+}
+
+pub(super) fn program_facts(record: &Record, running: Option<ProgramId>) -> Facts {
+    Facts::Program {
+        object: None,
+        digest: record.object.clone(),
+        function: record.function.clone(),
+        id: running.map(|id| id.0),
+    }
+}
+
+pub(super) fn map_facts(def: &MapDef, id: Option<MapId>) -> Facts {
+    Facts::Map {
+        kind: map_type_name(def.map_type),
+        key_size: def.key_size,
+        value_size: def.value_size,
+        max_entries: def.max_entries,
+        flags: def.flags,
+        id: id.map(|id| id.0),
+        entries: None,
+    }
+}

@@ -1,0 +1,87 @@
+//! When two definitions of a map are the same.
+
+use xdpd_kernel::map::{MapDef, map_type_name};
+
+use crate::object::{Field, Layout, MapSpec};
+use crate::observed::PinnedMap;
+
+const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
+const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
+const BPF_MAP_TYPE_DEVMAP: u32 = 14;
+const BPF_MAP_TYPE_DEVMAP_HASH: u32 = 25;
+const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
+const BPF_F_RDONLY: u32 = 1 << 3;
+const BPF_F_WRONLY: u32 = 1 << 4;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+
+/// How a pinned map differs from the definition, after what the kernel itself makes of a definition; `None` where it
+/// can be reused.
+pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32) -> Option<String> {
+    let have = &now.def;
+    let want = normalised(&wanted.def, possible_cpus);
+    let have_flags = have.flags & !(BPF_F_RDONLY | BPF_F_WRONLY);
+    let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
+    let mut differences: Vec<String> = Vec::new();
+    if have.map_type != want.map_type {
+        differences.push(format!(
+            "type {} -> {}",
+            map_type_name(have.map_type),
+            map_type_name(want.map_type)
+        ));
+    }
+    differences.extend(number("key size", have.key_size.into(), want.key_size.into()));
+    differences.extend(number("value size", have.value_size.into(), want.value_size.into()));
+    differences.extend(number("max entries", have.max_entries.into(), want.max_entries.into()));
+    if have_flags != want.flags {
+        differences.push(format!("flags {have_flags:#x} -> {:#x}", want.flags));
+    }
+    differences.extend(number("map_extra", have.map_extra, want.map_extra));
+    if let (Some(want), Some(have)) = (&wanted.layout, &now.layout)
+        && differences.is_empty()
+    {
+        differences.extend(layout_differences("key", &have.key, &want.key));
+        differences.extend(layout_differences("value", &have.value, &want.value));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
+}
+
+/// What became of the fields of a key or value.
+fn layout_differences(side: &str, have: &Layout, want: &Layout) -> Vec<String> {
+    let name =
+        |field: &Field| if field.path.is_empty() { "number".to_owned() } else { format!("`{}`", field.path) };
+    let find = |layout: &Layout, path: &str| layout.0.iter().find(|f| f.path == path).cloned();
+    let mut differences = Vec::new();
+    for old in &have.0 {
+        match find(want, &old.path) {
+            None => differences.push(format!("{side} field {} is gone", name(old))),
+            Some(new) if new.size != old.size => {
+                differences.push(format!("{side} field {} {} -> {} bits", name(old), old.size, new.size));
+            }
+            Some(new) if new.offset != old.offset => {
+                differences.push(format!("{side} field {} moved", name(old)));
+            }
+            Some(_) => {}
+        }
+    }
+    let new = want.0.iter().filter(|new| find(have, &new.path).is_none());
+    differences.extend(new.map(|new| format!("{side} field {} is new", name(new))));
+    differences
+}
+
+/// The definition as the kernel will tell it: kernel/bpf/hashtab.c rounds LRU maps with a list per CPU to a multiple
+/// of the possible CPUs, kernel/bpf/devmap.c makes device maps read-only for programs.
+fn normalised(def: &MapDef, possible_cpus: u32) -> MapDef {
+    let mut def = *def;
+    def.flags &= !(BPF_F_RDONLY | BPF_F_WRONLY);
+    let lru = [BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH].contains(&def.map_type);
+    if lru && def.flags & BPF_F_NO_COMMON_LRU != 0 && possible_cpus > 0 {
+        def.max_entries = def
+            .max_entries
+            .checked_next_multiple_of(possible_cpus)
+            .unwrap_or(def.max_entries / possible_cpus * possible_cpus);
+    }
+    if [BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH].contains(&def.map_type) {
+        def.flags |= BPF_F_RDONLY_PROG;
+    }
+    def
+}

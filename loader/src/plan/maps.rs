@@ -1,0 +1,113 @@
+//! What happens to the maps of an interface.
+
+use std::collections::BTreeMap;
+
+use xdpd_config::Reuse;
+use xdpd_kernel::MapId;
+
+use super::change::map_facts;
+use super::definition::definition_difference;
+use super::interface::Planner;
+use super::{Action, Address, Change, MapWork, ProgramWork, RetiredMap};
+use crate::desired::DesiredMap;
+use crate::observed::PinnedMap;
+
+impl Planner<'_> {
+    pub(super) fn maps(&self, program: ProgramWork, changes: &mut Vec<Change>) -> BTreeMap<String, MapWork> {
+        let pinned = self.pinned;
+        let mut work = BTreeMap::new();
+        for (name, map) in &self.instance.maps {
+            let now = pinned.and_then(|p| p.maps.get(name));
+            let recorded = pinned.and_then(|p| p.record.as_ref().ok()?.maps.get(name)).map(|id| MapId(*id));
+            let (todo, change) = match (program, now) {
+                (ProgramWork::Load, None) => (MapWork::Create, Some(map_created(map))),
+                (ProgramWork::Load, Some(now)) => self.map_on_reload(map, now),
+                (ProgramWork::Keep(_), now) => kept_map(map, now, recorded),
+            };
+            changes.extend(change.map(|c| Change { address: Address::Map(name.clone()), ..c }));
+            work.insert(name.clone(), todo);
+        }
+        for (name, map) in pinned.iter().flat_map(|p| &p.maps) {
+            if !self.instance.maps.contains_key(name) {
+                changes.push(Change {
+                    reason: Some("the program has no such map; its content is lost".into()),
+                    before: Some(map_facts(&map.def, Some(map.id))),
+                    ..Change::new(Address::Map(name.clone()), Action::Delete)
+                });
+            }
+        }
+        work
+    }
+
+    /// What the policy says of a pinned map when the program is loaded anew.
+    fn map_on_reload(&self, map: &DesiredMap, now: &PinnedMap) -> (MapWork, Option<Change>) {
+        let replaced = |reason: String| {
+            Some(Change {
+                reason: Some(reason),
+                before: Some(map_facts(&now.def, Some(now.id))),
+                after: Some(map_facts(&map.spec.def, None)),
+                ..Change::new(Address::Map(String::new()), Action::Replace)
+            })
+        };
+        let difference = definition_difference(&map.spec, now, self.observed.possible_cpus);
+        match (map.reuse, difference) {
+            (Reuse::Never, _) => (MapWork::Create, replaced("its content is lost: reuse = \"never\"".into())),
+            (_, None) => (MapWork::Keep(now.id), None),
+            (Reuse::Require, Some(difference)) => {
+                let blocked_by =
+                    Some(format!("reuse = \"require\", and the definition differs: {difference}"));
+                (MapWork::Create, replaced(difference).map(|c| Change { blocked_by, ..c }))
+            }
+            // `migrate` is refused when the file is read.
+            (Reuse::IfCompatible | Reuse::Migrate, Some(difference)) => {
+                (MapWork::Create, replaced(format!("its content is lost: another definition, {difference}")))
+            }
+        }
+    }
+
+    /// The stats map that this plan replaces goes into retirement, and generations count such replacements.
+    pub(super) fn retirement(&self, maps: &BTreeMap<String, MapWork>) -> (Option<RetiredMap>, u64) {
+        let Some(pinned) = self.pinned else { return (None, 0) };
+        let generation = pinned.record.as_ref().map_or(0, |r| r.generation);
+        // A map that ran and was rolled back is retired with a generation of its own, above the record's.
+        let highest = pinned.retired.iter().map(|r| r.generation).max().unwrap_or(0).max(generation);
+        let name = &self.desired.stats_map;
+        match (pinned.maps.get(name), maps.get(name)) {
+            (Some(now), Some(MapWork::Create) | None) => {
+                (Some(RetiredMap { map: name.clone(), id: now.id, generation }), highest + 1)
+            }
+            _ => (None, generation),
+        }
+    }
+}
+
+fn map_created(map: &DesiredMap) -> Change {
+    Change {
+        after: Some(map_facts(&map.spec.def, None)),
+        ..Change::new(Address::Map(String::new()), Action::Create)
+    }
+}
+
+/// A map whose program goes on: only its pin can be wrong.
+fn kept_map(map: &DesiredMap, now: Option<&PinnedMap>, recorded: Option<MapId>) -> (MapWork, Option<Change>) {
+    match (now, recorded) {
+        (Some(now), Some(id)) if now.id != id => {
+            let change = Change {
+                reason: Some(format!("the pin holds map {}, the program uses map {id}", now.id)),
+                before: Some(map_facts(&now.def, Some(now.id))),
+                after: Some(map_facts(&map.spec.def, Some(id))),
+                ..Change::new(Address::Map(String::new()), Action::Replace)
+            };
+            (MapWork::Repin(id), Some(change))
+        }
+        (Some(now), _) => (MapWork::Keep(now.id), None),
+        (None, recorded) => {
+            let change = Change {
+                reason: Some("its pin is gone; the map is pinned again, its content is kept".into()),
+                after: Some(map_facts(&map.spec.def, recorded)),
+                ..Change::new(Address::Map(String::new()), Action::Create)
+            };
+            (recorded.map_or(MapWork::Create, MapWork::Repin), Some(change))
+        }
+    }
+}

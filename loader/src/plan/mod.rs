@@ -1,0 +1,197 @@
+//! The plan: what would make the kernel match the file. A pure function of the desired and the observed state.
+//!
+//! [`plan`] decides everything that `apply` does, and `diff` prints the same value: there is no second opinion. Each
+//! interface gets the changes that people and tools read, and the [`Work`] that the executor carries out.
+
+mod change;
+mod definition;
+mod drift;
+mod entries;
+mod interface;
+mod link;
+mod maps;
+mod note;
+mod readers;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xdpd_config::Label;
+use xdpd_kernel::MapId;
+
+use crate::desired::{Attachment, Desired};
+use crate::observed::{Interrupted, Observed, Pinned, Root};
+use change::{map_facts, program_facts};
+use interface::{Planner, reload_reasons};
+
+pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
+pub use definition::definition_difference;
+pub use drift::{Drift, drift, is_in_place};
+pub use entries::{EntriesFacts, EntryFacts};
+pub use note::Note;
+pub use readers::RootChange;
+pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
+
+/// What an apply would do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// The interfaces that change or are blocked.
+    pub interfaces: BTreeMap<Label, InterfacePlan>,
+    /// How many interfaces of the file are as it says.
+    pub unchanged: usize,
+    /// Where the kernel is not as our own record says.
+    pub drift: Vec<Drift>,
+    /// What people should know of and is no difference.
+    pub notes: Vec<Note>,
+    /// What an interrupted run left, to be settled first.
+    pub interrupted: Vec<Interrupted>,
+    /// A bpffs must be mounted first.
+    pub mount: bool,
+    /// The permissions of the pin root change.
+    pub root: Option<RootChange>,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.interrupted.is_empty() && self.root.is_none()
+    }
+
+    /// Some interface cannot be done.
+    pub fn is_blocked(&self) -> bool {
+        self.count(Verdict::Blocked) > 0
+    }
+
+    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`.
+    pub fn blocks(&self) -> impl Iterator<Item = String> {
+        let changes = self.interfaces.iter().flat_map(|(label, i)| i.changes.iter().map(move |c| (label, c)));
+        changes.filter_map(|(label, change)| Some(format!("{label}: {}", change.blocked_by.as_ref()?)))
+    }
+
+    /// How many interfaces have this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.interfaces.values().filter(|i| i.verdict == verdict).count()
+    }
+
+    /// The interfaces that change.
+    pub fn work(&self) -> impl Iterator<Item = (&Label, &Work)> {
+        self.interfaces.iter().filter_map(|(label, i)| Some((label, i.work.as_ref()?)))
+    }
+}
+
+/// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
+/// that continues another label is meant by that one's.
+pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
+    let reloaded = desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        let instance = desired.instances.get(&attachment.instance)?;
+        (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
+    });
+    reloaded.collect()
+}
+
+/// The pinned maps of which the file says what they hold: those whose content matters.
+pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
+    let mut ids = BTreeSet::new();
+    for (label, attachment) in &desired.attachments {
+        let (Some((_, pinned)), Some(instance)) =
+            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
+        else {
+            continue;
+        };
+        for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
+            ids.extend(pinned.maps.get(name).map(|map| map.id));
+            ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
+        }
+    }
+    ids
+}
+
+/// Computes the plan.
+pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
+    let mut plan = Plan {
+        interrupted: observed.interrupted.clone(),
+        mount: observed.root == Root::Mountable,
+        root: readers::root_change(desired, observed),
+        notes: readers::obstacles(desired, observed).into_iter().collect(),
+        ..Plan::default()
+    };
+    let mut moved = BTreeSet::new();
+    for (label, attachment) in &desired.attachments {
+        let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
+        let (from, pinned) = predecessor(label, attachment, desired, observed).unzip();
+        moved.extend(from.filter(|from| *from != label));
+        let planner = Planner { desired, observed, allow, label, attachment, instance, pinned, from };
+        if let Some(pinned) = pinned {
+            plan.drift.extend(drift(label, pinned, &observed.devices));
+        }
+        if let Some(note) = planner.absent() {
+            plan.notes.push(note);
+            continue;
+        }
+        match planner.plan() {
+            Some(interface) => drop(plan.interfaces.insert(label.clone(), interface)),
+            None => plan.unchanged += 1,
+        }
+    }
+    for (label, pinned) in &observed.interfaces {
+        let ours = pinned.record.as_ref().is_ok_and(|r| r.config == desired.config);
+        if ours && !desired.attachments.contains_key(label) && !moved.contains(label) {
+            plan.drift.extend(drift(label, pinned, &observed.devices));
+            plan.interfaces.insert(label.clone(), removal(pinned));
+        }
+    }
+    plan
+}
+
+/// The pins that an interface of the file continues: those of its label, or those of a label that left the file while
+/// its link is on the device. So a renamed label, or a renamed device under a glob, changes hands without a gap.
+fn predecessor<'a>(
+    label: &'a Label,
+    attachment: &Attachment,
+    desired: &Desired,
+    observed: &'a Observed,
+) -> Option<(&'a Label, &'a Pinned)> {
+    if let Some(pinned) = observed.interfaces.get(label) {
+        return Some((label, pinned));
+    }
+    let device = observed.devices.device(attachment.netns.as_deref(), &attachment.device)?;
+    observed.interfaces.iter().find(|(other, pinned)| {
+        !desired.attachments.contains_key(*other)
+            && pinned.record.as_ref().is_ok_and(|r| r.config == desired.config)
+            && pinned.runs_on(device)
+    })
+}
+
+/// The plan of taking an interface away.
+pub fn removal(pinned: &Pinned) -> InterfacePlan {
+    let mut changes = Vec::new();
+    let others: Vec<String> = pinned.others.iter().map(|o| format!("`{}`", o.name.display())).collect();
+    if let Ok(record) = &pinned.record {
+        changes.push(Change {
+            reason: (!others.is_empty())
+                .then(|| format!("left in place, since it is not xdpd's: {}", others.join(", "))),
+            before: Some(program_facts(record, pinned.link.program())),
+            ..Change::new(Address::Program, Action::Delete)
+        });
+        changes.push(Change {
+            before: Some(Facts::Link {
+                device: record.device.clone(),
+                ifindex: Some(record.ifindex),
+                netns: record.netns_name.clone(),
+                modes: vec![record.mode],
+                config: None,
+            }),
+            ..Change::new(Address::Link, Action::Delete)
+        });
+    }
+    for (name, map) in &pinned.maps {
+        changes.push(Change {
+            reason: Some("its content is lost".into()),
+            before: Some(map_facts(&map.def, Some(map.id))),
+            ..Change::new(Address::Map(name.clone()), Action::Delete)
+        });
+    }
+    let work = Some(Work::Remove { directory: pinned.directory.clone() });
+    InterfacePlan { verdict: Verdict::Remove, changes, work, entries: Vec::new() }
+}
