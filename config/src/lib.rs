@@ -25,7 +25,7 @@ mod syntax;
 pub mod trust;
 mod value;
 
-pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
+pub use config::{Config, Global, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};

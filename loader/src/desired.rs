@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
+use crate::globals::Globals;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
 
@@ -40,6 +42,8 @@ pub struct Instance {
     pub function: String,
     /// What it declares to be for, `expected_attach_type`.
     pub attach_type: u32,
+    /// Values for the object's global variables.
+    pub globals: Arc<Globals>,
     /// The maps it is pinned with.
     pub maps: BTreeMap<String, DesiredMap>,
 }
@@ -146,6 +150,7 @@ fn instance(
         digest: loaded.digest.clone(),
         function: function.name.clone(),
         attach_type: loaded.object.attach_type(function),
+        globals: Arc::new(Globals::resolve(&loaded.object, program).ok()?),
         maps,
     })
 }

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod engine;
 pub mod execute;
 pub mod exit;
+pub mod globals;
 pub mod interrupt;
 pub mod mode;
 pub mod object;

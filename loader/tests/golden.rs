@@ -77,6 +77,8 @@ struct InterfaceState {
     #[serde(default)]
     generation: u64,
     link: LinkText,
+    #[serde(default)]
+    globals: BTreeMap<String, String>,
     maps: BTreeMap<String, MapText>,
     #[serde(default)]
     others: Vec<String>,
@@ -162,7 +164,8 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
         netns_name: None,
         mode: Mode::Native,
         object: state.object.clone().unwrap_or_else(|| builtin.to_owned()),
-        globals: None,
+        globals: (!state.globals.is_empty()).then(|| "sha256:0123".to_owned()),
+        values: state.globals.clone(),
         function: state.function.clone(),
         program: state.program,
         attach_type: state.attach_type,

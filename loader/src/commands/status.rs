@@ -1,13 +1,13 @@
 //! `xdpd status`: what is attached and pinned, as the kernel tells it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use xdpd_config::{Config, LoadError};
+use xdpd_config::{Config, LoadError, Record, Value};
 use xdpd_kernel::program::Program;
 use xdpd_kernel::{ProgramId, clock};
 
@@ -15,6 +15,7 @@ use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::exit::Exit;
+use crate::globals::recorded_value;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
@@ -46,6 +47,7 @@ struct Interface {
     generation: Option<u64>,
     link_id: Option<u32>,
     program: Option<RunningProgram>,
+    globals: BTreeMap<String, Option<Value>>,
     maps: Vec<PinnedMap>,
     retired: Vec<String>,
     error: Option<String>,
@@ -158,10 +160,16 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         generation: record.map(|r| r.generation),
         link_id,
         program: pinned.link.program().and_then(|id| running_program(id, pinned)),
+        globals: record.map(globals).unwrap_or_default(),
         maps: pinned.maps.iter().map(|(name, map)| PinnedMap { name: name.clone(), id: map.id.0 }).collect(),
         retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
         error: pinned.record.as_ref().err().cloned(),
     }
+}
+
+/// The values that were set, as far as the record has them.
+fn globals(record: &Record) -> BTreeMap<String, Option<Value>> {
+    record.values.iter().map(|(name, text)| (name.clone(), recorded_value(text))).collect()
 }
 
 fn running_program(id: ProgramId, pinned: &Pinned) -> Option<RunningProgram> {
@@ -212,6 +220,14 @@ fn table(status: &Status) -> String {
     for interface in &status.interfaces {
         if interface.state != "attached" {
             let _ = writeln!(out, "{}: {}", printable(&interface.label), interface.state);
+        }
+        if !interface.globals.is_empty() {
+            let values = interface.globals.iter().map(|(name, value)| match value {
+                Some(value) => format!("{} = {value}", printable(name)),
+                None => format!("{} (a long value)", printable(name)),
+            });
+            let values: Vec<String> = values.collect();
+            let _ = writeln!(out, "{}: {}", printable(&interface.label), values.join(", "));
         }
         if let Some(error) = &interface.error {
             let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.label));

@@ -8,6 +8,7 @@
 mod clean_up;
 mod commit;
 mod error;
+mod globals;
 mod prepare;
 mod recover;
 mod undo;

@@ -6,6 +6,7 @@ use xdpd_kernel::XdpLink;
 
 use super::commit::{Place, create_link};
 use super::error::unless_vanished;
+use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RETIRED_MAX, Staged};
 use crate::engine::Engine;
@@ -14,6 +15,8 @@ use crate::plan::MapWork;
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
+    /// Global variables get back what they held.
+    Globals { staged: &'s Staged<'a>, values: Written },
     /// The old program comes back, if ours still runs.
     Update { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was made goes.
@@ -47,6 +50,9 @@ impl<E: Engine> Executor<'_, E> {
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                }
+                Undo::Globals { staged, values } => {
+                    (format!("{}: restore global variables", staged.label), values.take_back(self.root))
                 }
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());

@@ -76,6 +76,7 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Mode => "mode".to_owned(),
         Address::Link => "link".to_owned(),
         Address::Map(name) => format!("map {}", printable(name)),
+        Address::Global(name) => format!("global {}", printable(name)),
     };
     let (headline, detail) = words(change);
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
@@ -116,6 +117,9 @@ fn words(change: &Change) -> (String, Option<String>) {
         (Address::Link, Action::Replace, _, Some(after)) => {
             (format!("attached anew, {}", facts(after)), change.reason.clone())
         }
+        (Address::Global(_), _, Some(before), Some(after)) => {
+            (format!("{} -> {}", facts(before), facts(after)), change.reason.clone())
+        }
         (Address::Mode, _, Some(before), Some(after)) => {
             (format!("{} -> {}", facts(before), facts(after)), None)
         }
@@ -136,6 +140,7 @@ fn facts(facts: &Facts) -> String {
             }
         }
         Facts::Mode { mode } => mode.to_string(),
+        Facts::Global { value } => value.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));

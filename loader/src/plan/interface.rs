@@ -4,6 +4,7 @@ use xdpd_config::Label;
 use xdpd_config::escape::escape;
 
 use super::change::program_facts;
+use super::globals;
 use super::{Action, Address, Allow, Change, Facts, Install, InterfacePlan, ProgramWork, Verdict, Work};
 use crate::desired::{Attachment, Desired, Instance};
 use crate::devices::Space;
@@ -48,6 +49,7 @@ impl Planner<'_> {
             self.announce(takeover, &mut changes);
         }
         let maps = self.maps(program, &mut changes);
+        let stores = self.globals(program, &maps, &mut changes);
         self.ownership(&mut changes);
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
@@ -71,6 +73,7 @@ impl Planner<'_> {
             link,
             takeover,
             maps,
+            stores,
             retire,
             generation,
         };
@@ -181,9 +184,7 @@ pub(super) fn reload_reasons(instance: &Instance, pinned: &Pinned) -> Vec<String
     if record.function != instance.function {
         reasons.push(format!("function {} -> {}", record.function, instance.function));
     }
-    if record.globals.is_some() {
-        reasons.push("globals are no longer set".into());
-    }
+    reasons.extend(globals::reload_reason(instance, pinned));
     match &pinned.link {
         LinkState::Missing | LinkState::NotALink(_) => reasons.push("the program no longer runs".into()),
         LinkState::Defunct { program, .. } | LinkState::Live { program, .. }

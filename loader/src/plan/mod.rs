@@ -6,6 +6,7 @@
 mod change;
 mod definition;
 mod drift;
+mod globals;
 mod interface;
 mod link;
 mod maps;

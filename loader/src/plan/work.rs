@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::object::Store;
 use xdpd_config::Mode;
 use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 
@@ -42,6 +43,8 @@ pub struct Install {
     pub takeover: Option<Takeover>,
     /// Every map of the interface.
     pub maps: BTreeMap<String, MapWork>,
+    /// What is written into global variables of maps that are kept.
+    pub stores: Vec<Store>,
     /// The map that goes into retirement.
     pub retire: Option<RetiredMap>,
     /// Generation of the stats map afterwards.
