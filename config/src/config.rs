@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, Value, escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Mode, Reuse,
+    Span, Value, escape,
 };
 
 /// A value and where in the file it is written.
@@ -84,6 +85,8 @@ pub struct Global {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What the map holds; `None`: that is not the file's business.
+    pub entries: Option<Entries>,
     /// The key that names the map.
     pub span: Span,
 }
@@ -102,6 +105,8 @@ pub struct Interface {
     pub modes: Vec<Mode>,
     /// The policy of this interface, before that of the file.
     pub reuse: Option<Reuse>,
+    /// That the device is absent is no error. Always so of a pattern, whatever this says.
+    pub optional: bool,
     /// The key of the entry.
     pub span: Span,
 }
@@ -127,11 +132,31 @@ pub struct Stats {
     pub map: String,
     /// The time from one reading to the next.
     pub interval: Duration,
+    /// Who may read besides root.
+    pub group: Option<Located<Group>>,
+}
+
+/// A group of users, as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// By its name; whether there is such a group is known on the machine only.
+    Name(String),
+    /// By its number.
+    Id(u32),
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1) }
+        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1), group: None }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
     }
 }
 
@@ -201,6 +226,20 @@ impl Config {
         static DEFAULT: LazyLock<Program> = LazyLock::new(Config::default_program);
         let named = interface.program.as_ref().and_then(|program| self.programs.get(&program.value));
         named.unwrap_or(&DEFAULT)
+    }
+
+    /// Every other file that this one names, some perhaps more than once.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let objects = self.programs.values().filter_map(|program| match &program.object.value {
+            ObjectRef::Builtin => None,
+            ObjectRef::File(path) => Some(&**path),
+        });
+        let maps = self.programs.values().flat_map(|program| program.maps.values());
+        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
+            EntriesSource::Inline(_) => None,
+            EntriesSource::File(path) => Some(&*path.value),
+        });
+        objects.chain(lists)
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

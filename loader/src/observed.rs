@@ -6,7 +6,8 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use xdpd_config::escape::{escape, unescape};
 use xdpd_config::record::Record;
@@ -14,12 +15,16 @@ use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::bpffs;
 use xdpd_kernel::{
     Access, Attached, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinError,
-    PinnedObject, Program, ProgramId, ProgramInfo, XdpLink,
+    PinnedObject, Program, ProgramId, XdpLink,
 };
 
 use crate::devices::Devices;
+use crate::dispatcher::{self, Dispatcher};
+use crate::entries::{self, Content};
 use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
+use crate::readers::Permissions;
+use crate::root;
 
 /// Prefix of a directory that is being put together, or of the one it was exchanged with.
 pub const NEXT: &str = "%next-";
@@ -39,16 +44,20 @@ pub struct Observed {
     pub devices: Devices,
     /// Whether the pin root exists.
     pub root: Root,
+    /// Who may reach it.
+    pub place: Place,
     /// The interfaces of any config under the pin root.
     pub interfaces: BTreeMap<Label, Pinned>,
     /// What lies under the pin root and is not ours.
     pub foreign: Vec<ForeignPin>,
     /// What an interrupted run left, with what the next run does about it.
     pub interrupted: Vec<Interrupted>,
-    /// Programs on the file's devices that none of our links holds.
-    pub foreign_programs: BTreeMap<ProgramId, ForeignProgram>,
+    /// Programs on the file's devices that none of our links holds, by where they run.
+    pub foreign_programs: BTreeMap<(ProgramId, IfIndex), ForeignProgram>,
     /// Possible CPUs, by which the kernel rounds the size of some maps.
     pub possible_cpus: u32,
+    /// What maps hold; read only of those of which the file says it.
+    pub contents: BTreeMap<MapId, Content>,
 }
 
 /// The state of the pin root.
@@ -67,8 +76,21 @@ pub enum Root {
     NotADirectory,
     /// It belongs to this user, and not to root.
     NotRoots(u32),
+    /// Others than root may make entries in it. Holds its permission bits.
+    OthersWrite(u32),
     /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
     NoBpffs,
+}
+
+/// Who may reach the pins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The pin root's own permissions; `None`: it does not exist.
+    pub root: Option<Permissions>,
+    /// xdpd has made it.
+    pub made: bool,
+    /// The directories that lead to it, from the nearest on.
+    pub above: Vec<(PathBuf, Permissions)>,
 }
 
 /// An interface as it is pinned.
@@ -84,8 +106,26 @@ pub struct Pinned {
     pub maps: BTreeMap<String, PinnedMap>,
     /// Retired maps.
     pub retired: Vec<Retired>,
+    /// Who may read it.
+    pub permissions: PinPermissions,
     /// Names of entries that are neither.
     pub others: Vec<OtherEntry>,
+}
+
+/// The permissions in an interface's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinPermissions {
+    /// Those of the directory.
+    pub directory: Permissions,
+    /// Those of the pins of maps, retired ones among them, by file name.
+    pub pins: BTreeMap<String, Permissions>,
+}
+
+impl PinPermissions {
+    /// Those of the directory and of these maps; of retired ones, an undo may leave one more.
+    pub fn of<T>(&self, maps: &BTreeMap<String, T>) -> (Permissions, Vec<Option<Permissions>>) {
+        (self.directory, maps.keys().map(|name| self.pins.get(&map_pin(name)).copied()).collect())
+    }
 }
 
 /// What `xdp-link` is.
@@ -288,13 +328,15 @@ pub struct ForeignProgram {
     /// The `bpf_link` that holds it; `None` where it was attached through netlink.
     pub link: Option<LinkId>,
     /// It is the dispatcher of libxdp.
-    pub dispatcher: bool,
+    pub dispatcher: Option<Dispatcher>,
 }
 
 impl std::fmt::Display for ForeignProgram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = if self.dispatcher { "libxdp dispatcher" } else { "program" };
-        write!(f, "{what} `{}` (tag {}, ", self.name, self.tag)?;
+        match self.dispatcher {
+            Some(dispatcher) => write!(f, "libxdp dispatcher ({dispatcher}; tag {}, ", self.tag)?,
+            None => write!(f, "program `{}` (tag {}, ", self.name, self.tag)?,
+        }
         match self.link {
             Some(id) => write!(f, "held by bpf_link {id})"),
             None => f.write_str("attached through netlink)"),
@@ -323,17 +365,33 @@ pub fn observe(
         ..Observed::default()
     };
     match Dir::open(pin_root) {
-        Ok(root) if root.is_bpffs()? => match root.stat_self()?.uid {
-            0 => observed.read_root(&root, leftovers)?,
-            uid => observed.root = Root::NotRoots(uid),
-        },
+        Ok(root) if root.is_bpffs()? => {
+            let permissions = root.stat_self()?.into();
+            observed.root = Root::of(permissions);
+            observed.place =
+                Place { root: Some(permissions), made: root::made(&root).is_some(), above: Vec::new() };
+            if observed.root == Root::Present {
+                observed.read_root(&root, leftovers)?;
+            }
+        }
         Ok(_) => observed.root = missing_root(pin_root)?,
         Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root)?,
         Err(e) if e.errno() == libc::ENOTDIR => observed.root = Root::NotADirectory,
         Err(e) => return Err(e),
     }
+    observed.place.above = above(pin_root);
     observed.read_foreign_programs()?;
     Ok(observed)
+}
+
+/// The directories that lead to a pin root, from the nearest on, as far as they exist.
+fn above(pin_root: &Path) -> Vec<(PathBuf, Permissions)> {
+    let directories = pin_root.ancestors().skip(1);
+    let permissions = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Permissions { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o777 })
+    };
+    directories.filter_map(|path| Some((path.to_owned(), permissions(path)?))).collect()
 }
 
 /// What can be done about a pin root that is not there, or not on a bpffs.
@@ -351,6 +409,15 @@ pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
 }
 
 impl Root {
+    /// Of one that is there.
+    pub fn of(permissions: Permissions) -> Self {
+        match permissions {
+            Permissions { uid: 0, .. } if !permissions.is_others_to_change() => Self::Present,
+            Permissions { uid: 0, mode, .. } => Self::OthersWrite(mode),
+            Permissions { uid, .. } => Self::NotRoots(uid),
+        }
+    }
+
     /// Why nothing can be pinned there, and what to do.
     pub fn problem(&self, pin_root: &Path) -> Option<String> {
         let path = pin_root.display();
@@ -362,6 +429,10 @@ impl Root {
             Self::NotRoots(uid) => {
                 Some(format!("pin_root {path} belongs to user {uid}, not to root: not used"))
             }
+            Self::OthersWrite(mode) => Some(format!(
+                "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
+                 {path}, or name a directory in it, which apply makes"
+            )),
             Self::NoBpffs => {
                 Some(format!("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}"))
             }
@@ -386,7 +457,10 @@ impl Observed {
                     .push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
                 continue;
             };
-            if let Some(rest) = name.strip_prefix(NEXT) {
+            let is_ours_by_name = [NEXT, OLD, TAKEN, LOCK].iter().any(|prefix| name.starts_with(prefix));
+            if is_ours_by_name && !is_ours(root, &name)? {
+                self.foreign.push(ForeignPin { name, what: "not xdpd's, though it has such a name" });
+            } else if let Some(rest) = name.strip_prefix(NEXT) {
                 stages.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if let Some(rest) = name.strip_prefix(OLD) {
                 removals.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
@@ -398,7 +472,8 @@ impl Observed {
                 notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
-                self.foreign.push(ForeignPin { name, what: "a pin" });
+                let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
+                self.foreign.push(ForeignPin { name, what });
             } else {
                 match Label::from_file_name(&name)
                     .map(|label| Ok((read_interface(root, &name)?, label)))
@@ -477,34 +552,34 @@ impl Observed {
         Ok(())
     }
 
+    /// A program is told apart per device: others can attach one of ours elsewhere, or theirs twice, once by a link.
     fn read_foreign_programs(&mut self) -> Result<(), xdpd_kernel::Error> {
-        let ours: BTreeSet<ProgramId> = self.interfaces.values().filter_map(|p| p.link.program()).collect();
-        let foreign: BTreeSet<ProgramId> = self
-            .devices
-            .iter()
-            .flat_map(|(_, d)| &d.xdp)
-            .map(|a| a.program_id)
-            .filter(|id| !ours.contains(id))
-            .collect();
+        let attached = self.devices.iter().flat_map(|(_, d)| d.xdp.iter().map(move |a| (d, a.program_id)));
+        let ours =
+            |device, id| self.interfaces.values().any(|p| p.link.program() == Some(id) && p.runs_on(device));
+        let foreign: BTreeSet<(ProgramId, IfIndex)> =
+            attached.filter(|(d, id)| !ours(*d, *id)).map(|(d, id)| (id, d.ifindex)).collect();
         if foreign.is_empty() {
             return Ok(());
         }
-        let links: BTreeMap<_, _> =
-            XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
-        for id in foreign {
-            let info = match Program::open_by_id(id).and_then(|p| p.info()) {
+        let links: BTreeMap<_, _> = XdpLink::all_xdp()?
+            .into_iter()
+            .filter_map(|info| Some(((info.program_id, info.ifindex()?), info.id)))
+            .collect();
+        for place in foreign {
+            let info = match Program::open_by_id(place.0).and_then(|p| p.info()) {
                 Ok(info) => info,
                 // It went away meanwhile.
                 Err(e) if e.errno() == libc::ENOENT => continue,
                 Err(e) => return Err(e),
             };
             let program = ForeignProgram {
-                dispatcher: is_dispatcher(&info),
-                link: links.get(&id).copied(),
+                dispatcher: dispatcher::read(&info)?,
+                link: links.get(&place).copied(),
                 tag: info.tag_hex(),
                 name: info.name,
             };
-            self.foreign_programs.insert(id, program);
+            self.foreign_programs.insert(place, program);
         }
         Ok(())
     }
@@ -529,9 +604,20 @@ impl Observed {
     }
 }
 
-/// libxdp's dispatcher: a program of that name with exactly one map, its configuration.
-fn is_dispatcher(info: &ProgramInfo) -> bool {
-    info.name == "xdp_dispatcher" && info.map_ids.len() == 1
+impl Observed {
+    /// Reads what these maps hold. One that is no more, or of a type that the file cannot fill, has no content.
+    pub fn read_contents(&mut self, maps: &BTreeSet<MapId>) -> Result<(), xdpd_kernel::Error> {
+        for id in maps {
+            let map = match Map::open_by_id(*id) {
+                Err(e) if e.errno() == libc::ENOENT => continue,
+                map => map?,
+            };
+            if entries::holds_entries(map.def().map_type) {
+                self.contents.insert(*id, entries::read(&map)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Pinned {
@@ -543,6 +629,17 @@ impl Pinned {
             }
             _ => false,
         }
+    }
+
+    /// The program on a device is the one that the link attaches there. Or did a moment ago: a link is defunct as soon as
+    /// its device goes, and a look at the devices just before that still shows both.
+    pub fn holds(&self, device: &xdpd_kernel::netlink::Device, program: ProgramId) -> bool {
+        let place = match self.link {
+            LinkState::Live { ifindex, .. } => Some(ifindex),
+            LinkState::Defunct { .. } => self.record.as_ref().ok().map(|record| IfIndex(record.ifindex)),
+            LinkState::Missing | LinkState::NotALink(_) => None,
+        };
+        place == Some(device.ifindex) && self.link.program() == Some(program)
     }
 
     /// The live link runs the program of the record.
@@ -595,7 +692,18 @@ impl Taken {
     }
 }
 
-/// Reads one interface's directory; `None` where it has no record, so is not ours, or vanished meanwhile.
+/// Whether an entry can be a directory of ours: one that only root can change. Where it vanished meanwhile, it is.
+fn is_ours(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
+    match root.open_dir(name).and_then(|dir| dir.stat_self()) {
+        Ok(stat) => Ok(!Permissions::from(stat).is_others_to_change()),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) if e.errno() == libc::ENOTDIR => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
+/// or where it vanished meanwhile.
 pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_kernel::Error> {
     let gone = |e: &xdpd_kernel::Error| e.errno() == libc::ENOENT;
     let dir = match root.open_dir(name) {
@@ -603,6 +711,10 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         Err(e) if gone(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
+    let directory = Permissions::from(dir.stat_self()?);
+    if directory.is_others_to_change() {
+        return Ok(None);
+    }
     let record = match dir.readlink(OWNER_PIN) {
         Ok(text) => match text.to_str() {
             Some(text) => Record::parse(text).map_err(|e| e.to_string()),
@@ -620,6 +732,7 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         link: LinkState::Missing,
         maps: BTreeMap::new(),
         retired: Vec::new(),
+        permissions: PinPermissions { directory, pins: BTreeMap::new() },
         others: Vec::new(),
     };
     for entry in dir.list()? {
@@ -631,17 +744,23 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         if name == OWNER_PIN || is_own_temporary(&name) {
         } else if entry.kind == EntryKind::Dir {
             pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
-        } else if entry.kind != EntryKind::File {
-            pinned.others.push(other);
         } else if name == LINK_PIN {
             pinned.link = read_link(&dir)?;
+        } else if entry.kind != EntryKind::File {
+            pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
-            pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+            if let Some(permissions) = permissions(&dir, &name)? {
+                pinned.permissions.pins.insert(name.clone(), permissions);
+                pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+            }
         } else {
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
             match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
                 (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
-                    pinned.maps.insert(map, read_map(&object));
+                    if let Some(permissions) = permissions(&dir, &name)? {
+                        pinned.permissions.pins.insert(name, permissions);
+                        pinned.maps.insert(map, read_map(&object));
+                    }
                 }
                 (_, Err(e)) if gone(&e) => {}
                 (_, object) => {
@@ -659,6 +778,15 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
     }
     pinned.retired.sort_by_key(|r| r.generation);
     Ok(Some(pinned))
+}
+
+/// Those of a pin, `None` where it vanished meanwhile.
+fn permissions(dir: &Dir, pin: &str) -> Result<Option<Permissions>, xdpd_kernel::Error> {
+    match dir.stat(pin) {
+        Ok(stat) => Ok(Some(stat.into())),
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {

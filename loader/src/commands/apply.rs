@@ -7,7 +7,6 @@ use anyhow::anyhow;
 
 use super::{Failure, Inputs, Outcome, Survey, diff, kernel_failure};
 use crate::cli::ConfigArg;
-use crate::desired::Desired;
 use crate::devices::Devices;
 use crate::engine::Engines;
 use crate::execute::{self, Executor, StepError};
@@ -16,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
+use crate::readers;
 use crate::root::{self, PinRoot};
 use crate::trial::Trial;
 
@@ -37,36 +37,42 @@ pub struct Options {
 /// Plans, and carries the plan out.
 pub fn run(config: &ConfigArg, options: Options) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
+    converge(&inputs, options, None)
+}
+
+/// Makes the kernel match what was read. Signals are noted by `interrupt`; where there is none, from the first change on.
+pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Interrupt>) -> Outcome {
     // A first look without the lock: where there is nothing to do, not even the lock is made.
-    let survey = Survey::take(&inputs, options.allow, Leftovers::FoldIn)?;
+    let survey = Survey::take(inputs, options.allow, Leftovers::FoldIn)?;
     if options.dry_run {
-        return diff::show(&inputs, &survey, options.json);
+        return diff::show(inputs, &survey, options.json);
     }
     // Another run may take back what this look has found.
     if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
-        return Ok(unchanged(&inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
-        return refused(&inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options);
     }
-    let interrupt = Interrupt::install().map_err(Failure::refused)?;
-    let root = match PinRoot::lock(&survey.desired.pin_root, options.lock_timeout, &interrupt) {
+    let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
+    let permissions = readers::of_directories(survey.desired.readers.as_ref());
+    let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {
         Ok(root) => root,
-        Err(e) => return failed(&inputs, options, &survey.plan, Exit::Refused, e.into()),
+        Err(e) => return failed(inputs, options, &survey.plan, Exit::Refused, e.into()),
     };
     // Under the lock nothing is on its way any more: what is seen now is what there is.
     let mount = survey.plan.mount;
-    let (mut survey, settled) = settle(&inputs, options, &root)?;
+    let (mut survey, settled) = settle(inputs, options, &root)?;
     // The lock lies on the bpffs that the plan was to mount.
     survey.plan.mount = mount;
     if survey.plan.is_blocked() {
-        return refused(&inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options);
     }
     if survey.plan.is_empty() && !settled {
-        return Ok(unchanged(&inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options));
     }
-    execute(&inputs, options, &root, &survey, &interrupt)
+    execute(inputs, options, &root, &survey, &interrupt)
 }
 
 /// Under the lock: settles what an interrupted run left, and plans again from what is there now. Tells whether there was
@@ -89,6 +95,7 @@ fn execute(
     interrupt: &Interrupt,
 ) -> Outcome {
     let plan = &survey.plan;
+    output::say_all(&plan.notes);
     if !options.json {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }
@@ -102,7 +109,7 @@ fn execute(
         interrupt,
         trial: options.confirm_timeout.map(|timeout| Trial { config: &inputs.config.path, timeout }),
     };
-    let result = executor.run(plan, || verify(inputs, &survey.desired, options.allow));
+    let result = executor.run(plan, || verify(inputs, survey, options.allow));
     match result {
         Ok(leftovers) if leftovers.is_empty() => {
             if options.json {
@@ -142,18 +149,23 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
 
 /// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
 ///
-/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that vanished is no
-/// failure where a glob had matched it.
-fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepError> {
+/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional may
+/// have vanished, or have been made anew.
+fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepError> {
     let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
     let devices =
         Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref())).map_err(unreadable)?;
-    let (vanished, desired) = desired.without_vanished(&devices);
+    let desired = &before.desired;
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
-    observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(unreadable)?;
-    let mut plan = plan::plan(&desired, &observed, allow);
-    plan.interfaces.retain(|label, _| !vanished.contains(label));
+    observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
+    observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
+    let mut plan = plan::plan(desired, &observed, allow);
+    plan.interfaces.retain(|label, _| {
+        desired.attachments.get(label).is_none_or(|a| {
+            !a.optional || observed.devices.agrees(&before.observed.devices, a.netns.as_deref(), &a.device)
+        })
+    });
     if plan.is_empty() {
         return Ok(());
     }
@@ -177,9 +189,14 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
                 }
                 if new.maps.iter().map(|(n, m)| (n, m.id)).ne(old.maps.iter().map(|(n, m)| (n, m.id))) {
                     problems.push(format!("{label}: other maps are pinned"));
+                } else if new.permissions.of(&new.maps) != old.permissions.of(&old.maps) {
+                    problems.push(format!("{label}: others may read its pins"));
                 }
             }
         }
+    }
+    if after.place.root != before.place.root {
+        problems.push(format!("{}: others may read it", pin_root.display()));
     }
     let added = after.interfaces.keys().filter(|label| !before.interfaces.contains_key(*label));
     problems.extend(added.map(|label| format!("{label}: its pins are still there")));
@@ -187,6 +204,7 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
 }
 
 fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
+    output::say_all(&plan.notes);
     if options.json {
         print_json(inputs, plan, json::Outcome::Unchanged, None);
     } else {
@@ -197,6 +215,7 @@ fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
 }
 
 fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+    output::say_all(&plan.notes);
     if !options.json {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }

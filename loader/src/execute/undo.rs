@@ -2,21 +2,25 @@
 
 use libc::ENOENT;
 use xdpd_config::{LINK_PIN, Label, retired};
-use xdpd_kernel::XdpLink;
+use xdpd_kernel::{Dir, XdpLink};
 
 use super::commit::{Place, create_link};
+use super::entries::Filling;
 use super::error::unless_vanished;
 use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
-use super::{Executor, Old, RETIRED_MAX, Staged};
+use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
 use crate::observed::map_pin;
 use crate::plan::MapWork;
+use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
     /// Global variables get back what they held.
     Globals { staged: &'s Staged<'a>, values: Written },
+    /// A map gets the entries back that it had.
+    Fill { filling: &'s Filling<'a> },
     /// The old program comes back, if ours still runs.
     Update { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was made goes.
@@ -25,6 +29,8 @@ pub(super) enum Undo<'s, 'a> {
     Detach { label: &'a Label, old: &'s Old, place: Place<'s> },
     /// Someone else's program gets its place back.
     Takeover { staged: &'s Staged<'a> },
+    /// A pin, or the directory itself, gets its old permissions back.
+    Permissions { dir: &'s Dir, entry: Option<&'s str>, to: Permissions },
     /// Two directories change places once more.
     Exchange { a: String, b: String },
     /// A directory gets its name back.
@@ -35,7 +41,7 @@ impl<'s, 'a> Undo<'s, 'a> {
     /// The stage whose program ran in the place of the old one.
     pub(super) fn ran(&self) -> Option<&'s Staged<'a>> {
         match self {
-            Self::Update { staged, .. } => Some(staged),
+            Self::Update { staged, .. } | Self::Create { staged, .. } => Some(staged),
             _ => None,
         }
     }
@@ -47,12 +53,21 @@ impl<E: Engine> Executor<'_, E> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
             let (what, result) = match step {
+                Undo::Fill { filling } => {
+                    let what = format!("{}: restore map {}", filling.label, filling.name);
+                    problems.extend(filling.take_back().err().map(|e| format!("{what}: {e}")));
+                    continue;
+                }
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
                 }
                 Undo::Globals { staged, values } => {
                     (format!("{}: restore global variables", staged.label), values.take_back(self.root))
+                }
+                Undo::Permissions { dir, entry, to } => {
+                    let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));
+                    (format!("give {} back {to}", path.display()), readers::set(dir, entry, to))
                 }
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());
@@ -82,26 +97,50 @@ impl<E: Engine> Executor<'_, E> {
         problems
     }
 
-    /// The stats map of a stage that ran and was rolled back has counted packets: it stays as a retired map.
-    pub(super) fn keep_counts(&self, staged: &Staged<'_>) -> Result<(), String> {
+    /// The stats map of a stage whose program ran has counted packets. Before the program goes, the map is pinned beside
+    /// the old ones, under a name that tells the next run what it is; from [`Self::keep_counts`] on it is a retired map.
+    /// So readers find it once it is final, and a kill in between loses nothing.
+    pub(super) fn hold_counts<'s, 'a>(
+        &self,
+        staged: &'s Staged<'a>,
+    ) -> Result<Option<Counts<'s, 'a>>, String> {
         let map = &self.desired.stats_map;
-        let (Some(MapWork::Create), Some(old), Some(id), Some(directory)) = (
-            staged.install.maps.get(map),
-            &staged.old,
-            staged.record.maps.get(map),
-            staged.install.replaces.as_ref(),
-        ) else {
-            return Ok(());
+        let (Some(MapWork::Create), Some(old), Some(id)) =
+            (staged.install.maps.get(map), &staged.old, staged.record.maps.get(map))
+        else {
+            return Ok(None);
         };
-        let name = retired::name(map, staged.install.generation, *id);
-        let pinned = self.observed.interfaces.values().find(|p| p.directory == *directory);
+        let pin = retired::name(map, staged.install.generation, *id);
+        old.dir
+            .link(&staged.dir, map_pin(map), format!("{RAN}{pin}"))
+            .map_err(|e| not_kept(staged.label, &e))?;
+        Ok(Some(Counts { staged, old, pin }))
+    }
+
+    /// What was held becomes a retired map.
+    pub(super) fn keep_counts(&self, counts: &Counts<'_, '_>) -> Result<(), String> {
+        let Counts { staged, old, pin } = counts;
+        let mut replaced = self.observed.interfaces.values();
+        let pinned = replaced.find(|p| staged.install.replaces.as_ref() == Some(&p.directory));
         let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
         let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
         let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
-        made_room.and_then(|()| old.dir.link(&staged.dir, map_pin(map), &name)).map_err(|e| {
-            format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
-        })
+        made_room
+            .and_then(|()| old.dir.rename(format!("{RAN}{pin}"), pin))
+            .map_err(|e| not_kept(staged.label, &e))
     }
+}
+
+/// A stats map that is held until the program that counted in it is gone.
+pub(super) struct Counts<'s, 'a> {
+    staged: &'s Staged<'a>,
+    old: &'s Old,
+    /// Its name as a retired map.
+    pin: String,
+}
+
+fn not_kept(label: &Label, error: &xdpd_kernel::Error) -> String {
+    format!("{label}: keep the counts of the program that was rolled back: {error}")
 }
 
 /// Makes the link anew that was detached, and puts it where its pin was. In the mode that the record tells, where it

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::entries;
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
 /// A terminal's usual width.
@@ -34,6 +35,10 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
     let _ = writeln!(out, "{LEGEND}");
     if plan.mount {
         let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
+    }
+    if let Some(root) = &plan.root {
+        let path = printable(&root.path.display().to_string());
+        let _ = writeln!(out, "\n{} {path}: {}", paint.mark('~'), root.from.difference(root.to));
     }
     for leftover in &plan.interrupted {
         let _ = writeln!(out, "\n{} {}: {}", paint.mark('~'), leftover.directory(), leftover.settlement());
@@ -80,6 +85,7 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     };
     let (headline, detail) = words(change);
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
+    entries::write(out, change, |mark| paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
         write_wrapped(out, &detail);
     }
@@ -106,7 +112,7 @@ fn write_wrapped(out: &mut String, text: &str) {
 fn words(change: &Change) -> (String, Option<String>) {
     let reason = || change.reason.clone().unwrap_or_default();
     match (&change.address, change.action, &change.before, &change.after) {
-        (Address::Program, Action::Update, ..) => (reason(), None),
+        (Address::Program, Action::Update, ..) | (_, _, _, Some(Facts::Permissions(_))) => (reason(), None),
         (Address::Map(_), Action::Replace, ..) => ("replaced".to_owned(), change.reason.clone()),
         (
             _,
@@ -123,6 +129,7 @@ fn words(change: &Change) -> (String, Option<String>) {
         (Address::Mode, _, Some(before), Some(after)) => {
             (format!("{} -> {}", facts(before), facts(after)), None)
         }
+        (_, _, _, Some(Facts::Entries(_))) => (reason(), None),
         (_, Action::Delete, Some(facts_before), _) => (facts(facts_before), change.reason.clone()),
         (_, _, _, Some(facts_after)) => (facts(facts_after), change.reason.clone()),
         _ => (reason(), None),
@@ -141,6 +148,8 @@ fn facts(facts: &Facts) -> String {
         }
         Facts::Mode { mode } => mode.to_string(),
         Facts::Global { value } => value.to_string(),
+        Facts::Entries(facts) => format!("{} entries", facts.entries),
+        Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));

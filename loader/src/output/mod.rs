@@ -1,10 +1,14 @@
 //! What people and tools read. Only here is anything printed: data to stdout, words for people to stderr.
 
+mod entries;
 pub mod human;
 pub mod json;
+mod progress;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+
+pub use progress::Progress;
 
 /// Whether data that was written has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,11 @@ pub fn data(text: &str) -> io::Result<Delivery> {
 /// Tells people something. That nobody can read it is no failure.
 pub fn say(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "xdpd: {message}");
+}
+
+/// Tells people several things, each on a line of its own.
+pub fn say_all<T: Display>(messages: &[T]) {
+    messages.iter().for_each(say);
 }
 
 /// Whether stderr takes colour.
