@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
 use common::{DROP, PASS, Site, changes, compile, flat};
 use serde_json::{Value as Json, json};
@@ -497,4 +498,42 @@ fn a_kill_at_any_call_is_settled_by_the_next_apply_whichever_values_it_wants() {
             }
         }
     }
+}
+
+/// Compiled as its first lines say, run as its file says.
+#[test]
+#[ignore = "needs root"]
+fn the_example_lets_in_as_many_packets_as_its_file_says() {
+    require_root!();
+    let site = Site::new("limit");
+    let veth = site.lab.veth("eth0", "peer0");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    common::compile_file(&site.lab.dir().join("limit.o"), &examples.join("programs/limit.c"), &[]);
+    let text = std::fs::read_to_string(examples.join("configs/globals.toml")).unwrap();
+    let file = |limit: &str| {
+        let text = text.replace("../programs/", "").replace("limit = 5000", limit);
+        let text = text.replace("window = 100_000_000", "window = 3_600_000_000_000");
+        site.config(&text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""));
+        site.apply();
+    };
+    file("limit = 3");
+    site.send(&veth, "eth0", PASS, 3);
+    site.send(&veth, "eth0", DROP, 2);
+    // 5 packets have come in the window, and that goes on being known.
+    file("limit = 7");
+    site.send(&veth, "eth0", PASS, 2);
+    site.send(&veth, "eth0", DROP, 1);
+    file("limit = 7\nenabled = false");
+    site.send(&veth, "eth0", PASS, 4);
+    file("limit = 7");
+    let from = |source: &str, action: u32| {
+        let before = site.packets("eth0", action);
+        site.lab.sender(&veth).from_address(source.parse().unwrap()).send(5);
+        xdpd_testlab::wait_until("the packets to be counted", xdpd_testlab::DEADLINE, || {
+            site.packets("eth0", action) == before + 5
+        });
+    };
+    from("192.0.2.2", PASS);
+    from("192.0.2.3", DROP);
+    site.expect("diff", 0);
 }
