@@ -32,6 +32,8 @@ pub const NEXT: &str = "%next-";
 pub const OLD: &str = "%old-";
 /// Prefix of a directory that keeps a program of someone else's until ours has taken its place for good.
 pub const TAKEN: &str = "%taken-";
+/// Prefix of a map that tells what global variables held before an apply wrote them.
+pub const FORMER: &str = "%former-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
 
@@ -260,6 +262,14 @@ pub enum Interrupted {
         /// The interface it was.
         label: Label,
     },
+    /// Global variables that an apply had written when it was cut off: they get back what they held, unless the program
+    /// runs that the values were for.
+    SettleGlobals {
+        /// Name of the map that tells what they held.
+        note: String,
+        /// The interface they are of.
+        label: Label,
+    },
     /// A takeover that was cut off: the other's program is put back if nothing runs in its place.
     GiveBack {
         /// Name of the directory.
@@ -268,13 +278,14 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// Its directory under the pin root.
+    /// Its name under the pin root.
     pub fn directory(&self) -> &str {
         match self {
             Self::DropStage { directory }
             | Self::GiveBack { directory }
             | Self::FinishExchange { directory, .. }
             | Self::TakeBack { directory, .. } => directory,
+            Self::SettleGlobals { note, .. } => note,
         }
     }
 
@@ -285,7 +296,9 @@ impl Interrupted {
                 let prefixes = [NEXT, OLD, TAKEN];
                 prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
             }
-            Self::FinishExchange { label, .. } | Self::TakeBack { label, .. } => label.as_str(),
+            Self::FinishExchange { label, .. }
+            | Self::TakeBack { label, .. }
+            | Self::SettleGlobals { label, .. } => label.as_str(),
         }
     }
 
@@ -295,6 +308,9 @@ impl Interrupted {
             Self::DropStage { .. } => "left by an interrupted run, removed",
             Self::FinishExchange { .. } => "an interrupted apply, finished first",
             Self::TakeBack { .. } => "an interrupted removal, taken back first",
+            Self::SettleGlobals { .. } => {
+                "global variables of an interrupted apply, put back unless its program runs"
+            }
             Self::GiveBack { .. } => {
                 "an interrupted takeover; the other's program is put back where nothing runs"
             }
@@ -434,6 +450,7 @@ impl Observed {
     fn read_root(&mut self, root: &Dir, leftovers: Leftovers) -> Result<(), xdpd_kernel::Error> {
         let mut stages = Vec::new();
         let mut removals = Vec::new();
+        let mut notes = Vec::new();
         for entry in root.list()? {
             let Ok(name) = entry.name.into_string() else {
                 self.foreign
@@ -451,6 +468,8 @@ impl Observed {
                 if leftovers == Leftovers::FoldIn {
                     self.fold_takeover(root, name)?;
                 }
+            } else if let Some(rest) = name.strip_prefix(FORMER) {
+                notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
@@ -466,6 +485,8 @@ impl Observed {
             }
         }
         if leftovers == Leftovers::FoldIn {
+            self.interrupted
+                .extend(notes.into_iter().map(|(note, label)| Interrupted::SettleGlobals { note, label }));
             for (directory, label) in removals {
                 self.fold_removal(root, directory, label)?;
             }

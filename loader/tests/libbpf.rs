@@ -337,7 +337,7 @@ fn no_mangled_object_makes_the_gate_panic() {
             match Object::inspect(bytes) {
                 Ok(object) => {
                     for program in object.programs() {
-                        assert_eq!(object.engine_bytes(program).unwrap().len(), sound.len());
+                        assert_eq!(object.engine_bytes(program, []).unwrap().len(), sound.len());
                     }
                     outcomes[0] += 1;
                 }

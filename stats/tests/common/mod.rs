@@ -112,6 +112,7 @@ impl Site {
             mode: Mode::Native,
             object: "builtin:0".to_owned(),
             globals: None,
+            values: [].into(),
             function: "xdp_pass_func".to_owned(),
             program: 1,
             attach_type: 0,
