@@ -315,10 +315,7 @@ impl<'a> Elf<'a> {
         }
         let header = Header::parse(bytes).map_err(corrupt)?;
         if header.e_machine(LE) != elf::EM_BPF {
-            return Err(ObjectError::NotBpf(format!(
-                "its machine is {}, BPF is 247",
-                header.e_machine(LE).0
-            )));
+            return Err(ObjectError::NotBpf(format!("its machine is {}, BPF is 247", header.e_machine(LE))));
         }
         if header.e_type(LE) != elf::ET_REL {
             return Err(ObjectError::NotBpf("it is not relocatable".into()));
@@ -657,12 +654,12 @@ fn check_name(kind: &str, name: &str) -> Result<(), ObjectError> {
 
 /// The section holds instructions.
 fn is_code(section: &elf::SectionHeader64<Endianness>) -> bool {
-    section.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0
+    section.sh_flags(LE) & u64::from(elf::SHF_EXECINSTR) != 0
 }
 
 /// The index of the section that a symbol is defined in.
 fn section_of(symbol: &elf::Sym64<Endianness>) -> usize {
-    usize::from(symbol.st_shndx(LE).0)
+    usize::from(symbol.st_shndx(LE))
 }
 
 /// The layouts of a map's key and value. Maps of data sections have no type for their key (`void`, 0).
