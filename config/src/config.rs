@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
-use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, escape};
+use crate::{
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Mode, Reuse, Span, escape,
+};
 
 /// A value and where in the file it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub enum ObjectRef {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What the map holds; `None`: that is not the file's business.
+    pub entries: Option<Entries>,
     /// The key that names the map.
     pub span: Span,
 }
@@ -88,6 +92,8 @@ pub struct Interface {
     pub modes: Vec<Mode>,
     /// The policy of this interface, before that of the file.
     pub reuse: Option<Reuse>,
+    /// That the device is absent is no error. Always so of a pattern, whatever this says.
+    pub optional: bool,
     /// The key of the entry.
     pub span: Span,
 }
@@ -113,11 +119,31 @@ pub struct Stats {
     pub map: String,
     /// The time from one reading to the next.
     pub interval: Duration,
+    /// Who may read besides root.
+    pub group: Option<Located<Group>>,
+}
+
+/// A group of users, as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// By its name; whether there is such a group is known on the machine only.
+    Name(String),
+    /// By its number.
+    Id(u32),
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1) }
+        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1), group: None }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
     }
 }
 
@@ -126,6 +152,16 @@ impl fmt::Display for ObjectRef {
         match self {
             Self::Builtin => f.write_str("builtin"),
             Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl ObjectRef {
+    /// The file, unless it is the one that `xdpd` brings along.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::File(path) => Some(path),
         }
     }
 }
@@ -188,11 +224,11 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
-    /// Every other file that this one names, some perhaps more than once.
+    /// Every other file that this one names, objects and lists, some perhaps more than once.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.programs.values().filter_map(|program| match &program.object.value {
-            ObjectRef::Builtin => None,
-            ObjectRef::File(path) => Some(&**path),
+        self.programs.values().flat_map(|program| {
+            let lists = program.maps.values().filter_map(|settings| settings.entries.as_ref()?.list());
+            lists.chain(program.object.value.path())
         })
     }
 

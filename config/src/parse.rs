@@ -12,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::two_claims;
 use crate::diagnostic::{Source, quoted};
-use crate::names;
 use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
-    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Glob, Interface, Label, Located,
-    MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
+    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
+    Group, Interface, Label, Located, MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
 };
+use crate::{entries, names, value};
 
 /// The shortest time from one reading to the next that can be asked for.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -33,13 +33,13 @@ const FILE: Shape = Shape {
 const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "maps"], not_yet: &["globals"] };
 const MAP: Shape =
-    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse"], not_yet: &["entries", "merge"] };
+    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "entries", "value"], not_yet: &["merge"] };
 const INTERFACE: Shape = Shape {
     place: "in [interfaces.NAME]",
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
     not_yet: &[],
 };
-const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval"], not_yet: &["group"] };
+const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval", "group"], not_yet: &[] };
 const SHAPES: [&Shape; 5] = [&FILE, &PROGRAM, &MAP, &INTERFACE, &STATS];
 
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
@@ -187,10 +187,33 @@ impl Reader<'_> {
                 self.errors.add(key.span(), "the key must be the name of a map", found(name, reason));
             }
             self.errors.keys(table, &MAP, &SHAPES);
-            maps.insert(name.to_owned(), MapSettings { reuse: self.reuse(table), span: key.span() });
+            let (reuse, entries) = (self.reuse(table), self.entries(table));
+            maps.insert(name.to_owned(), MapSettings { reuse, entries, span: key.span() });
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
         Program { name: name.to_owned(), object, function, maps, span: key.span() }
+    }
+
+    /// What a map is to hold.
+    fn entries(&mut self, table: &DeTable<'_>) -> Option<Entries> {
+        let default = table.get_key_value("value");
+        let default_value = default.and_then(|(_, written)| value::read(written, &mut self.errors));
+        let Some((key, written)) = table.get_key_value("entries") else {
+            if let Some((key, _)) = default {
+                let error = Diagnostic::new("`value` is that of `entries`, of which there are none");
+                self.errors.missing.push(error.at(key.span()).label("expected `entries` in this table"));
+            }
+            return None;
+        };
+        let source = match written.get_ref() {
+            DeValue::String(_) => {
+                let path = self.errors.name("entries", written, "the path of a list", entries::list_name)?;
+                let path = self.directory.join(path);
+                EntriesSource::File(Located { value: path, span: written.span() })
+            }
+            _ => EntriesSource::Inline(entries::read(written, &mut self.errors)),
+        };
+        Some(Entries { source, value: default_value, span: key.span() })
     }
 
     fn object(&mut self, value: &Value<'_>) -> Option<Located<ObjectRef>> {
@@ -229,15 +252,14 @@ impl Reader<'_> {
         let program = table.get("program").and_then(|value| self.program_name(value, programs));
         let modes = table.get("mode").and_then(|value| self.modes(value));
         let reuse = self.reuse(table);
-        if let Some(value) = table.get("optional") {
-            self.optional(value);
-        }
+        let optional = table.get("optional").and_then(|value| self.boolean("optional", value));
         Some(Interface {
             selector: selector?,
             netns: netns.map(str::to_owned),
             program,
             modes: modes.unwrap_or_else(|| vec![Mode::default()]),
             reuse: reuse.map(|reuse| reuse.value),
+            optional: optional.unwrap_or_default(),
             span: key.span(),
         })
     }
@@ -381,18 +403,12 @@ impl Reader<'_> {
         }
     }
 
-    fn optional(&mut self, value: &Value<'_>) {
-        match value.get_ref() {
-            DeValue::Boolean(false) => {}
-            DeValue::Boolean(true) => {
-                self.errors.not_yet(
-                    value.span(),
-                    "optional = true",
-                    "remove `optional`; the device must then be there",
-                );
-            }
-            _ => self.errors.wrong_type("optional", value, "a boolean"),
+    fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.errors.wrong_type(key, value, "a boolean");
         }
+        boolean
     }
 
     /// Every device that two entries name.
@@ -423,7 +439,32 @@ impl Reader<'_> {
         if let Some(interval) = table.get("interval").and_then(|value| self.interval(value)) {
             stats.interval = interval;
         }
+        stats.group = table.get("group").and_then(|value| self.group(value));
         stats
+    }
+
+    fn group(&mut self, value: &Value<'_>) -> Option<Located<Group>> {
+        let group = match value.get_ref() {
+            DeValue::String(_) => {
+                let name = self.errors.name("group", value, "the name of a group", names::group)?;
+                Group::Name(name.to_owned())
+            }
+            DeValue::Integer(number) => {
+                // The last number stands for "no group" in the kernel's calls.
+                let id =
+                    u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|id| *id != u32::MAX);
+                if id.is_none() {
+                    let message = format!("{} is no group id", quoted(&number.to_string()));
+                    self.errors.add(value.span(), message, format!("expected 0 to {}", u32::MAX - 1));
+                }
+                Group::Id(id?)
+            }
+            _ => {
+                self.errors.wrong_type("group", value, "the name or the number of a group");
+                return None;
+            }
+        };
+        Some(Located { value: group, span: value.span() })
     }
 
     fn interval(&mut self, value: &Value<'_>) -> Option<Duration> {

@@ -72,6 +72,9 @@ fn same(fits: bool, keyword: &str) -> Result<(), String> {
 }
 
 fn is(kind: &Value, value: &Value) -> Result<(), String> {
+    if let Some(kinds) = kind.as_array() {
+        return same(kinds.iter().any(|kind| is(kind, value).is_ok()), "type");
+    }
     let fits = match kind.as_str().unwrap() {
         "object" => value.is_object(),
         "array" => value.is_array(),

@@ -4,6 +4,8 @@
 //! here compares the two first, and a slice of another length is an error.
 #![allow(unsafe_code)]
 
+mod entries;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -315,29 +317,7 @@ impl Map {
     /// [`value_len`](Self::value_len); `position` is for the kernel's use and [`key_len`](Self::key_len) bytes long, at
     /// least 4.
     pub fn lookup_batch(&self, keys: &mut [u8], values: &mut [u8], position: &mut [u8]) -> Result<usize> {
-        const CALL: Command = BPF_MAP_LOOKUP_BATCH;
-        let room = keys.len().checked_div(self.key_len).unwrap_or(0);
-        self.check(CALL, "keys", keys.len(), room * self.key_len)?;
-        self.check(CALL, "values", values.len(), room.saturating_mul(self.value_len))?;
-        self.check(CALL, "position", position.len(), self.key_len.max(4))?;
-        let mut attr = MapBatch {
-            out_batch: sys::address_mut(position),
-            keys: sys::address_mut(keys),
-            values: sys::address_mut(values),
-            count: u32::try_from(room)
-                .map_err(|_| Error::invalid(CALL.name, self.origin.as_str(), "too many keys"))?,
-            map_fd: sys::number(self.as_fd()),
-            ..MapBatch::default()
-        };
-        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room, and one position:
-        // of a key's length for arrays, of 4 bytes for hash maps.
-        let answer = unsafe { sys::bpf(CALL, &mut attr) };
-        match answer {
-            Ok(_) => Ok(attr.count as usize),
-            // There was room for more entries than there are.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(attr.count as usize),
-            Err(source) => Err(self.error(CALL, source)),
-        }
+        self.next_batch(keys, values, position, false).map(|(count, _)| count)
     }
 
     /// Lets user space change no entry any more.

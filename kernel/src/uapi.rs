@@ -38,6 +38,8 @@ commands! {
     BPF_MAP_FREEZE = 22,
     BPF_BTF_GET_NEXT_ID = 23,
     BPF_MAP_LOOKUP_BATCH = 24,
+    BPF_MAP_UPDATE_BATCH = 26,
+    BPF_MAP_DELETE_BATCH = 27,
     BPF_LINK_CREATE = 28,
     BPF_LINK_UPDATE = 29,
     BPF_LINK_GET_FD_BY_ID = 30,
@@ -98,7 +100,7 @@ pub(crate) struct MapElem {
 }
 const _: () = assert!(size_of::<MapElem>() == 32);
 
-/// `BPF_MAP_LOOKUP_BATCH`
+/// `BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, `BPF_MAP_DELETE_BATCH`
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct MapBatch {

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
+use crate::entries::{Declared, Lists};
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
+use crate::readers::Readers;
 
 /// Names an instance. Today each attachment has one of its own, called like it.
 pub type InstanceId = Label;
@@ -21,6 +24,8 @@ pub struct Desired {
     pub config: PathBuf,
     /// Directory of the pins.
     pub pin_root: PathBuf,
+    /// Who may read the pins besides root.
+    pub readers: Option<Readers>,
     /// Name of the map whose predecessors are kept for readers.
     pub stats_map: String,
     /// Programs with their maps.
@@ -51,6 +56,8 @@ pub struct DesiredMap {
     pub spec: MapSpec,
     /// What a (re)load does when it is pinned already.
     pub reuse: Reuse,
+    /// What it holds; `None` where that is not the file's business.
+    pub entries: Option<Arc<Declared>>,
 }
 
 /// A device and the instance it runs.
@@ -62,30 +69,24 @@ pub struct Attachment {
     pub device: String,
     /// Its network namespace as the file writes it; `None` is the one `xdpd` runs in.
     pub netns: Option<String>,
-    /// It was matched by a glob.
-    pub glob: bool,
+    /// That its device is absent, or vanishes, is no failure: the file says so, or a glob has matched it.
+    pub optional: bool,
     /// The modes that satisfy the file, in order of preference. Never empty.
     pub modes: Vec<Mode>,
 }
 
-impl Desired {
-    /// The desired state without the devices that a glob had matched and that are gone since; and their labels.
-    pub fn without_vanished(&self, devices: &Devices) -> (BTreeSet<Label>, Self) {
-        let mut left = self.clone();
-        let gone = |a: &Attachment| a.glob && devices.device(a.netns.as_deref(), &a.device).is_none();
-        left.attachments.retain(|_, attachment| !gone(attachment));
-        let vanished =
-            self.attachments.keys().filter(|label| !left.attachments.contains_key(*label)).cloned().collect();
-        (vanished, left)
-    }
-}
-
-/// Resolves a file: globs against the devices, programs against their objects.
-pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
+/// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold.
+pub fn resolve(
+    config: &Config,
+    devices: &Devices,
+    objects: &Objects,
+    lists: &Lists,
+) -> Result<Desired, Diagnostics> {
     let mut problems = Vec::new();
     let mut desired = Desired {
         config: config.path.clone(),
         pin_root: config.pin_root.clone(),
+        readers: None,
         stats_map: config.stats.map.clone(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
@@ -95,7 +96,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
     let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
-        let Some(instance) = instance(config, interface, program, objects) else { continue };
+        let Some(instance) = instance(config, interface, program, objects, lists) else { continue };
         for (label, device) in matches(interface, devices, &explicit, &mut problems) {
             if let Err(other) = claims.claim(interface, &device, index, devices) {
                 problems.push(config.two_claims(&device, &config.interfaces[other], interface));
@@ -111,7 +112,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
                 instance: label.clone(),
                 device,
                 netns: interface.netns.clone(),
-                glob: is_glob(interface),
+                optional: interface.optional || is_glob(interface),
                 modes: interface.modes.clone(),
             };
             desired.instances.insert(label.clone(), instance.clone());
@@ -128,6 +129,7 @@ fn instance(
     interface: &Interface,
     program: &Program,
     objects: &Objects,
+    lists: &Lists,
 ) -> Option<Instance> {
     let loaded = objects.get(&program.object.value)?;
     let function = loaded.object.program(program.function()).ok()?;
@@ -138,7 +140,8 @@ fn instance(
         .filter(|(_, spec)| spec.origin != MapOrigin::ReadOnlyData)
         .map(|(name, spec)| {
             let reuse = config.reuse_of(interface, program, name);
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse })
+            let entries = lists.get(program, name).cloned();
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse, entries })
         })
         .collect();
     Some(Instance {

@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use common::strace::{CALLS, Fault, is_read, strace};
+use common::strace::{Fault, changes_after, strace};
 use common::{DROP, PASS, Site, packets, report};
 use rustix::process::{Pid, Signal, kill_process};
 use xdpd_config::retired;
@@ -127,27 +126,20 @@ fn a_kill_while_programs_are_rolled_back_loses_no_count() {
     let stand = Stand::new("killedback");
     stand.reset();
     let (_, log) = stand.try_and_stop(&[]);
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut is_undo = false;
     let mut points = 0;
-    for line in log.lines() {
-        let Some(call) = CALLS.into_iter().find(|call| line.starts_with(&format!("{call}("))) else {
-            continue;
-        };
-        let n = counts.entry(call).or_default();
-        *n += 1;
+    let is_begin = |line: &str| line.starts_with("symlinkat(") && line.contains("\"unconfirmed\"");
+    for (call, n, line) in changes_after(&log, is_begin) {
         // Of the many that clear up, every third; each process begins elsewhere.
-        let is_one_of_many = call == "unlinkat" && *n % 3 != std::process::id() as usize % 3;
-        if is_undo && !is_read(line) && !is_one_of_many {
-            let context = format!("killed at call {n} of {call}: {line}");
-            stand.reset();
-            let (status, _) = stand.try_and_stop(&[(call, "signal=KILL", *n)]);
-            assert_eq!(status.signal(), Some(9), "{context}");
-            points += 1;
-            stand.xdpd(xdpd()).args(["apply", "config.toml"]).run().expect_code(0);
-            stand.assert_all_counted(&context);
+        if call == "unlinkat" && n % 3 != std::process::id() as usize % 3 {
+            continue;
         }
-        is_undo |= line.starts_with("symlinkat(") && line.contains("\"unconfirmed\"");
+        let context = format!("killed at call {n} of {call}: {line}");
+        stand.reset();
+        let (status, _) = stand.try_and_stop(&[(call, "signal=KILL", n)]);
+        assert_eq!(status.signal(), Some(9), "{context}");
+        points += 1;
+        stand.xdpd(xdpd()).args(["apply", "config.toml"]).run().expect_code(0);
+        stand.assert_all_counted(&context);
     }
     report(format_args!("{points} points"));
     assert!(points > 10, "there is something to undo: {log}");

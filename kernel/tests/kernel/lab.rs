@@ -154,7 +154,9 @@ pub(crate) fn pass(name: &str) -> Program {
 /// `BPF_MAP_TYPE_*` of the types that tests use.
 pub(crate) const HASH: u32 = 1;
 pub(crate) const ARRAY: u32 = 2;
+pub(crate) const PERCPU_HASH: u32 = 5;
 pub(crate) const PERCPU_ARRAY: u32 = 6;
+pub(crate) const LPM_TRIE: u32 = 11;
 
 pub(crate) fn def(map_type: u32, key_size: u32, value_size: u32, max_entries: u32) -> MapDef {
     MapDef { map_type, key_size, value_size, max_entries, ..MapDef::default() }

@@ -1,8 +1,12 @@
 //! Maps and their entries.
 
+use std::collections::BTreeMap;
+
 use xdpd_kernel::{BatchReader, Map, MapDef, cpu};
 
-use crate::lab::{ARRAY, HASH, PERCPU_ARRAY, counters, def, eventually, pass, require_root};
+use crate::lab::{
+    ARRAY, HASH, LPM_TRIE, PERCPU_ARRAY, PERCPU_HASH, counters, def, eventually, pass, require_root,
+};
 
 /// Fills each slot of each entry with bytes of its own.
 fn fill(map: &Map) {
@@ -192,4 +196,84 @@ fn int_btf() -> Vec<u8> {
     data.extend(types.iter().flat_map(|number| number.to_ne_bytes()));
     data.extend(strings);
     data
+}
+
+/// Every entry, in the order of the keys.
+fn content(map: &Map) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let (mut found, mut shown) = (BTreeMap::new(), 0);
+    map.for_each(|key, value| {
+        found.insert(key.to_vec(), value.to_vec());
+        shown += 1;
+    })
+    .unwrap();
+    assert_eq!(found.len(), shown, "each is shown once");
+    found
+}
+
+#[test]
+#[ignore = "needs root"]
+fn all_entries_are_written_read_and_removed_at_once() {
+    require_root!();
+    let no_prealloc = 1;
+    for (map_type, flags) in [(HASH, 0), (HASH, no_prealloc), (PERCPU_HASH, 0), (LPM_TRIE, no_prealloc)] {
+        for count in [0_u32, 1, 3, 1000, 70_000] {
+            let wanted = MapDef { flags, ..def(map_type, 8, 12, count.max(1)) };
+            let map = Map::create("m", &wanted, None).unwrap();
+            // In a trie: the length of a prefix, and the address.
+            let key = |n: u32| [32_u32.to_ne_bytes(), n.to_be_bytes()].concat();
+            let value =
+                |n: u32| n.to_ne_bytes().into_iter().cycle().take(map.value_len()).collect::<Vec<_>>();
+            let keys: Vec<u8> = (0..count).flat_map(key).collect();
+            let values: Vec<u8> = (0..count).flat_map(value).collect();
+            map.update_all(&keys, &values).unwrap();
+            let found = content(&map);
+            assert_eq!(found.len(), count as usize, "{wanted}");
+            for n in 0..count {
+                // What lies between the values of two CPUs is the kernel's.
+                let slots = |value: &[u8]| {
+                    value.chunks(map.slot_len()).map(|slot| slot[..12].to_vec()).collect::<Vec<_>>()
+                };
+                assert_eq!(slots(&found[&key(n)]), slots(&value(n)), "{wanted}: {n}");
+            }
+            // One that is gone already does not keep the others.
+            if count > 2 {
+                assert!(map.delete(&key(1)).unwrap());
+            }
+            map.delete_all(&keys).unwrap();
+            assert_eq!(content(&map).len(), 0, "{wanted}");
+            map.delete_all(&keys).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn all_entries_of_arrays_are_written_and_read_at_once() {
+    require_root!();
+    for map_type in [ARRAY, PERCPU_ARRAY] {
+        let map = Map::create("m", &def(map_type, 4, 8, 70_000), None).unwrap();
+        let keys: Vec<u8> = (0..70_000_u32).flat_map(u32::to_ne_bytes).collect();
+        map.update_all(&keys, &vec![5; 70_000 * map.value_len()]).unwrap();
+        let found = content(&map);
+        assert_eq!(found.len(), 70_000);
+        assert!(found.values().flatten().all(|byte| *byte == 5));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_full_map_takes_what_it_has_and_no_more() {
+    require_root!();
+    let map = Map::create("m", &def(HASH, 4, 4, 2), None).unwrap();
+    let numbers = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<_>>();
+    map.update_all(&numbers(&[1, 2]), &numbers(&[1, 2])).unwrap();
+    map.update_all(&numbers(&[1, 2]), &numbers(&[3, 4])).unwrap();
+    let error = map.update_all(&numbers(&[2, 3]), &numbers(&[5, 6])).unwrap_err();
+    assert_eq!((error.call(), error.errno()), ("BPF_MAP_UPDATE_BATCH", libc::E2BIG));
+    let expected = [(1_u32, 3_u32), (2, 5)].map(|(key, value)| (numbers(&[key]), numbers(&[value])));
+    assert_eq!(content(&map), BTreeMap::from(expected));
+    for (keys, values) in [(3, 4), (4, 3), (8, 4)] {
+        assert_eq!(map.update_all(&vec![0; keys], &vec![0; values]).unwrap_err().errno(), libc::EINVAL);
+    }
+    assert_eq!(map.delete_all(&[0; 3]).unwrap_err().errno(), libc::EINVAL);
 }

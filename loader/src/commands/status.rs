@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use xdpd_config::{Config, LoadError};
+use xdpd_config::{Config, LoadError, Selector};
 use xdpd_kernel::program::Program;
-use xdpd_kernel::{ProgramId, clock};
+use xdpd_kernel::{MapId, ProgramId, clock};
 
 use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::dispatcher::Dispatcher;
+use crate::entries::{Content, grouped};
 use crate::exit::Exit;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
-use crate::plan::{self, Drift};
+use crate::plan::{self, Drift, Note};
 use crate::root;
 
 #[derive(Serialize)]
@@ -32,6 +33,8 @@ struct Status {
     foreign_pins: Vec<ForeignPin>,
     interrupted: Vec<String>,
     drift: Vec<Drift>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +69,9 @@ struct RunningProgram {
 struct PinnedMap {
     name: String,
     id: u32,
+    /// How many, where the file says what it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -87,29 +93,38 @@ struct ForeignPin {
 /// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let path = find(config.config.as_deref())?;
-    let (pin_root, spaces) = match Config::load(&path) {
+    let (pin_root, entries, filled) = match Config::load(&path) {
         Ok(config) => {
-            let spaces: BTreeSet<_> = config.interfaces.into_iter().filter_map(|i| i.netns).collect();
-            (config.pin_root, spaces)
+            let maps = config.programs.into_values().flat_map(|program| program.maps);
+            let filled = maps.filter(|(_, settings)| settings.entries.is_some()).map(|(name, _)| name);
+            (config.pin_root, config.interfaces, filled.collect())
         }
         Err(LoadError::Invalid(_)) => {
             let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
             output::say("the file has errors, which `xdpd check` tells; this is what is pinned");
-            (pin_root, BTreeSet::new())
+            (pin_root, Vec::new(), BTreeSet::new())
         }
         Err(other) => return Err(load_failure(other)),
     };
     let devices =
-        Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
-    let observed =
+        Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
+    let mut observed =
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
-    let status = collect(&path, &pin_root, &observed);
+    observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
+    let status = collect(&path, &pin_root, &observed, &entries);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
+/// The pinned maps of this config that have one of these names.
+fn filled_maps(config: &Path, names: &BTreeSet<String>, observed: &Observed) -> BTreeSet<MapId> {
+    let ours = observed.interfaces.values().filter(|p| p.record.as_ref().is_ok_and(|r| r.config == config));
+    let maps = ours.flat_map(|pinned| &pinned.maps).filter(|(name, _)| names.contains(*name));
+    maps.map(|(_, map)| map.id).collect()
+}
+
+fn collect(config: &Path, root: &Path, observed: &Observed, entries: &[xdpd_config::Interface]) -> Status {
     Status {
         format_version: "1.0",
         config: config.display().to_string(),
@@ -131,7 +146,19 @@ fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
             .iter()
             .flat_map(|(label, pinned)| plan::drift(label, pinned, &observed.devices))
             .collect(),
+        notes: entries.iter().filter_map(|entry| absent(entry, &observed.devices)).collect(),
     }
+}
+
+/// The device of an entry is not there. Of a pattern, none need be.
+fn absent(entry: &xdpd_config::Interface, devices: &Devices) -> Option<Note> {
+    let Selector::Device { label, device } = &entry.selector else { return None };
+    let netns = entry.netns.as_deref();
+    let optional = if entry.optional { " (optional)" } else { "" };
+    devices
+        .device(netns, device)
+        .is_none()
+        .then(|| Note::of(label, format!("{}{optional}", devices.absence(netns, device))))
 }
 
 fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
@@ -163,10 +190,14 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         generation: record.map(|r| r.generation),
         link_id,
         program: pinned.link.program().and_then(|id| running_program(id, pinned)),
-        maps: pinned.maps.iter().map(|(name, map)| PinnedMap { name: name.clone(), id: map.id.0 }).collect(),
+        maps: pinned.maps.iter().map(|(name, map)| pinned_map(name, map.id, observed)).collect(),
         retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
         error: pinned.record.as_ref().err().cloned(),
     }
+}
+
+fn pinned_map(name: &str, id: MapId, observed: &Observed) -> PinnedMap {
+    PinnedMap { name: name.to_owned(), id: id.0, entries: observed.contents.get(&id).map(Content::len) }
 }
 
 fn running_program(id: ProgramId, pinned: &Pinned) -> Option<RunningProgram> {
@@ -226,8 +257,19 @@ fn table(status: &Status) -> String {
             let _ = writeln!(out, "{}: belongs to {}", printable(&interface.label), printable(owner));
         }
     }
+    for interface in &status.interfaces {
+        for PinnedMap { name, entries, .. } in &interface.maps {
+            let Some(count) = entries else { continue };
+            let holds =
+                if *count == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(*count)) };
+            let _ = writeln!(out, "{}: map {} holds {holds}", printable(&interface.label), printable(name));
+        }
+    }
     for drift in &status.drift {
         let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
+    }
+    for note in &status.notes {
+        let _ = writeln!(out, "{}", printable(&note.to_string()));
     }
     for foreign in &status.foreign_programs {
         let place =

@@ -13,7 +13,6 @@ use super::{Failure, Inputs, Outcome, Survey, diagnosed, find, load_failure};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::objects::Objects;
 use crate::observed::Leftovers;
 use crate::output;
 use crate::plan::Allow;
@@ -130,7 +129,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads the file and its objects again. Where they are wrong, what was read before stays in force.
+    /// Reads the file, its objects and its lists again. Where they are wrong, what was read before stays in force.
     fn reread(&mut self) {
         self.failures = 0;
         match read(&self.path, &mut self.triggers) {
@@ -162,17 +161,17 @@ impl Watch {
     }
 }
 
-/// The file with its objects, none of which may have a problem. What it names is followed before it is read, so that no
+/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so that no
 /// later change is missed.
 fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
     let namespaces: BTreeSet<_> =
         config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
     triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
-    let objects = Objects::read(&config);
-    match objects.problems(&config) {
-        problems if problems.is_empty() => Ok(Inputs { config, objects }),
-        problems => Err(diagnosed(&config.diagnostics(problems))),
+    let inputs = Inputs::of(config)?;
+    match inputs.objects.problems(&inputs.config) {
+        problems if problems.is_empty() => Ok(inputs),
+        problems => Err(diagnosed(&inputs.config.diagnostics(problems))),
     }
 }
 

@@ -2,12 +2,14 @@
 //! undone step by step.
 //!
 //! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded and its record
-//! written. Commit: the links first (create or update), one RCU grace period, then one exchange of directories per
-//! interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
+//! written. Commit: entries of maps that stay, then the links (create or update), one RCU grace period, then one exchange
+//! of directories per interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
 
 mod clean_up;
 mod commit;
+mod entries;
 mod error;
+mod permissions;
 mod prepare;
 mod recover;
 mod undo;
@@ -23,6 +25,7 @@ use crate::objects::Objects;
 use crate::observed::{Observed, Taken};
 use crate::plan::{Install, Plan};
 use crate::trial::Trial;
+use permissions::Grant;
 use undo::Undo;
 
 pub use error::StepError;
@@ -76,6 +79,8 @@ struct Staged<'a> {
     record: Record,
     /// Where the interface is pinned now.
     old: Option<Old>,
+    /// Who may read the pins that stay, from now on.
+    grants: Vec<Grant>,
     /// Someone else's program that runs now.
     taken: Option<Taken>,
 }
@@ -113,14 +118,18 @@ impl<'a, E: Engine> Executor<'a, E> {
     ) -> Result<Vec<String>, Failure> {
         let mut staged = Vec::new();
         let mut leaving = Vec::new();
-        let prepared = self.prepare_all(plan, &mut staged, &mut leaving);
-        if let Err(error) = prepared {
-            let not_restored = self.drop_stages(plan);
-            return Err(Failure { error: Box::new(error), committed: false, not_restored });
-        }
+        let prepared = self.prepare_all(plan, &mut staged, &mut leaving).and_then(|()| entries::open(plan));
+        let fillings = match prepared {
+            Ok(fillings) => fillings,
+            Err(error) => {
+                let not_restored = self.drop_stages(plan);
+                return Err(Failure { error: Box::new(error), committed: false, not_restored });
+            }
+        };
         let mut undo = Vec::new();
         let committed = self
-            .commit(&staged, &leaving, &mut undo)
+            .fill(&fillings, &mut undo)
+            .and_then(|()| self.commit(plan, &staged, &leaving, &mut undo))
             .and_then(|()| verify())
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {

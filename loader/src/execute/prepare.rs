@@ -34,6 +34,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.interrupt.check()?;
             match work {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
+                Work::Entries => {}
                 Work::Remove { directory } => {
                     let held = self.trial.map(|_| self.hold(label, directory)).transpose()?.flatten();
                     leaving.push(Leaving { label, directory, held });
@@ -64,6 +65,7 @@ impl<'a, E: Engine> Executor<'a, E> {
 
         let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
         let kept = self.carry_over(label, install, &dir, old.as_ref())?;
+        let grants = self.stage_permissions(label, install, &dir)?;
         let program = match install.program {
             ProgramWork::Keep(id) => {
                 Program::open_by_id(id).map_err(at(label, "open the running program"))?
@@ -99,7 +101,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
         let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
-        Ok(Staged { label, install, name, dir, program, record, old, taken })
+        Ok(Staged { label, install, name, dir, program, record, old, grants, taken })
     }
 
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
@@ -185,6 +187,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
         if let Some(content) = object.and_then(|o| o.data(name)) {
             map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
+        }
+        if let Some(declared) = instance.maps.get(name).and_then(|map| map.entries.as_ref()) {
+            self.fill_new(label, name, &map, declared)?;
         }
         dir.pin(map_pin(name), &map).map_err(at(label, "pin a map"))?;
         Ok(map.id())

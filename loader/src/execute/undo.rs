@@ -2,18 +2,22 @@
 
 use libc::ENOENT;
 use xdpd_config::{LINK_PIN, Label, retired};
-use xdpd_kernel::XdpLink;
+use xdpd_kernel::{Dir, XdpLink};
 
 use super::commit::{Place, create_link};
+use super::entries::Filling;
 use super::error::unless_vanished;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
 use crate::observed::map_pin;
 use crate::plan::MapWork;
+use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
+    /// A map gets the entries back that it had.
+    Fill { filling: &'s Filling<'a> },
     /// The old program comes back, if ours still runs.
     Update { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was made goes.
@@ -22,6 +26,8 @@ pub(super) enum Undo<'s, 'a> {
     Detach { label: &'a Label, old: &'s Old, place: Place<'s> },
     /// Someone else's program gets its place back.
     Takeover { staged: &'s Staged<'a> },
+    /// A pin, or the directory itself, gets its old permissions back.
+    Permissions { dir: &'s Dir, entry: Option<&'s str>, to: Permissions },
     /// Two directories change places once more.
     Exchange { a: String, b: String },
     /// A directory gets its name back.
@@ -44,9 +50,18 @@ impl<E: Engine> Executor<'_, E> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
             let (what, result) = match step {
+                Undo::Fill { filling } => {
+                    let what = format!("{}: restore map {}", filling.label, filling.name);
+                    problems.extend(filling.take_back().err().map(|e| format!("{what}: {e}")));
+                    continue;
+                }
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                }
+                Undo::Permissions { dir, entry, to } => {
+                    let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));
+                    (format!("give {} back {to}", path.display()), readers::set(dir, entry, to))
                 }
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());

@@ -6,14 +6,18 @@
 mod change;
 mod definition;
 mod drift;
+mod entries;
 mod interface;
 mod link;
 mod maps;
+mod note;
+mod readers;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::Label;
+use xdpd_kernel::MapId;
 
 use crate::desired::{Attachment, Desired};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
@@ -23,7 +27,10 @@ use interface::{Planner, reload_reasons};
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
 pub use drift::{Drift, drift, is_in_place};
-pub use work::{Allow, Install, LinkWork, MapWork, ProgramWork, RetiredMap, Takeover, Work};
+pub use entries::{EntriesFacts, EntryFacts};
+pub use note::Note;
+pub use readers::RootChange;
+pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,16 +41,20 @@ pub struct Plan {
     pub unchanged: usize,
     /// Where the kernel is not as our own record says.
     pub drift: Vec<Drift>,
+    /// What people should know of and is no difference.
+    pub notes: Vec<Note>,
     /// What an interrupted run left, to be settled first.
     pub interrupted: Vec<Interrupted>,
     /// A bpffs must be mounted first.
     pub mount: bool,
+    /// The permissions of the pin root change.
+    pub root: Option<RootChange>,
 }
 
 impl Plan {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.interfaces.is_empty() && self.interrupted.is_empty()
+        self.interfaces.is_empty() && self.interrupted.is_empty() && self.root.is_none()
     }
 
     /// Some interface cannot be done.
@@ -79,11 +90,30 @@ pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
     reloaded.collect()
 }
 
+/// The pinned maps of which the file says what they hold: those whose content matters.
+pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
+    let mut ids = BTreeSet::new();
+    for (label, attachment) in &desired.attachments {
+        let (Some((_, pinned)), Some(instance)) =
+            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
+        else {
+            continue;
+        };
+        for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
+            ids.extend(pinned.maps.get(name).map(|map| map.id));
+            ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
+        }
+    }
+    ids
+}
+
 /// Computes the plan.
 pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
     let mut plan = Plan {
         interrupted: observed.interrupted.clone(),
         mount: observed.root == Root::Mountable,
+        root: readers::root_change(desired, observed),
+        notes: readers::obstacles(desired, observed).into_iter().collect(),
         ..Plan::default()
     };
     let mut moved = BTreeSet::new();
@@ -94,6 +124,10 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         let planner = Planner { desired, observed, allow, label, attachment, instance, pinned, from };
         if let Some(pinned) = pinned {
             plan.drift.extend(drift(label, pinned, &observed.devices));
+        }
+        if let Some(note) = planner.absent() {
+            plan.notes.push(note);
+            continue;
         }
         match planner.plan() {
             Some(interface) => drop(plan.interfaces.insert(label.clone(), interface)),
@@ -159,5 +193,5 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
         });
     }
     let work = Some(Work::Remove { directory: pinned.directory.clone() });
-    InterfacePlan { verdict: Verdict::Remove, changes, work }
+    InterfacePlan { verdict: Verdict::Remove, changes, work, entries: Vec::new() }
 }

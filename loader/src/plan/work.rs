@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use xdpd_config::Mode;
 use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 
+use crate::entries::Edit;
+
 /// What the executor does with an interface.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Put it together anew beside what is there, then swap.
     Install(Install),
+    /// Leave it as it is: only what its maps hold changes.
+    Entries,
     /// Take it away.
     Remove {
         /// Its directory under the pin root.
@@ -26,8 +30,8 @@ pub struct Install {
     pub device: String,
     /// Its index.
     pub ifindex: IfIndex,
-    /// It was matched by a glob: when it vanishes meanwhile, that is no failure.
-    pub glob: bool,
+    /// That it vanishes meanwhile is no failure.
+    pub optional: bool,
     /// Its namespace: as the file names it, and its identity.
     pub netns: Option<String>,
     /// Device and inode of the namespace.
@@ -92,6 +96,17 @@ pub enum MapWork {
     Repin(MapId),
     /// It is made.
     Create,
+}
+
+/// What changes in a map that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapEdits {
+    /// Its name.
+    pub map: String,
+    /// Its id.
+    pub id: MapId,
+    /// What changes, in order.
+    pub edits: Vec<Edit>,
 }
 
 /// A map that goes into retirement.

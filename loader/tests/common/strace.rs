@@ -1,12 +1,22 @@
 //! strace, which makes a call of the process that it starts fail, or kills it there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use xdpd_testlab::Invocation;
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well.
-pub const CALLS: [&str; 8] =
-    ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
+pub const CALLS: [&str; 9] = [
+    "bpf",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "chmod,fchmodat",
+    "chown,fchownat",
+    "sendto",
+];
 
 /// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
 pub type Fault<'a> = (&'a str, &'a str, usize);
@@ -26,8 +36,28 @@ pub fn strace(log: &Path, faults: &[Fault<'_>]) -> Invocation {
     strace
 }
 
-/// Whether a line of the log is a call that changes nothing: a kill there is one at the next that does.
-pub fn is_read(line: &str) -> bool {
-    line.starts_with("sendto(")
-        || ["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID", "_LOOKUP_ELEM"].iter().any(|read| line.contains(read))
+/// The calls in a log that change something, after the line where it gets interesting: each with its number among those of
+/// its kind in the whole log.
+pub fn changes_after(
+    log: &str,
+    mut is_begin: impl FnMut(&str) -> bool,
+) -> impl Iterator<Item = (&'static str, usize, &str)> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let mut has_begun = false;
+    log.lines().filter_map(move |line| {
+        let call =
+            CALLS.into_iter().find(|call| call.split(',').any(|c| line.starts_with(&format!("{c}("))))?;
+        let n = counts.entry(call).or_default();
+        *n += 1;
+        // A kill at a call that reads is one at the next that does not.
+        let is_wanted = has_begun && !is_read(line);
+        has_begun |= is_begin(line);
+        is_wanted.then_some((call, *n, line))
+    })
+}
+
+fn is_read(line: &str) -> bool {
+    let is_bpf_read =
+        ["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID", "_LOOKUP_ELEM"].iter().any(|read| line.contains(read));
+    is_bpf_read || (line.starts_with("sendto(") && !line.contains("RTM_SETLINK"))
 }

@@ -9,6 +9,10 @@ pub(crate) enum Before {
     Free,
     /// xdpd has applied.
     Ours,
+    /// The same, natively.
+    Native,
+    /// The same, in generic mode.
+    Generic,
     /// Another tool has attached its program through netlink.
     Theirs,
     /// Another program is held by a `bpf_link` of its owner.
@@ -123,14 +127,25 @@ pub(crate) const ROWS: &[Row] = &[
     refused("ip -force link set dev eth0 <mode> off", SAME),
     harmless(Before::Ours, "ip link set dev eth0 <other> off", Ends::Ignored),
     harmless(Before::Ours, "ip link set dev eth0 xdpoffload off", Ends::Ignored),
+    harmless(Before::Native, "ip link set dev eth0 xdp obj theirs.o sec xdp", Ends::Refused(SAME)),
+    harmless(Before::Native, "ip -force link set dev eth0 xdp off", Ends::Refused(SAME)),
+    harmless(Before::Native, "bpftool net attach xdp pinned <pin> dev eth0 overwrite", Ends::Refused(SAME)),
+    harmless(Before::Native, "bpftool net detach xdp dev eth0", Ends::Refused(SAME)),
+    harmless(Before::Generic, "ip link set dev eth0 xdp obj theirs.o sec xdp", Ends::Refused(OTHER)),
+    harmless(Before::Generic, "ip -force link set dev eth0 xdp off", Ends::Ignored),
+    harmless(Before::Generic, "bpftool net attach xdp pinned <pin> dev eth0 overwrite", Ends::Refused(OTHER)),
+    harmless(Before::Generic, "bpftool net detach xdp dev eth0", Ends::Ignored),
     refused("bpftool net attach <mode> pinned <pin> dev eth0", SAME),
     refused("bpftool net attach <mode> pinned <pin> dev eth0 overwrite", SAME),
     refused("bpftool net attach <other> pinned <pin> dev eth0 overwrite", OTHER),
     refused("bpftool net detach <mode> dev eth0", SAME),
     harmless(Before::Ours, "bpftool net detach <other> dev eth0", Ends::Ignored),
+    refused("bpftool net attach xdpoffload pinned <pin> dev eth0", "Invalid argument"),
+    harmless(Before::Ours, "bpftool net detach xdpoffload dev eth0", Ends::Ignored),
     refused("xdp-loader load -m <m> eth0 theirs.o", "not using a dispatcher"),
     refused("xdp-loader unload -a eth0", SAME),
     refused("xdp-loader unload -i <id> eth0", SAME),
+    harmless(Before::Ours, "xdp-loader clean eth0", Ends::Ignored),
     harmless(Before::Ours, "bpftool map update pinned <root>/eth0/xdp_stats_map <key and value>", Ends::Done),
     harmless(Before::Ours, "bpftool map pin pinned <root>/eth0/xdp_stats_map <peers>/map", Ends::Done),
     harmless(Before::Ours, "bpftool link pin pinned <root>/eth0/xdp-link <peers>/link", Ends::Done),
@@ -149,6 +164,7 @@ pub(crate) const ROWS: &[Row] = &[
         Runs::None,
         "the link is detached from device eth0",
     ),
+    drift("bpftool link detach id <link id>", Runs::None, "the link is detached from device eth0"),
     drift("rm <root>/eth0/xdp-link", Runs::None, "the link's pin is gone"),
     drift("rm <root>/eth0/xdp_stats_map", Runs::Ours, "the pin of map xdp_stats_map is gone"),
     blocked("rm <root>/eth0/xdp-owner", Runs::Ours, "eth0 is a directory without our record"),
@@ -158,11 +174,18 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// As a row of a Markdown table.
-    fn markdown(&self) -> String {
+    /// Before, there is nothing but what xdpd has applied.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.before, Before::Ours | Before::Native | Before::Generic)
+    }
+
+    /// All but what is done, as cells of a Markdown table.
+    fn cells(&self) -> [String; 5] {
         let before = match self.before {
             Before::Free => "nothing is attached",
             Before::Ours => "xdpd has applied",
+            Before::Native => "xdpd has applied, natively",
+            Before::Generic => "xdpd has applied, in generic mode",
             Before::Theirs => "theirs, through netlink",
             Before::TheirLink => "theirs, held by a bpf_link",
             Before::Taken => "xdpd has taken over",
@@ -178,23 +201,32 @@ impl Row {
             Runs::None => "nothing",
             Runs::Away => "xdpd's, where the device is",
         };
+        let status = if self.status.is_empty() { "-" } else { self.status };
         let codes = match self.codes {
             [diff, apply, takeover] if apply == takeover => format!("{diff}, {apply}"),
             [diff, apply, takeover] => format!("{diff}, {apply}, with `--takeover` {takeover}"),
         };
-        let status = if self.status.is_empty() { "-" } else { self.status };
-        format!("| {before} | `{}` | {ends} | {runs} | {status} | {codes} |", self.does)
+        [before.to_owned(), ends, runs.to_owned(), status.to_owned(), codes]
     }
 }
 
-/// The whole table.
+/// The whole table; what is alike but for the command line is one row of it.
 pub(crate) fn markdown() -> String {
+    let mut groups: Vec<([String; 5], Vec<String>)> = Vec::new();
+    for row in ROWS {
+        let (cells, does) = (row.cells(), format!("`{}`", row.does));
+        match groups.iter_mut().find(|(known, _)| *known == cells) {
+            Some((_, lines)) => lines.push(does),
+            None => groups.push((cells, vec![does])),
+        }
+    }
     let mut text =
         "| before | somebody runs | which is | then runs | `xdpd status` says | exit of `diff`, `apply` |\n\
                     |---|---|---|---|---|---|\n"
             .to_owned();
-    for row in ROWS {
-        let _ = writeln!(text, "{}", row.markdown());
+    for ([before, ends, runs, status, codes], lines) in groups {
+        let lines = lines.join("<br>");
+        let _ = writeln!(text, "| {before} | {lines} | {ends} | {runs} | {status} | {codes} |");
     }
     text
 }

@@ -1,0 +1,137 @@
+//! All entries of a map, read and written many at a time.
+//!
+//! For maps whose entries stay until somebody takes them out: hash, array and LPM trie, plain and per-CPU. Linux 6.1 has
+//! the batched calls for each of them.
+
+use std::os::fd::AsFd;
+
+use super::{Command, Map};
+use crate::error::{Error, Result};
+use crate::sys;
+use crate::uapi::{BPF_MAP_DELETE_BATCH, BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH, MapBatch};
+
+/// About as many bytes are read by one call.
+const ROOM: usize = 1 << 20;
+
+impl Map {
+    /// Shows every entry to `entry`: its key and all that is under it, [`key_len`](Self::key_len) and
+    /// [`value_len`](Self::value_len) bytes.
+    ///
+    /// What others change meanwhile may be shown as it was, as it is, twice or not at all. Everything else is shown
+    /// once. Needs no more than a map that was opened read-only.
+    pub fn for_each(&self, mut entry: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let (key_len, value_len) = (self.key_len(), self.value_len());
+        let most = self.def().max_entries as usize;
+        let mut room = (ROOM / (key_len + value_len).max(1)).clamp(1, most.max(1));
+        // A hash map's position is the number of a bucket, that of the others a key.
+        let mut position = vec![0; key_len.max(4)];
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut begun = false;
+        loop {
+            keys.resize(room * key_len, 0);
+            values.resize(room * value_len, 0);
+            let (found, ended) = match self.next_batch(&mut keys, &mut values, &mut position, begun) {
+                // A bucket of a hash map is given as a whole, and there was no room for the next one.
+                Err(error) if error.errno() == libc::ENOSPC && room < most => {
+                    room = (room * 2).min(most);
+                    continue;
+                }
+                batch => batch?,
+            };
+            let entries = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
+            entries.take(found).for_each(|(key, value)| entry(key, value));
+            if ended {
+                return Ok(());
+            }
+            begun = true;
+        }
+    }
+
+    /// One `BPF_MAP_LOOKUP_BATCH`, from the beginning or from where the last one has left `position`. Tells how many
+    /// entries it has read, and whether they were the last.
+    pub(super) fn next_batch(
+        &self,
+        keys: &mut [u8],
+        values: &mut [u8],
+        position: &mut [u8],
+        begun: bool,
+    ) -> Result<(usize, bool)> {
+        const CALL: Command = BPF_MAP_LOOKUP_BATCH;
+        let count = self.batch_len(CALL, keys.len(), values.len())?;
+        self.check(CALL, "position", position.len(), self.key_len().max(4))?;
+        let position = sys::address_mut(position);
+        let mut attr = MapBatch {
+            in_batch: if begun { position } else { 0 },
+            out_batch: position,
+            keys: sys::address_mut(keys),
+            values: sys::address_mut(values),
+            ..self.batch(count)
+        };
+        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room, and reads and
+        // writes one position: of a key's length, or of 4 bytes for hash maps.
+        let answer = unsafe { sys::bpf(CALL, &mut attr) };
+        match answer {
+            Ok(_) => Ok((attr.count as usize, false)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count as usize, true)),
+            Err(source) => Err(self.error(CALL, source)),
+        }
+    }
+
+    /// Writes entries, new ones and others: `keys` and `values` one after the other, each
+    /// [`key_len`](Self::key_len) and [`value_len`](Self::value_len) bytes long.
+    ///
+    /// They are written in order, each at once. After an error the first of them may be there: `E2BIG` or `ENOSPC` when
+    /// the map is full.
+    pub fn update_all(&self, keys: &[u8], values: &[u8]) -> Result<()> {
+        const CALL: Command = BPF_MAP_UPDATE_BATCH;
+        let count = self.batch_len(CALL, keys.len(), values.len())?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut attr =
+            MapBatch { keys: sys::address(keys), values: sys::address(values), ..self.batch(count) };
+        // SAFETY: the kernel reads `count` keys and values, and both slices are that long.
+        let answer = unsafe { sys::bpf(CALL, &mut attr) };
+        answer.map(drop).map_err(|source| self.error(CALL, source))
+    }
+
+    /// Removes the entries with these keys, which follow each other. That one is not there is no error.
+    pub fn delete_all(&self, mut keys: &[u8]) -> Result<()> {
+        const CALL: Command = BPF_MAP_DELETE_BATCH;
+        loop {
+            let count = self.key_count(CALL, keys.len())?;
+            if count == 0 {
+                return Ok(());
+            }
+            let mut attr = MapBatch { keys: sys::address(keys), ..self.batch(count) };
+            // SAFETY: the kernel reads `count` keys, and the slice is that long.
+            let answer = unsafe { sys::bpf(CALL, &mut attr) };
+            match answer {
+                Ok(_) => return Ok(()),
+                // The call ends at the first that is not there.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && attr.count < count => {
+                    keys = &keys[(attr.count as usize + 1) * self.key_len()..];
+                }
+                Err(source) => return Err(self.error(CALL, source)),
+            }
+        }
+    }
+
+    /// The number of entries in two slices, which must hold as many keys as values.
+    fn batch_len(&self, call: Command, keys: usize, values: usize) -> Result<u32> {
+        let count = self.key_count(call, keys)?;
+        self.check(call, "values", values, (count as usize).saturating_mul(self.value_len()))?;
+        Ok(count)
+    }
+
+    /// The number of keys in a slice of this length.
+    fn key_count(&self, call: Command, len: usize) -> Result<u32> {
+        let count = len.checked_div(self.key_len()).unwrap_or(0);
+        self.check(call, "keys", len, count * self.key_len())?;
+        u32::try_from(count).map_err(|_| Error::invalid(call.name, self.origin.as_str(), "too many keys"))
+    }
+
+    fn batch(&self, count: u32) -> MapBatch {
+        MapBatch { count, map_fd: sys::number(self.as_fd()), ..MapBatch::default() }
+    }
+}
