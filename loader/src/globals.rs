@@ -11,6 +11,8 @@ use crate::object::{NoVariable, Object, Store, hex};
 
 /// Records hold this in front of the digest of a value that would be too long itself. No value of TOML begins so.
 const DIGEST_MARK: char = '#';
+/// As many variables are named to somebody who asks for one that is not there.
+const SHOWN: usize = 8;
 /// Bytes of a value's digest in a record.
 const DIGEST_LEN: usize = 8;
 
@@ -162,11 +164,12 @@ fn help(object: &Object, name: &str, why: &NoVariable) -> Option<String> {
         NoVariable::Unknown => {
             let variables = object.variables();
             let names = || variables.iter().map(|variable| &*variable.name);
+            let known = || names().take(SHOWN).collect::<Vec<_>>().join(", ");
             Some(match (suggest(name, names()), variables.len()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, 0) => "it has none at all".into(),
-                (None, 1..=8) => format!("it has {}", names().collect::<Vec<_>>().join(", ")),
-                (None, n) => format!("it has {n} others; `xdpd check` lists them"),
+                (None, n) if n > SHOWN => format!("it has {} and {} more", known(), n - SHOWN),
+                (None, _) => format!("it has {}", known()),
             })
         }
     }

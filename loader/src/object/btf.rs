@@ -105,6 +105,17 @@ struct SecVar {
     at: usize,
 }
 
+/// A variable of a data section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variable<'a> {
+    pub(super) name: &'a str,
+    pub(super) type_id: u32,
+    /// Bytes from the start of the section.
+    pub(super) offset: u32,
+    /// Bytes.
+    pub(super) size: u32,
+}
+
 /// One leaf of a key or value: a number, a pointer or an array of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Field {
@@ -119,19 +130,6 @@ pub struct Field {
 /// The fields of a key or value in order of their offset: what "the same layout" compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Layout(pub Vec<Field>);
-
-/// A variable of a data section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its type.
-    pub type_id: u32,
-    /// Bytes from the start of the section.
-    pub offset: u32,
-    /// Bytes.
-    pub size: u32,
-}
 
 /// What a type is, behind its other names.
 #[derive(Debug, Clone)]
@@ -349,16 +347,20 @@ impl Btf {
         vars.iter().map(variable).collect()
     }
 
-    /// The variables in the data section `name` with their places.
-    pub fn placed_variables(&self, name: &str) -> Option<Vec<Placed<'_>>> {
-        let Kind::DataSec { vars, .. } = &self.get(self.data_section(name)?)?.kind else { return None };
-        let placed = |var: &SecVar| match self.get(var.type_id)? {
-            Type { kind: Kind::Var(type_id), name, .. } => {
-                Some(Placed { name: self.name(*name), type_id: *type_id, offset: var.offset, size: var.size })
-            }
+    /// The variables in the data section `name`, in the order of the section; none where it is not described.
+    pub(super) fn section_variables(&self, name: &str) -> Vec<Variable<'_>> {
+        let section = self.data_section(name).and_then(|id| self.get(id));
+        let Some(Kind::DataSec { vars, .. }) = section.map(|t| &t.kind) else { return Vec::new() };
+        let variable = |var: &SecVar| match self.get(var.type_id)? {
+            Type { kind: Kind::Var(type_id), name, .. } => Some(Variable {
+                name: self.name(*name),
+                type_id: *type_id,
+                offset: var.offset,
+                size: var.size,
+            }),
             _ => None,
         };
-        vars.iter().map(placed).collect()
+        vars.iter().filter_map(variable).collect()
     }
 
     /// The data section that holds the variable `name`, whichever it is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use xdpd_kernel::map::map_type_name;
 
-use super::btf::{Layout, Placed};
+use super::btf::{Layout, Variable};
 use super::features::{CodeFacts, Feature, Version};
 use super::helpers::{self, Access};
 use super::typed::{decode, describe};
@@ -265,7 +265,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) ->
             fields_left_out: layout.0.len().saturating_sub(MAX_TOLD),
         })
     };
-    let variables = btf.filter(|_| !declared).and_then(|btf| btf.placed_variables(name)).unwrap_or_default();
+    let variables = btf.filter(|_| !declared).map(|btf| btf.section_variables(name)).unwrap_or_default();
     let told = variables.iter().take(MAX_TOLD);
     let variables_left_out = variables.len() - told.len();
     let variables = btf.map(|btf| told.map(|v| variable(btf, v, object.data(name))).collect());
@@ -286,7 +286,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) ->
 }
 
 /// `content` is that of the section; none where it is all zeros.
-fn variable(btf: &Btf, variable: &Placed<'_>, content: Option<&[u8]>) -> VariableFacts {
+fn variable(btf: &Btf, variable: &Variable<'_>, content: Option<&[u8]>) -> VariableFacts {
     let initial = || {
         if variable.size > MAX_SHOWN {
             return None;

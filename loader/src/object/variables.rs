@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::btf::{Btf, Placed};
-use super::typed::describe;
+use super::btf::{self, Btf};
 use super::{Dialect, MapOrigin, Object};
 
 /// A global variable that the file may set.
@@ -69,9 +68,10 @@ impl Object {
         let sections = self.maps().iter().filter(|(_, spec)| spec.origin != MapOrigin::Declared);
         let variables = sections.flat_map(|(section, spec)| {
             let size = spec.def.value_size as usize;
-            let placed = btf.placed_variables(section).filter(|placed| are_sound(placed, size));
+            let placed = btf.section_variables(section);
+            let placed = if are_sound(&placed, size) { placed } else { Vec::new() };
             let content = self.data(section);
-            placed.into_iter().flatten().map(move |placed| {
+            placed.into_iter().map(move |placed| {
                 let range = placed.offset as usize..(placed.offset + placed.size) as usize;
                 Variable {
                     name: placed.name.to_owned(),
@@ -103,11 +103,6 @@ impl Object {
         Ok(found)
     }
 
-    /// The type of a variable for people.
-    pub fn type_of(&self, variable: &Variable) -> String {
-        self.parsed_btf().map_or_else(|| "?".to_owned(), |btf| describe(&btf, variable.type_id))
-    }
-
     /// Its BTF, read.
     pub fn parsed_btf(&self) -> Option<Btf> {
         Btf::parse(self.btf()?).ok()
@@ -115,7 +110,7 @@ impl Object {
 }
 
 /// The variables lie in their section, each for itself.
-fn are_sound(placed: &[Placed<'_>], size: usize) -> bool {
+fn are_sound(placed: &[btf::Variable<'_>], size: usize) -> bool {
     let mut ranges: Vec<_> = placed.iter().map(|p| (p.offset, p.size)).collect();
     ranges.sort_unstable();
     let mut end = 0;

@@ -10,8 +10,8 @@ use crate::object::{BPF_F_MMAPABLE, Store};
 use crate::observed::Pinned;
 
 impl Planner<'_> {
-    /// The variables that change; tells what to write into the maps that are kept. Constants and maps that are made
-    /// have their values from the start.
+    /// The variables that change; tells what to write into the maps that have another content. Constants, and maps that
+    /// are made with the content of the object, have their values from the start.
     pub(super) fn globals(
         &self,
         program: ProgramWork,
@@ -33,8 +33,11 @@ impl Planner<'_> {
                 change.reason = Some("no longer set; the object's own value holds".into());
             }
             let store = set.map(|global| &global.store).or_else(|| self.instance.globals.initial(name));
-            if let Some(store) = store.filter(|store| is_kept(maps.get(&store.section))) {
-                if !self.is_mappable(&store.section) {
+            if let Some((store, work)) = store.and_then(|store| Some((store, maps.get(&store.section)?)))
+                && *work != MapWork::Create
+            {
+                let stays = matches!(work, MapWork::Keep(_) | MapWork::Repin(_));
+                if stays && !self.is_mappable(&store.section) {
                     let note = format!(
                         "map {} is from a version of xdpd whose maps can only be written as a whole: what programs \
                          write to its other variables in that instant is lost",
@@ -54,10 +57,6 @@ impl Planner<'_> {
         let now = self.pinned.and_then(|pinned| pinned.maps.get(section));
         now.is_none_or(|map| map.def.flags & BPF_F_MMAPABLE != 0)
     }
-}
-
-fn is_kept(work: Option<&MapWork>) -> bool {
-    matches!(work, Some(MapWork::Keep(_) | MapWork::Repin(_)))
 }
 
 fn action(was_set: bool, is_set: bool) -> Action {
