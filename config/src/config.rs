@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Mode, Reuse,
-    Span, escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Mode, Reuse, Span, escape,
 };
 
 /// A value and where in the file it is written.
@@ -157,6 +156,16 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+impl ObjectRef {
+    /// The file, unless it is the one that `xdpd` brings along.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
 impl Program {
     /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's
     /// object.
@@ -215,18 +224,12 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
-    /// Every other file that this one names, some perhaps more than once.
+    /// Every other file that this one names, objects and lists, some perhaps more than once.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let objects = self.programs.values().filter_map(|program| match &program.object.value {
-            ObjectRef::Builtin => None,
-            ObjectRef::File(path) => Some(&**path),
-        });
-        let maps = self.programs.values().flat_map(|program| program.maps.values());
-        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
-            EntriesSource::Inline(_) => None,
-            EntriesSource::File(path) => Some(&*path.value),
-        });
-        objects.chain(lists)
+        self.programs.values().flat_map(|program| {
+            let lists = program.maps.values().filter_map(|settings| settings.entries.as_ref()?.list());
+            lists.chain(program.object.value.path())
+        })
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     privileges::start(scope(&command));
     let outcome = match command {
-        Command::Check(config) => check::run(&config),
+        Command::Check { file, json } => check::run(file.as_deref(), json),
         Command::Diff { config, json, adopt, takeover } => {
             diff::run(&config, json, Allow { adopt, takeover })
         }
@@ -57,7 +57,7 @@ fn scope(command: &Command) -> Scope {
     match command {
         Command::Diff { .. } | Command::Apply { .. } | Command::Status { .. } => Scope::File,
         Command::Watch { .. } | Command::Detach(_) => Scope::AnyFile,
-        Command::Check(_)
+        Command::Check { .. }
         | Command::Confirm(_)
         | Command::Completions { .. }
         | Command::Schema

@@ -13,6 +13,7 @@ use crate::execute::{self, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
+use crate::output::human::printable_lines;
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
@@ -137,7 +138,7 @@ fn execute(
         }
         Err(failure) => {
             if let Some(log) = failure.error.verifier_log() {
-                output::say(format_args!("the verifier's log:\n{}", log.trim_end()));
+                output::say(format_args!("{}\nthe verifier's log:\n{}", failure.error, printable_lines(log)));
             }
             let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired.pin_root);
             failed(inputs, options, plan, exit, error)

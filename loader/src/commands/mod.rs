@@ -62,14 +62,13 @@ impl Inputs {
         Self::of(Config::load(&find(path)?).map_err(load_failure)?)
     }
 
-    /// Reads what a file names.
+    /// Reads what a file names. Problems of objects are left to whoever uses them, unless lists have some, too.
     fn of(config: Config) -> Result<Self, Failure> {
         let objects = Objects::read(&config);
         let (lists, problems) = Lists::read(&config, &objects);
         if problems.is_empty() {
             return Ok(Self { config, objects, lists });
         }
-        // With what else is wrong, as far as it is known here.
         let in_config = [objects.problems(&config), problems.in_config].concat();
         let in_config = (!in_config.is_empty()).then(|| config.diagnostics(in_config));
         let texts = in_config.iter().chain(&problems.in_lists).map(rendered);

@@ -18,6 +18,7 @@ use xdpd_kernel::Dir;
 use xdpd_kernel::program::Program;
 
 use super::protocol::{self, MapPin, Reply, Request};
+use super::refusal::Refusal;
 use super::{Engine, EngineError, LoadRequest};
 use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
 use crate::privileges;
@@ -95,6 +96,7 @@ impl Engine for Worker {
         let message = Request {
             dialect: request.object.dialect(),
             function: request.function.to_owned(),
+            functions: request.object.functions(program).collect(),
             maps: pins(MapOrigin::Declared),
             data: pins(MapOrigin::Data),
             license: request.object.license().to_owned(),
@@ -113,7 +115,10 @@ impl Engine for Worker {
                 None => Err(EngineError::Failed("the loader process returned no program".into())),
             },
             Ok(Some((Reply::Rejected { errno, log }, _))) => {
-                Err(EngineError::Rejected { cause: cause(&log).unwrap_or(errno), log })
+                let refusal = Refusal::read(&log);
+                let known = |insn| request.object.source_line(program, insn);
+                let line = refusal.line.or_else(|| refusal.insn.and_then(known)).map(Box::new);
+                Err(EngineError::Rejected { cause: refusal.cause.unwrap_or(errno), line, log })
             }
             Ok(Some((Reply::Failed(why), _))) => Err(EngineError::Failed(why)),
             Ok(None) => Err(self.ended()),
@@ -124,15 +129,6 @@ impl Engine for Worker {
             },
         }
     }
-}
-
-/// The line of a verifier log that tells why: the last one that is not its statistics.
-fn cause(log: &str) -> Option<String> {
-    let noise = ["processed ", "verification time", "stack depth", "max_states_per_insn"];
-    log.lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
-        .map(str::to_owned)
 }
 
 fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
@@ -187,17 +183,4 @@ fn read_all(fd: &OwnedFd) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cause;
-
-    #[test]
-    fn the_cause_is_the_last_line_of_the_log_that_is_not_statistics() {
-        let log = "0: (b7) r0 = 1\ninvalid access to packet, off=0 size=4\nR1 offset is outside of the packet\n\
-                   processed 5 insns (limit 1000000) max_states_per_insn 0\n";
-        assert_eq!(cause(log).as_deref(), Some("R1 offset is outside of the packet"));
-        assert_eq!(cause(""), None);
-    }
 }
