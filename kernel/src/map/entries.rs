@@ -21,6 +21,20 @@ impl Map {
     /// once. Needs no more than a map that was opened read-only.
     pub fn for_each(&self, mut entry: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let (key_len, value_len) = (self.key_len(), self.value_len());
+        self.for_each_batch(|keys, values| {
+            let entries = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
+            entries.for_each(|(key, value)| entry(key, value));
+            Ok(())
+        })
+    }
+
+    /// As [`for_each`](Self::for_each), with as many entries at a time as one call gives: their keys, and as many values.
+    /// Ends with the first error of `batch`.
+    pub fn for_each_batch<E: From<Error>>(
+        &self,
+        mut batch: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (key_len, value_len) = (self.key_len(), self.value_len());
         let most = self.def().max_entries as usize;
         let mut room = (ROOM / (key_len + value_len).max(1)).clamp(1, most.max(1));
         // A hash map's position is the number of a bucket, that of the others a key.
@@ -36,10 +50,11 @@ impl Map {
                     room = (room * 2).min(most);
                     continue;
                 }
-                batch => batch?,
+                found => found?,
             };
-            let entries = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
-            entries.take(found).for_each(|(key, value)| entry(key, value));
+            if found > 0 {
+                batch(&keys[..found * key_len], &values[..found * value_len])?;
+            }
             if ended {
                 return Ok(());
             }
