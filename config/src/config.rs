@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
-use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Mode, Reuse, Span, escape};
+use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Merge, Mode, Reuse, Span, escape};
 
 /// A value and where in the file it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,10 @@ pub enum ObjectRef {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What becomes of fields that change on both sides while entries are carried over, by the field's path.
+    pub merge: BTreeMap<String, Located<Merge>>,
+    /// Entries are carried over even where some, or a part of each, have no room in the new map.
+    pub lossy: bool,
     /// The key that names the map.
     pub span: Span,
 }

@@ -17,7 +17,7 @@ use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
     BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Glob, Interface, Label, Located,
-    MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
+    MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
 };
 
 /// The shortest time from one reading to the next that can be asked for.
@@ -33,7 +33,7 @@ const FILE: Shape = Shape {
 const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "maps"], not_yet: &["globals"] };
 const MAP: Shape =
-    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse"], not_yet: &["entries", "merge"] };
+    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "merge", "lossy"], not_yet: &["entries"] };
 const INTERFACE: Shape = Shape {
     place: "in [interfaces.NAME]",
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
@@ -186,11 +186,50 @@ impl Reader<'_> {
             if let Err(reason) = names::map(name) {
                 self.errors.add(key.span(), "the key must be the name of a map", found(name, reason));
             }
-            self.errors.keys(table, &MAP, &SHAPES);
-            maps.insert(name.to_owned(), MapSettings { reuse: self.reuse(table), span: key.span() });
+            maps.insert(name.to_owned(), self.map(key, table));
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
         Program { name: name.to_owned(), object, function, maps, span: key.span() }
+    }
+
+    fn map(&mut self, key: &Key<'_>, table: &DeTable<'_>) -> MapSettings {
+        self.errors.keys(table, &MAP, &SHAPES);
+        let mut merge = BTreeMap::new();
+        if let Some(rules) = table.get("merge").and_then(|value| self.errors.table("merge", value)) {
+            self.merge("", rules, &mut merge);
+        }
+        let lossy = table.get("lossy").is_some_and(|value| match value.get_ref() {
+            DeValue::Boolean(lossy) => *lossy,
+            _ => {
+                self.errors.wrong_type("lossy", value, "a boolean");
+                false
+            }
+        });
+        MapSettings { reuse: self.reuse(table), merge, lossy, span: key.span() }
+    }
+
+    /// Rules by the path of a field: `a.b` is a table in a table, or one key in quotes.
+    fn merge(&mut self, prefix: &str, table: &DeTable<'_>, merge: &mut BTreeMap<String, Located<Merge>>) {
+        for (key, value) in table {
+            let field = format!("{prefix}{}", key.get_ref());
+            if let Some(inner) = value.get_ref().as_table() {
+                self.merge(&format!("{field}."), inner, merge);
+                continue;
+            }
+            let Some(name) = self.errors.string(&field, value) else { continue };
+            let known = Merge::ALL.map(Merge::as_str);
+            match name.parse() {
+                Ok(rule) if merge.contains_key(&field) => {
+                    let message = format!("two rules for the field {}", quoted(&field));
+                    self.errors.add(value.span(), message, format!("expected no second one, `{rule}`"));
+                }
+                Ok(rule) => drop(merge.insert(field, Located { value: rule, span: value.span() })),
+                Err(_) => {
+                    let near = suggest(name, known);
+                    self.errors.unknown(value.span(), "merge rule", name, &known, near);
+                }
+            }
+        }
     }
 
     fn object(&mut self, value: &Value<'_>) -> Option<Located<ObjectRef>> {
@@ -363,19 +402,14 @@ impl Reader<'_> {
 
     /// The policy that a table sets, at whichever level it is.
     fn reuse(&mut self, table: &DeTable<'_>) -> Option<Located<Reuse>> {
-        let supported = [Reuse::IfCompatible, Reuse::Require, Reuse::Never].map(Reuse::as_str);
         let value = table.get("reuse")?;
         let name = self.errors.string("reuse", value)?;
+        let known = Reuse::ALL.map(Reuse::as_str);
         match name.parse() {
-            Ok(Reuse::Migrate) => {
-                let help = format!("use {}", one_of(&supported));
-                self.errors.not_yet(value.span(), "reuse = \"migrate\"", &help);
-                None
-            }
             Ok(reuse) => Some(Located { value: reuse, span: value.span() }),
             Err(_) => {
-                let near = suggest(name, supported);
-                self.errors.unknown(value.span(), "reuse policy", name, &supported, near);
+                let near = suggest(name, known);
+                self.errors.unknown(value.span(), "reuse policy", name, &known, near);
                 None
             }
         }

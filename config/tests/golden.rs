@@ -51,8 +51,14 @@ fn summary(config: &Config) -> String {
         let modes: Vec<_> = interface.modes.iter().map(ToString::to_string).collect();
         writeln!(summary, "  mode {}", modes.join(", then ")).unwrap();
         writeln!(summary, "  reuse {}", config.reuse_of(interface, program, "any other map")).unwrap();
-        for map in program.maps.keys() {
+        for (map, settings) in &program.maps {
             writeln!(summary, "  reuse {} of {map}", config.reuse_of(interface, program, map)).unwrap();
+            for (field, rule) in &settings.merge {
+                writeln!(summary, "    of {field} the {}", rule.value).unwrap();
+            }
+            if settings.lossy {
+                writeln!(summary, "    lossy").unwrap();
+            }
         }
     }
     summary
