@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
-use crate::{BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Merge, Mode, Reuse, Span, escape};
+use crate::{
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Merge, Mode, Reuse, Span, escape,
+};
 
 /// A value and where in the file it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
+use xdpd_config::{
+    Config, Diagnostic, Diagnostics, Interface, Label, MapSettings, Mode, Program, Reuse, Selector,
+};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
+use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
 
@@ -51,6 +54,8 @@ pub struct DesiredMap {
     pub spec: MapSpec,
     /// What a (re)load does when it is pinned already.
     pub reuse: Reuse,
+    /// How its entries are carried over, where they are.
+    pub settings: Settings,
 }
 
 /// A device and the instance it runs.
@@ -138,7 +143,8 @@ fn instance(
         .filter(|(_, spec)| spec.origin != MapOrigin::ReadOnlyData)
         .map(|(name, spec)| {
             let reuse = config.reuse_of(interface, program, name);
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse })
+            let settings = program.maps.get(name).map(settings).unwrap_or_default();
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse, settings })
         })
         .collect();
     Some(Instance {
@@ -148,6 +154,11 @@ fn instance(
         attach_type: loaded.object.attach_type(function),
         maps,
     })
+}
+
+fn settings(map: &MapSettings) -> Settings {
+    let merge = map.merge.iter().map(|(field, rule)| (field.clone(), rule.value)).collect();
+    Settings { merge, lossy: map.lossy }
 }
 
 /// Labels and devices that an entry stands for. An explicit one is there even when its device is not.

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod execute;
 pub mod exit;
 pub mod interrupt;
+pub mod migrate;
 pub mod mode;
 pub mod object;
 pub mod objects;

@@ -8,7 +8,7 @@ use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, TAKEN};
+use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
 use crate::trial;
 
 /// Directories are for root until the file names a group.
@@ -151,6 +151,7 @@ impl PinRoot {
                 && name != LOCK
                 && (name.starts_with(NEXT)
                     || name.starts_with(OLD)
+                    || name.starts_with(SNAP)
                     || name.starts_with(TAKEN)
                     || self.dir.open_dir(&entry.name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()))
         };

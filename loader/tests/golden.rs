@@ -11,7 +11,7 @@ use serde::Deserialize;
 use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
-use xdpd::object::{Field, Layout, MapLayout};
+use xdpd::object::{Field, FieldKind, Layout, MapLayout};
 use xdpd::objects::Objects;
 use xdpd::observed::{
     ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap,
@@ -104,6 +104,7 @@ struct MapText {
     #[serde(default)]
     flags: u32,
     value: Option<Vec<(String, u32, u32)>>,
+    excess: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -186,12 +187,15 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
                 path: path.clone(),
                 offset: *offset,
                 size: *size,
+                kind: FieldKind::Unsigned,
+                element: *size,
             };
             MapLayout {
-                key: Layout(vec![Field { path: String::new(), offset: 0, size: 32 }]),
+                key: Layout(vec![field(&(String::new(), 0, 32))]),
                 value: Layout(fields.iter().map(field).collect()),
             }
         }),
+        excess: map.excess,
     };
     Pinned {
         directory: label(name).file_name(),

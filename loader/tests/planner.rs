@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
+use xdpd::migrate::Settings;
 use xdpd::object::{MapOrigin, MapSpec};
 use xdpd::observed::{LinkState, Observed, Pinned, PinnedMap};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
@@ -27,6 +28,10 @@ fn device(n: u32) -> String {
 
 fn def(entries: u32) -> MapDef {
     MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: entries, flags: 0, map_extra: 0 }
+}
+
+fn pinned_map(id: MapId, def: MapDef) -> PinnedMap {
+    PinnedMap { id, def, btf: None, layout: None, excess: None }
 }
 
 /// What the file says of one interface.
@@ -53,7 +58,7 @@ struct Held {
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
-    let reuse = prop_oneof![Just(Reuse::IfCompatible), Just(Reuse::Require), Just(Reuse::Never)];
+    let reuse = prop::sample::select(Reuse::ALL.to_vec());
     let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
     (0..2_u8, 0..2_u8, any::<bool>(), reuse, maps).prop_map(|(function, digest, generic, reuse, maps)| {
         Wanted { function, digest, generic, reuse, maps }
@@ -100,7 +105,10 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
             origin: MapOrigin::Declared,
         };
         let maps = wanted.maps.iter().map(|(n, entries)| {
-            (format!("map{n}"), DesiredMap { spec: spec(*entries), reuse: wanted.reuse })
+            (
+                format!("map{n}"),
+                DesiredMap { spec: spec(*entries), reuse: wanted.reuse, settings: Settings::default() },
+            )
         });
         let instance = Instance {
             object: "builtin".into(),
@@ -169,10 +177,7 @@ impl Host {
             let id = self.id();
             recorded.insert(format!("map{n}"), id);
             if *is_pinned {
-                pinned.insert(
-                    format!("map{n}"),
-                    PinnedMap { id: MapId(id), def: def(*entries), btf: None, layout: None },
-                );
+                pinned.insert(format!("map{n}"), pinned_map(MapId(id), def(*entries)));
             }
         }
         let record = Record {
@@ -279,15 +284,14 @@ impl Host {
                     assert_eq!(kept.id, *id);
                     kept
                 }
-                MapWork::Repin(id) => {
-                    PinnedMap { id: *id, def: instance.maps[name].spec.def, btf: None, layout: None }
+                MapWork::Repin(id) => pinned_map(*id, instance.maps[name].spec.def),
+                MapWork::Migrate(id) => {
+                    let carried = &old.as_ref().unwrap().maps[name];
+                    assert_eq!(carried.id, *id);
+                    assert_ne!(carried.def, instance.maps[name].spec.def);
+                    pinned_map(MapId(self.id()), instance.maps[name].spec.def)
                 }
-                MapWork::Create => PinnedMap {
-                    id: MapId(self.id()),
-                    def: instance.maps[name].spec.def,
-                    btf: None,
-                    layout: None,
-                },
+                MapWork::Create => pinned_map(MapId(self.id()), instance.maps[name].spec.def),
             };
             maps.insert(name.clone(), map);
         }

@@ -1,10 +1,11 @@
 //! Carries out a plan: everything that can fail is done beside the running state, then a short commit that can be
 //! undone step by step.
 //!
-//! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded and its record
-//! written. Commit: the links first (create or update), one RCU grace period, then one exchange of directories per
-//! interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
+//! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded, its record
+//! written and entries carried over. Commit: the links first (create or update), one RCU grace period, the entries are
+//! settled, then one exchange of directories per interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
 
+mod carry;
 mod clean_up;
 mod commit;
 mod error;
@@ -23,8 +24,10 @@ use crate::objects::Objects;
 use crate::observed::{Observed, Taken};
 use crate::plan::{Install, Plan};
 use crate::trial::Trial;
+use carry::Carried;
 use undo::Undo;
 
+pub use carry::CarryError;
 pub use error::StepError;
 pub use recover::recover;
 
@@ -75,6 +78,8 @@ struct Staged<'a> {
     old: Option<Old>,
     /// Someone else's program that runs now.
     taken: Option<Taken>,
+    /// The maps whose entries are carried over.
+    carried: Option<Carried>,
 }
 
 /// The pins that a staged interface replaces.

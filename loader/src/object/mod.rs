@@ -15,7 +15,7 @@ use object::{Endianness, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use btf::{Btf, BtfError, Field, Layout};
+pub use btf::{Btf, BtfError, Field, FieldKind, Layout};
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::program::ATTACH_TYPE_XDP;
 

@@ -2,9 +2,12 @@
 
 pub mod human;
 pub mod json;
+mod progress;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+
+pub use progress::Progress;
 
 /// Whether data that was written has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

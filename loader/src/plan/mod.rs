@@ -13,7 +13,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::Label;
+use xdpd_config::{Label, Reuse};
 
 use crate::desired::{Attachment, Desired};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
@@ -77,6 +77,26 @@ pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
         (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
     });
     reloaded.collect()
+}
+
+/// The pinned maps whose entries are to be carried to one with less room, and that room: those of which it matters how
+/// many entries they have.
+pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), u32> {
+    let mut shrinking = BTreeMap::new();
+    for (label, attachment) in &desired.attachments {
+        let Some((from, pinned)) = predecessor(label, attachment, desired, observed) else { continue };
+        let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
+        if reload_reasons(instance, pinned).is_empty() {
+            continue;
+        }
+        for (name, map) in instance.maps.iter().filter(|(_, map)| map.reuse == Reuse::Migrate) {
+            let room = map.spec.def.max_entries;
+            if pinned.maps.get(name).is_some_and(|now| room < now.def.max_entries) {
+                shrinking.insert((from.clone(), name.clone()), room);
+            }
+        }
+    }
+    shrinking
 }
 
 /// Computes the plan.
