@@ -1,0 +1,131 @@
+//! Maps of another definition whose entries are carried over, while packets flow: no entry and no count is lost.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use common::{DROP, Site, compile_with};
+use xdpd_kernel::{Access, Map, cpu};
+use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
+
+const MIGRATIONS: usize = 50;
+
+/// Compiles a version of the program.
+fn version(site: &Site, file: &str, defines: &[&str]) {
+    let options: Vec<String> = defines.iter().map(|define| format!("-D{define}")).collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    compile_with(&site.lab.dir().join(file), "versions", &options);
+}
+
+/// The file that runs a version on eth0.
+fn file(site: &Site, object: &str, settings: &str) {
+    site.config(&format!(
+        "reuse = \"migrate\"\n[programs.p]\nobject = \"{object}\"\n[programs.p.maps.state]\n{settings}\n\
+         [interfaces.eth0]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
+    ));
+}
+
+fn follow(site: &Site) -> Stats {
+    Stats::spawn(
+        xdp_stats().args(["--config", "config.toml", "--interval", "40ms"]).current_dir(site.lab.dir()),
+    )
+}
+
+/// Frames sent from each CPU, whose programs then run on it.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(site: &Site, veth: &Veth, frames_per_second: u32) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = cpu::online_list().unwrap().into_iter().map(|cpu| {
+            let sender = site.lab.sender(veth);
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            std::thread::spawn(move || {
+                // Each counts for itself, since each keeps its own pace.
+                let mine = AtomicU64::new(0);
+                cpu::run_on(cpu, || sender.pace(frames_per_second, &stop, &mine)).unwrap().unwrap();
+                sent.fetch_add(mine.into_inner(), Ordering::SeqCst);
+            })
+        });
+        Self { threads: threads.collect(), stop, sent }
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+fn state(site: &Site) -> Map {
+    site.dir("eth0").open_map("state", Access::ReadWrite).unwrap()
+}
+
+/// The sum over all CPUs of the number at these bytes of a value.
+fn sum(map: &Map, key: &[u8], at: usize, size: usize) -> Option<u64> {
+    let mut value = vec![0; map.value_len()];
+    map.lookup(key, &mut value).unwrap().then(|| {
+        let number = |slot: &[u8]| {
+            let mut word = [0; 8];
+            word[..size].copy_from_slice(&slot[at..at + size]);
+            u64::from_le_bytes(word)
+        };
+        value.chunks(map.slot_len()).map(number).sum()
+    })
+}
+
+/// Migrates to and fro under traffic on all CPUs: what the map and the reader have counted is what was sent.
+fn migrations_lose_no_count(versions: [&[&str]; 2]) {
+    let site = Site::new("migrate");
+    let veth = site.lab.veth("eth0", "peer0");
+    for (file, defines) in ["one.o", "two.o"].iter().zip(versions) {
+        version(&site, file, defines);
+    }
+    file(&site, "one.o", "");
+    site.apply();
+    let key = 1_u32.to_ne_bytes();
+    let map = state(&site);
+    map.update(&key, &vec![0; map.value_len()], 0).unwrap();
+    let stats = follow(&site);
+    stats.wait_event("eth0", "baseline");
+    let flood = Flood::start(&site, &veth, 8000);
+    for n in 1..=MIGRATIONS {
+        file(&site, ["one.o", "two.o"][n % 2], "");
+        let outcome = site.run("apply config.toml --json").run().expect_code(0).json();
+        assert_eq!(outcome["outcome"], "applied", "migration {n}");
+    }
+    let sent = flood.stop();
+    assert!(sent > 1000, "there was traffic");
+    stats.wait_packets("eth0", sent);
+    let finished = stats.stop();
+    let events = |event: &str| finished.records.iter().filter(|r| r["event"] == event).count();
+    assert_eq!((events("gap"), events("counter_reset"), events("error")), (0, 0, 0));
+    assert!(events("map_replaced") > 0);
+    assert_eq!(site.packets("eth0", DROP), sent, "carried from map to map");
+    assert_eq!(sum(&state(&site), &key, 0, 8), Some(sent));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn counts_per_cpu_are_exact_over_many_migrations() {
+    require_root!();
+    migrations_lose_no_count([&[], &["STATS_ENTRIES=8", "ENTRIES=32"]]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn counts_that_are_added_atomically_are_exact_over_many_migrations() {
+    require_root!();
+    let count = "COUNT=__sync_fetch_and_add(&entry->packets,1)";
+    migrations_lose_no_count([
+        &["TYPE=BPF_MAP_TYPE_HASH", count],
+        &["TYPE=BPF_MAP_TYPE_LRU_HASH", "STATS_ENTRIES=8", count],
+    ]);
+}
