@@ -52,7 +52,14 @@ doc: ## API documentation, warnings denied
 clean: ## remove all that was built
 	$(CARGO) clean
 
-install: ## install what `make release` built to $(DESTDIR)$(PREFIX)/bin
+install: ## install what `make release` built, man pages and completions, to $(DESTDIR)$(PREFIX)
 	@test -x $(target)/release/xdpd && test -x $(target)/release/xdp-stats || \
 		{ echo 'install: run `make release` first' >&2; exit 1; }
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(target)/release/xdpd $(target)/release/xdp-stats
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(target)/release/xdpd man > $(DESTDIR)$(PREFIX)/share/man/man1/xdpd.1
+	install -m 644 stats/xdp-stats.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	$(target)/release/xdpd completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xdpd
+	$(target)/release/xdpd completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_xdpd
+	$(target)/release/xdpd completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/xdpd.fish

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Glob, Label, LabelError, Merge, Mode, Reuse, Span, escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Merge, Mode,
+    Reuse, Span, escape,
 };
 
 /// A value and where in the file it is written.
@@ -76,6 +77,8 @@ pub struct MapSettings {
     pub merge: BTreeMap<String, Located<Merge>>,
     /// Entries are carried over even where some, or a part of each, have no room in the new map.
     pub lossy: bool,
+    /// What the map holds; `None`: that is not the file's business.
+    pub entries: Option<Entries>,
     /// The key that names the map.
     pub span: Span,
 }
@@ -192,6 +195,20 @@ impl Config {
         static DEFAULT: LazyLock<Program> = LazyLock::new(Config::default_program);
         let named = interface.program.as_ref().and_then(|program| self.programs.get(&program.value));
         named.unwrap_or(&DEFAULT)
+    }
+
+    /// Every other file that this one names, some perhaps more than once.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let objects = self.programs.values().filter_map(|program| match &program.object.value {
+            ObjectRef::Builtin => None,
+            ObjectRef::File(path) => Some(&**path),
+        });
+        let maps = self.programs.values().flat_map(|program| program.maps.values());
+        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
+            EntriesSource::Inline(_) => None,
+            EntriesSource::File(path) => Some(&*path.value),
+        });
+        objects.chain(lists)
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

@@ -10,7 +10,9 @@
 
 mod config;
 mod diagnostic;
+pub mod entries;
 pub mod escape;
+pub mod follow;
 mod glob;
 mod label;
 mod load;
@@ -23,9 +25,11 @@ pub mod retired;
 mod suggest;
 mod syntax;
 pub mod trust;
+mod value;
 
 pub use config::{Config, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
+pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};
 pub use load::{Found, LoadError, find};
@@ -33,6 +37,11 @@ pub use parse::parse_interval;
 pub use policy::{Merge, Mode, Reuse, UnknownName};
 pub use record::{Record, RecordError};
 pub use suggest::suggest;
+pub use value::Value;
+
+/// The JSON Schema of the file, for editors: <https://json-schema.org/draft/2020-12/schema>. It accepts every valid file;
+/// what only [`Config::parse`] can tell, such as two claims on a device, it does not.
+pub const SCHEMA: &str = include_str!("../schema.json");
 
 /// The functions of the builtin object, its default first.
 pub const BUILTIN_FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_abort_func", "xdp_tx_func"];

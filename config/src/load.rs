@@ -102,17 +102,22 @@ impl Config {
     ///
     /// A file of more than [`MAX_FILE_SIZE`] bytes is not read.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self::parse(path, &read(path)?)?)
+        Ok(Self::parse(path, &read_config(path)?)?)
     }
 
     /// Reads [`Config::pin_root`] alone, for detaching: errors of the file that are not of TOML itself and
     /// not about this key do not matter, and a file that was emptied has the default.
     pub fn load_pin_root(path: &Path) -> Result<PathBuf, LoadError> {
-        Ok(crate::parse::parse_pin_root(path, &read(path)?)?)
+        Ok(crate::parse::parse_pin_root(path, &read_config(path)?)?)
     }
 }
 
-fn read(path: &Path) -> Result<String, LoadError> {
+fn read_config(path: &Path) -> Result<String, LoadError> {
+    read(path, MAX_FILE_SIZE, "a config")
+}
+
+/// Reads a text of at most `limit` bytes; `what` it is, is said where there is more.
+pub(crate) fn read(path: &Path, limit: u64, what: &str) -> Result<String, LoadError> {
     let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
     // Not to be held up by a FIFO of that name.
     let file = OpenOptions::new()
@@ -125,9 +130,9 @@ fn read(path: &Path) -> Result<String, LoadError> {
     }
     trust::check_open(&file, path)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_SIZE {
-        let message = format!("it holds more than {} KiB, too much for a config", MAX_FILE_SIZE >> 10);
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("it holds more than {} KiB, too much for {what}", limit >> 10);
         return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, message)));
     }
     String::from_utf8(bytes)

@@ -12,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::two_claims;
 use crate::diagnostic::{Source, quoted};
-use crate::names;
 use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
-    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Glob, Interface, Label, Located,
-    MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
+    BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
+    Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
 };
+use crate::{entries, names, value};
 
 /// The shortest time from one reading to the next that can be asked for.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -32,8 +32,11 @@ const FILE: Shape = Shape {
 };
 const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "maps"], not_yet: &["globals"] };
-const MAP: Shape =
-    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "merge", "lossy"], not_yet: &["entries"] };
+const MAP: Shape = Shape {
+    place: "in [programs.NAME.maps.MAP]",
+    keys: &["reuse", "entries", "value", "merge", "lossy"],
+    not_yet: &[],
+};
 const INTERFACE: Shape = Shape {
     place: "in [interfaces.NAME]",
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
@@ -205,7 +208,8 @@ impl Reader<'_> {
                 false
             }
         });
-        MapSettings { reuse: self.reuse(table), merge, lossy, span: key.span() }
+        let (reuse, entries) = (self.reuse(table), self.entries(table));
+        MapSettings { reuse, merge, lossy, entries, span: key.span() }
     }
 
     /// Rules by the path of a field: `a.b` is a table in a table, or one key in quotes.
@@ -230,6 +234,28 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    /// What a map is to hold.
+    fn entries(&mut self, table: &DeTable<'_>) -> Option<Entries> {
+        let default = table.get_key_value("value");
+        let default_value = default.and_then(|(_, written)| value::read(written, &mut self.errors));
+        let Some((key, written)) = table.get_key_value("entries") else {
+            if let Some((key, _)) = default {
+                let error = Diagnostic::new("`value` is that of `entries`, of which there are none");
+                self.errors.missing.push(error.at(key.span()).label("expected `entries` in this table"));
+            }
+            return None;
+        };
+        let source = match written.get_ref() {
+            DeValue::String(_) => {
+                let path = self.errors.name("entries", written, "the path of a list", entries::list_name)?;
+                let path = self.directory.join(path);
+                EntriesSource::File(Located { value: path, span: written.span() })
+            }
+            _ => EntriesSource::Inline(entries::read(written, &mut self.errors)),
+        };
+        Some(Entries { source, value: default_value, span: key.span() })
     }
 
     fn object(&mut self, value: &Value<'_>) -> Option<Located<ObjectRef>> {
@@ -487,4 +513,30 @@ impl Reader<'_> {
 /// A network namespace's file, as far as the text alone tells which it is.
 fn netns_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name).components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_has_every_key_that_has_an_effect_and_no_other() {
+        let schema: Json = serde_json::from_str(crate::SCHEMA).unwrap();
+        for (shape, place) in [
+            (&FILE, ""),
+            (&PROGRAM, "/$defs/program"),
+            (&MAP, "/$defs/map"),
+            (&INTERFACE, "/$defs/interface"),
+            (&STATS, "/properties/stats"),
+        ] {
+            let known = schema.pointer(place).unwrap()["properties"].as_object().unwrap();
+            let mut known: Vec<_> = known.keys().map(String::as_str).collect();
+            let mut keys = shape.keys.to_vec();
+            known.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(known, keys, "config/schema.json {}", shape.place);
+        }
+    }
 }

@@ -170,7 +170,7 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 }
 
 /// The type of a value in TOML's words.
-fn type_name(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use xdpd_config::{Config, Interface, Selector};
+use xdpd_config::entries::Cell;
+use xdpd_config::{Config, EntriesSource, Entry, EntryValue, Interface, List, Selector};
 
 #[test]
 fn every_file_is_answered_as_expected() {
@@ -59,9 +60,67 @@ fn summary(config: &Config) -> String {
             if settings.lossy {
                 writeln!(summary, "    lossy").unwrap();
             }
+            let Some(entries) = &settings.entries else { continue };
+            match &entries.source {
+                EntriesSource::File(path) => {
+                    let path =
+                        path.value.display().to_string().replace(&format!("{}/", here.display()), "<here>/");
+                    writeln!(summary, "  {map} holds the list {path}").unwrap();
+                }
+                EntriesSource::Inline(entries) => {
+                    writeln!(summary, "  {map} holds {} entries", entries.len()).unwrap();
+                    summary.extend(entries.iter().map(|entry| format!("    {}\n", entry_text(entry))));
+                }
+            }
+            if let Some(value) = &entries.value {
+                writeln!(summary, "    otherwise {}", value.value).unwrap();
+            }
         }
     }
     summary
+}
+
+/// An entry as it was read.
+fn entry_text(entry: &Entry) -> String {
+    let cell = |cell: &Cell| {
+        format!("{}{:?}", cell.name.iter().fold(String::new(), |_, n| format!("{n}: ")), cell.text.value)
+    };
+    let value = match &entry.value {
+        EntryValue::Default => "-".to_owned(),
+        EntryValue::Typed(value) => value.value.to_string(),
+        EntryValue::Cells(cells) => cells.iter().map(cell).collect::<Vec<_>>().join(" | "),
+    };
+    format!("{} => {value}", entry.key.value)
+}
+
+/// Every file of `tests/lists` is a list, and beside it `NAME.expected` what is said of it.
+#[test]
+fn every_list_is_read_as_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lists");
+    let paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut lists: Vec<PathBuf> = paths.filter(|path| path.extension().unwrap() != "expected").collect();
+    lists.sort();
+    let mut wrong = Vec::new();
+    for path in &lists {
+        let text = fs::read_to_string(path).unwrap();
+        let name = path.file_name().unwrap();
+        let answer = match List::parse(Path::new(name), text.clone()) {
+            Ok(list) => {
+                let line =
+                    |entry: &Entry| format!("{} [{}]\n", entry_text(entry), &text[entry.key.span.clone()]);
+                list.entries.iter().map(line).collect::<Vec<_>>().concat()
+            }
+            Err(errors) => format!("{errors}\n"),
+        };
+        let expected = folder.join(format!("{}.expected", name.display()));
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&expected, &answer).unwrap();
+        } else if fs::read_to_string(&expected).ok().as_ref() != Some(&answer) {
+            wrong.push(format!("== {}\n{answer}", name.display()));
+        }
+    }
+    assert!(lists.len() > 15, "only {} lists", lists.len());
+    assert!(wrong.is_empty(), "{} answers are not as expected:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn selector(config: &Config, interface: &Interface) -> String {

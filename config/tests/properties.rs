@@ -12,7 +12,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use xdpd_config::escape::{escape, unescape};
-use xdpd_config::{Config, Label, Mode, Record, Reuse, Selector, retired, suggest};
+use xdpd_config::{Config, EntryValue, Label, List, Mode, Record, Reuse, Selector, Value, retired, suggest};
 
 /// Any characters, and often those that mean something to somebody.
 fn text() -> impl Strategy<Value = String> {
@@ -20,6 +20,39 @@ fn text() -> impl Strategy<Value = String> {
         '.', '/', '%', ' ', '\n', '\t', '=', '-', ':', '"', '\0', '\u{1b}', '2', 'E', 'é',
     ]);
     vec(prop_oneof![special, any::<char>()], 0..40).prop_map(String::from_iter)
+}
+
+/// Something of a list in any format.
+fn list_part() -> impl Strategy<Value = String> {
+    let parts = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "#",
+        "\n",
+        "\r\n",
+        " ",
+        "=",
+        "1",
+        "-0x1f",
+        "1.5",
+        "null",
+        "true",
+        "key",
+        "value",
+        "\"key\":",
+        "\"value\":",
+        "entries = ",
+        "[[entries]]\n",
+        "192.0.2.0/24",
+        "\\u",
+        "\u{feff}",
+    ];
+    prop_oneof![3 => prop::sample::select(parts.to_vec()).prop_map(str::to_owned), 1 => text()]
 }
 
 /// Every `%` begins an escape, and nothing that bpffs refuses is left.
@@ -55,6 +88,45 @@ proptest! {
         if let Some(label) = Label::from_file_name(&name) {
             prop_assert_eq!(label.file_name(), name);
         }
+    }
+
+    #[test]
+    fn every_text_is_a_list_or_an_error_that_can_be_shown(parts in vec(list_part(), 0..12)) {
+        let text = parts.concat();
+        for name in ["list.csv", "list.json", "list.toml"] {
+            match List::parse(Path::new(name), text.clone()) {
+                Err(errors) => prop_assert!(errors.to_string().contains(name)),
+                Ok(list) => {
+                    for entry in list.entries {
+                        // The place of a key is one in the text.
+                        prop_assert!(text.get(entry.key.span.clone()).is_some(), "{name}: {:?}", entry.key.span);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cells_of_csv_are_what_was_written(rows in vec(vec(text(), 3), 1..6)) {
+        let cell = |text: &String| format!("\"{}\"", text.replace(['\n', '"'], "").replace('é', "\"\""));
+        let read_back = |text: &String| text.replace(['\n', '"'], "").replace('é', "\"");
+        let lines = rows.iter().map(|row| row.iter().map(cell).collect::<Vec<_>>().join(" , ") + " # more\n");
+        let list = List::parse(Path::new("list.csv"), lines.collect()).unwrap();
+        let is_header = read_back(&rows[0][0]) == "key";
+        prop_assume!(!is_header);
+        let read: Vec<Vec<String>> = list
+            .entries
+            .into_iter()
+            .map(|entry| {
+                let (Value::String(key), EntryValue::Cells(cells)) = (entry.key.value, entry.value) else {
+                    panic!("a key and two cells");
+                };
+                std::iter::once(key).chain(cells.into_iter().map(|cell| cell.text.value)).collect()
+            })
+            .collect();
+        let written: Vec<Vec<String>> =
+            rows.iter().map(|row| row.iter().map(read_back).collect()).collect();
+        prop_assert_eq!(read, written);
     }
 
     #[test]

@@ -37,16 +37,13 @@ impl AsFd for Lock {
 pub struct Holder {
     /// Its process id, in our pid namespace.
     pub pid: u32,
-    /// Its name, 15 bytes at most; `None` when it has just ended.
-    pub command: Option<String>,
+    /// Its name, 15 bytes at most.
+    pub command: String,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.command {
-            Some(command) => write!(f, "{command} (pid {})", self.pid),
-            None => write!(f, "pid {}", self.pid),
-        }
+        write!(f, "{} (pid {})", self.command, self.pid)
     }
 }
 
@@ -82,15 +79,18 @@ impl Dir {
     }
 
     /// The processes that hold the lock on the directory `name`, as far as our pid namespace shows them.
+    ///
+    /// Not one that has ended: the kernel goes on naming the process that took the lock while a child of it, which was
+    /// forked and has not come to exec yet, still has it.
     pub fn lock_holders(&self, name: impl AsRef<OsStr>) -> Result<Vec<Holder>> {
         const LOCKS: &str = "/proc/locks";
         let stat = self.stat(name)?;
         let locks = std::fs::read_to_string(LOCKS).map_err(|source| Error::new("read", LOCKS, source))?;
         let file = (rustix::fs::major(stat.dev), rustix::fs::minor(stat.dev), stat.ino);
         Ok(pids(&locks, file)
-            .map(|pid| {
-                let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-                Holder { pid, command: command.map(|text| text.trim_end().to_owned()) }
+            .filter_map(|pid| {
+                let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+                Some(Holder { pid, command: command.trim_end().to_owned() })
             })
             .collect())
     }

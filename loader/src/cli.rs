@@ -7,29 +7,39 @@ use clap::{Args, Parser, Subcommand};
 
 /// Makes the XDP programs of a host match one TOML file.
 #[derive(Debug, Parser)]
-#[command(name = "xdpd", version, max_term_width = 80, after_help = AFTER_HELP)]
+#[command(name = "xdpd", version, max_term_width = 80, after_help = after_help())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
-CONFIG is looked for in $XDPD_CONFIG, ./config.toml and /etc/xdpd/config.toml when it is not given.
+const SEARCH: &str =
+    "CONFIG is looked for in $XDPD_CONFIG, ./config.toml and /etc/xdpd/config.toml when it is not given.";
 
-Exit codes:
-  0  as wished (diff: no difference)
-  1  differences found (only diff and apply --dry-run)
-  2  trouble before anything was changed
-  3  failed or interrupted later, and the previous state was restored
-  4  failed, and something could not be restored (it is listed)
+/// The exit codes and what they mean.
+pub const EXIT_CODES: [(u8, &str); 5] = [
+    (0, "as wished (diff: no difference)"),
+    (1, "differences found (only diff and apply --dry-run)"),
+    (2, "trouble before anything was changed"),
+    (3, "failed or interrupted later, and the previous state was restored"),
+    (4, "failed, and something could not be restored (it is listed)"),
+];
 
-Examples:
-  xdpd check edge.toml        is the file sound? needs no privileges
-  xdpd diff edge.toml         what would apply change?
-  xdpd apply edge.toml        make it so
-  xdpd status                 what is attached and pinned
-  xdp-stats --config edge.toml --json    read the counters";
+/// Commands to begin with, and what each is for.
+pub const EXAMPLES: [(&str, &str); 5] = [
+    ("xdpd check edge.toml", "is the file sound? needs no privileges"),
+    ("xdpd diff edge.toml", "what would apply change?"),
+    ("xdpd apply edge.toml", "make it so"),
+    ("xdpd status", "what is attached and pinned"),
+    ("xdp-stats --config edge.toml", "read the counters"),
+];
+
+fn after_help() -> String {
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code}  {meaning}\n")).concat();
+    let examples = EXAMPLES.map(|(command, what)| format!("  {command:<30}{what}\n")).concat();
+    format!("{SEARCH}\n\nExit codes:\n{codes}\nExamples:\n{}", examples.trim_end())
+}
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -86,8 +96,26 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Stay, and keep the kernel as the file says: after edits, new devices, drift
+    Watch {
+        /// The file.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// One line of JSON per apply instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Detach programs and remove their pins
     Detach(Detach),
+    /// Print the JSON Schema of the file, for editors
+    Schema,
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// Which file.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use xdpd_config::{
     Config, Diagnostic, Diagnostics, Interface, Label, MapSettings, Mode, Program, Reuse, Selector,
@@ -10,6 +11,7 @@ use xdpd_config::{
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
+use crate::entries::{Declared, Lists};
 use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
@@ -56,6 +58,8 @@ pub struct DesiredMap {
     pub reuse: Reuse,
     /// How its entries are carried over, where they are.
     pub settings: Settings,
+    /// What it holds; `None` where that is not the file's business.
+    pub entries: Option<Arc<Declared>>,
 }
 
 /// A device and the instance it runs.
@@ -85,8 +89,13 @@ impl Desired {
     }
 }
 
-/// Resolves a file: globs against the devices, programs against their objects.
-pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<Desired, Diagnostics> {
+/// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold.
+pub fn resolve(
+    config: &Config,
+    devices: &Devices,
+    objects: &Objects,
+    lists: &Lists,
+) -> Result<Desired, Diagnostics> {
     let mut problems = Vec::new();
     let mut desired = Desired {
         config: config.path.clone(),
@@ -100,7 +109,7 @@ pub fn resolve(config: &Config, devices: &Devices, objects: &Objects) -> Result<
     let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
-        let Some(instance) = instance(config, interface, program, objects) else { continue };
+        let Some(instance) = instance(config, interface, program, objects, lists) else { continue };
         for (label, device) in matches(interface, devices, &explicit, &mut problems) {
             if let Err(other) = claims.claim(interface, &device, index, devices) {
                 problems.push(config.two_claims(&device, &config.interfaces[other], interface));
@@ -133,6 +142,7 @@ fn instance(
     interface: &Interface,
     program: &Program,
     objects: &Objects,
+    lists: &Lists,
 ) -> Option<Instance> {
     let loaded = objects.get(&program.object.value)?;
     let function = loaded.object.program(program.function()).ok()?;
@@ -144,7 +154,8 @@ fn instance(
         .map(|(name, spec)| {
             let reuse = config.reuse_of(interface, program, name);
             let settings = program.maps.get(name).map(settings).unwrap_or_default();
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse, settings })
+            let entries = lists.get(program, name).cloned();
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse, settings, entries })
         })
         .collect();
     Some(Instance {

@@ -72,6 +72,14 @@ impl Devices {
         }
     }
 
+    /// The devices of a namespace by its identity; `None` where nobody has asked for it.
+    pub fn in_netns(&self, netns: NetNsId) -> Option<&[Device]> {
+        self.spaces.values().find_map(|space| match space {
+            Space::Present { id, devices } if *id == netns => Some(&**devices),
+            _ => None,
+        })
+    }
+
     /// All devices of all namespaces, with the name of the namespace.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&str>, &Device)> {
         self.spaces.iter().flat_map(|(netns, space)| {

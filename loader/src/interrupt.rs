@@ -23,13 +23,16 @@ pub struct Interrupted(usize);
 impl Interrupt {
     /// From now on SIGINT, SIGTERM and SIGHUP no longer end the process.
     pub fn install() -> io::Result<Self> {
+        let interrupt = Self::install_stop()?;
+        note(SIGHUP, &interrupt.hangup)?;
+        Ok(interrupt)
+    }
+
+    /// From now on SIGINT and SIGTERM no longer end the process. SIGHUP is for somebody else to handle.
+    pub fn install_stop() -> io::Result<Self> {
         let interrupt = Self::default();
-        for (signal, seen) in
-            [(SIGINT, &interrupt.stop), (SIGTERM, &interrupt.stop), (SIGHUP, &interrupt.hangup)]
-        {
-            let number = usize::try_from(signal).map_err(io::Error::other)?;
-            signal_hook::flag::register_usize(signal, Arc::clone(seen), number)?;
-        }
+        note(SIGINT, &interrupt.stop)?;
+        note(SIGTERM, &interrupt.stop)?;
         Ok(interrupt)
     }
 
@@ -42,6 +45,11 @@ impl Interrupt {
     pub fn check_stop(&self) -> Result<(), Interrupted> {
         seen(&self.stop)
     }
+}
+
+fn note(signal: i32, seen: &Arc<AtomicUsize>) -> io::Result<()> {
+    let number = usize::try_from(signal).map_err(io::Error::other)?;
+    signal_hook::flag::register_usize(signal, Arc::clone(seen), number).map(drop)
 }
 
 fn seen(signal: &AtomicUsize) -> Result<(), Interrupted> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xdpd::cli::{Cli, Command};
-use xdpd::commands::{apply, check, confirm, detach, diff, status};
+use xdpd::commands::{apply, check, completions, confirm, detach, diff, man, schema, status, watch};
 use xdpd::engine;
 use xdpd::exit::Exit;
 use xdpd::output;
@@ -36,7 +36,11 @@ fn main() -> ExitCode {
         }
         Command::Confirm(config) => confirm::run(&config),
         Command::Status { config, json } => status::run(&config, json),
+        Command::Watch { config, json } => watch::run(&config, json),
         Command::Detach(args) => detach::run(&args),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Schema => schema::run(),
+        Command::Man => man::run(),
     };
     let exit: Exit = outcome.unwrap_or_else(|failure| {
         output::say(&failure.error);

@@ -14,10 +14,12 @@ use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::bpffs;
 use xdpd_kernel::{
     Access, Attached, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, MapInfo,
-    PinError, PinnedObject, Program, ProgramId, ProgramInfo, XdpLink,
+    PinError, PinnedObject, Program, ProgramId, XdpLink,
 };
 
 use crate::devices::Devices;
+use crate::dispatcher::{self, Dispatcher};
+use crate::entries::{self, Content};
 use crate::migrate::{Family, family};
 use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
@@ -46,10 +48,12 @@ pub struct Observed {
     pub foreign: Vec<ForeignPin>,
     /// What an interrupted run left, with what the next run does about it.
     pub interrupted: Vec<Interrupted>,
-    /// Programs on the file's devices that none of our links holds.
-    pub foreign_programs: BTreeMap<ProgramId, ForeignProgram>,
+    /// Programs on the file's devices that none of our links holds, by where they run.
+    pub foreign_programs: BTreeMap<(ProgramId, IfIndex), ForeignProgram>,
     /// Possible CPUs, by which the kernel rounds the size of some maps.
     pub possible_cpus: u32,
+    /// What maps hold; read only of those of which the file says it.
+    pub contents: BTreeMap<MapId, Content>,
 }
 
 /// The state of the pin root.
@@ -284,13 +288,15 @@ pub struct ForeignProgram {
     /// The `bpf_link` that holds it; `None` where it was attached through netlink.
     pub link: Option<LinkId>,
     /// It is the dispatcher of libxdp.
-    pub dispatcher: bool,
+    pub dispatcher: Option<Dispatcher>,
 }
 
 impl std::fmt::Display for ForeignProgram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = if self.dispatcher { "libxdp dispatcher" } else { "program" };
-        write!(f, "{what} `{}` (tag {}, ", self.name, self.tag)?;
+        match self.dispatcher {
+            Some(dispatcher) => write!(f, "libxdp dispatcher ({dispatcher}; tag {}, ", self.tag)?,
+            None => write!(f, "program `{}` (tag {}, ", self.name, self.tag)?,
+        }
         match self.link {
             Some(id) => write!(f, "held by bpf_link {id})"),
             None => f.write_str("attached through netlink)"),
@@ -396,7 +402,8 @@ impl Observed {
                 }
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
-                self.foreign.push(ForeignPin { name, what: "a pin" });
+                let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
+                self.foreign.push(ForeignPin { name, what });
             } else {
                 match Label::from_file_name(&name)
                     .map(|label| Ok((read_interface(root, &name)?, label)))
@@ -473,34 +480,34 @@ impl Observed {
         Ok(())
     }
 
+    /// A program is told apart per device: others can attach one of ours elsewhere, or theirs twice, once by a link.
     fn read_foreign_programs(&mut self) -> Result<(), xdpd_kernel::Error> {
-        let ours: BTreeSet<ProgramId> = self.interfaces.values().filter_map(|p| p.link.program()).collect();
-        let foreign: BTreeSet<ProgramId> = self
-            .devices
-            .iter()
-            .flat_map(|(_, d)| &d.xdp)
-            .map(|a| a.program_id)
-            .filter(|id| !ours.contains(id))
-            .collect();
+        let attached = self.devices.iter().flat_map(|(_, d)| d.xdp.iter().map(move |a| (d, a.program_id)));
+        let ours =
+            |device, id| self.interfaces.values().any(|p| p.link.program() == Some(id) && p.runs_on(device));
+        let foreign: BTreeSet<(ProgramId, IfIndex)> =
+            attached.filter(|(d, id)| !ours(*d, *id)).map(|(d, id)| (id, d.ifindex)).collect();
         if foreign.is_empty() {
             return Ok(());
         }
-        let links: BTreeMap<_, _> =
-            XdpLink::all_xdp()?.into_iter().map(|info| (info.program_id, info.id)).collect();
-        for id in foreign {
-            let info = match Program::open_by_id(id).and_then(|p| p.info()) {
+        let links: BTreeMap<_, _> = XdpLink::all_xdp()?
+            .into_iter()
+            .filter_map(|info| Some(((info.program_id, info.ifindex()?), info.id)))
+            .collect();
+        for place in foreign {
+            let info = match Program::open_by_id(place.0).and_then(|p| p.info()) {
                 Ok(info) => info,
                 // It went away meanwhile.
                 Err(e) if e.errno() == libc::ENOENT => continue,
                 Err(e) => return Err(e),
             };
             let program = ForeignProgram {
-                dispatcher: is_dispatcher(&info),
-                link: links.get(&id).copied(),
+                dispatcher: dispatcher::read(&info)?,
+                link: links.get(&place).copied(),
                 tag: info.tag_hex(),
                 name: info.name,
             };
-            self.foreign_programs.insert(id, program);
+            self.foreign_programs.insert(place, program);
         }
         Ok(())
     }
@@ -571,9 +578,20 @@ fn read_layout(
     Ok(btf.as_ref().and_then(|btf| map_layout(btf, key, value)))
 }
 
-/// libxdp's dispatcher: a program of that name with exactly one map, its configuration.
-fn is_dispatcher(info: &ProgramInfo) -> bool {
-    info.name == "xdp_dispatcher" && info.map_ids.len() == 1
+impl Observed {
+    /// Reads what these maps hold. One that is no more, or of a type that the file cannot fill, has no content.
+    pub fn read_contents(&mut self, maps: &BTreeSet<MapId>) -> Result<(), xdpd_kernel::Error> {
+        for id in maps {
+            let map = match Map::open_by_id(*id) {
+                Err(e) if e.errno() == libc::ENOENT => continue,
+                map => map?,
+            };
+            if entries::holds_entries(map.def().map_type) {
+                self.contents.insert(*id, entries::read(&map)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Pinned {
@@ -585,6 +603,17 @@ impl Pinned {
             }
             _ => false,
         }
+    }
+
+    /// The program on a device is the one that the link attaches there. Or did a moment ago: a link is defunct as soon as
+    /// its device goes, and a look at the devices just before that still shows both.
+    pub fn holds(&self, device: &xdpd_kernel::netlink::Device, program: ProgramId) -> bool {
+        let place = match self.link {
+            LinkState::Live { ifindex, .. } => Some(ifindex),
+            LinkState::Defunct { .. } => self.record.as_ref().ok().map(|record| IfIndex(record.ifindex)),
+            LinkState::Missing | LinkState::NotALink(_) => None,
+        };
+        place == Some(device.ifindex) && self.link.program() == Some(program)
     }
 
     /// The live link runs the program of the record.

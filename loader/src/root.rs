@@ -19,6 +19,10 @@ const MADE: &str = "made";
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was killed
+/// while it started a process, which has copies of all descriptors until it execs.
+const NO_HOLDER: Duration = Duration::from_secs(5);
+
 /// The locked pin root. Only who holds one changes what is under it.
 #[derive(Debug)]
 pub struct PinRoot {
@@ -54,9 +58,9 @@ impl PinRoot {
     /// Makes what is missing and takes the lock.
     pub fn lock(path: &Path, timeout: Duration, interrupt: &Interrupt) -> Result<Self, RootError> {
         ensure_bpffs(path)?;
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
         loop {
-            if let Some(root) = Self::try_lock(path, deadline, interrupt)? {
+            if let Some(root) = Self::try_lock(path, begun, timeout, interrupt)? {
                 return Ok(root);
             }
         }
@@ -80,7 +84,12 @@ impl PinRoot {
     }
 
     /// `None`: what was made vanished under our hands, since another run has just cleaned up. Start over.
-    fn try_lock(path: &Path, deadline: Instant, interrupt: &Interrupt) -> Result<Option<Self>, RootError> {
+    fn try_lock(
+        path: &Path,
+        begun: Instant,
+        timeout: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Self>, RootError> {
         let made = make_dirs(path)?;
         let dir = match Dir::open(path) {
             Ok(dir) => dir,
@@ -110,12 +119,14 @@ impl PinRoot {
                 Err(e) if e.errno() == ENOENT => return Ok(None),
                 Err(e) => return Err(e.into()),
             }
-            if Instant::now() >= deadline {
+            if begun.elapsed() >= timeout {
                 let holders = dir.lock_holders(LOCK).unwrap_or_default();
-                let waits =
-                    if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
-                let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
-                return Err(RootError::Locked { path: path.join(LOCK), holder });
+                if !holders.is_empty() || begun.elapsed() >= NO_HOLDER {
+                    let waits =
+                        if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
+                    let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
+                    return Err(RootError::Locked { path: path.join(LOCK), holder });
+                }
             }
             interrupt.check()?;
             std::thread::sleep(LOCK_POLL);

@@ -5,25 +5,22 @@
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
-//! elsewhere. `XDPD_FAULTS=all` tries all of those, too.
+//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one of its calls
+//! or, with `XDPD_FAULTS=all`, at each of them, and the third one converges.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::state::{Running, State, What, running};
-use common::{DROP, Site, object_with, set_word};
+use common::strace::{CALLS, Fault, changes_after, strace};
+use common::{DROP, Site, object_with, report, set_word};
 use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
-
-/// The calls by which an apply changes something. `bpf` and `sendto` read as well, and those points count too.
-const CALLS: [&str; 8] =
-    ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
 
 /// The devices, each named after what becomes of it.
 const DEVICES: [&str; 7] = ["added", "function", "relabelled", "removed", "replaced", "switched", "taken"];
@@ -90,8 +87,8 @@ struct Stand {
     way: (&'static str, &'static str),
     site: Site,
     veths: Vec<Veth>,
-    /// A program of someone else's, on the device that is taken over.
-    theirs: Program,
+    /// A program of someone else's, on the device that is taken over, and its mode: another one for every second process.
+    theirs: (Program, XdpMode),
     /// The size of the maps, by which those of this stand are told from all others in the kernel.
     entries: u32,
 }
@@ -106,7 +103,8 @@ impl Stand {
             let path = site.lab.write(file, common::builtin_object());
             object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
         }
-        let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
+        let mode = [XdpMode::Native, XdpMode::Generic][std::process::id() as usize % 2];
+        let theirs = (Program::load_xdp_returning("theirs", 2).unwrap(), mode);
         let stand = Self { way, site, veths, theirs, entries };
         stand.file(way.0);
         stand.reset();
@@ -131,26 +129,16 @@ impl Stand {
         invocation.netns(self.site.lab.near()).current_dir(self.site.lab.dir())
     }
 
-    /// Applies, with a fault at the n-th of these calls. `None`: there are fewer.
-    fn apply_with(&self, calls: &str, fault: &str, n: usize) -> Option<Output> {
+    /// Applies, with a fault at the n-th of these calls; gives the calls, too. `None`: there are fewer.
+    fn apply_with(&self, calls: &str, fault: &str, n: usize) -> Option<(Output, String)> {
         let (output, log) = self.strace(&[(calls, fault, n)]);
-        (output.status.signal() == Some(9) || log.contains("(INJECTED)")).then_some(output)
+        (output.status.signal() == Some(9) || log.contains("(INJECTED)")).then_some((output, log))
     }
 
     /// Applies with faults, each at the n-th of some calls; gives the calls of all kinds, too.
-    fn strace(&self, faults: &[(&str, &str, usize)]) -> (Output, String) {
-        // Not every architecture has all of them.
-        let optional =
-            |calls: &str| calls.split(',').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+    fn strace(&self, faults: &[Fault<'_>]) -> (Output, String) {
         let log = self.site.lab.dir().join("strace.log");
-        let mut strace = self
-            .invocation(Invocation::of("strace"))
-            .args(["-qq", "-e", "signal=none", "-e", &format!("trace={}", optional(&CALLS.join(",")))])
-            .arg("-o")
-            .arg(&log);
-        for (calls, fault, n) in faults {
-            strace = strace.args(["-e", &format!("inject={}:{fault}:when={n}", optional(calls))]);
-        }
+        let strace = self.invocation(strace(&log, faults));
         let output = strace.arg(xdpd().path()).args(["apply", "config.toml", "--takeover", "--json"]).run();
         (output, std::fs::read_to_string(log).expect("the log of strace"))
     }
@@ -173,7 +161,7 @@ impl Stand {
     fn attach_theirs(&self) {
         if self.way.1 == TAKEN && self.attached()["taken"].is_empty() {
             let ifindex = IfIndex(self.site.lab.near().ifindex("taken").unwrap());
-            let attach = || netlink::attach_netlink(ifindex, &self.theirs, XdpMode::Native, None);
+            let attach = || netlink::attach_netlink(ifindex, &self.theirs.0, self.theirs.1, None);
             self.site.lab.near().run(attach).unwrap();
         }
     }
@@ -226,7 +214,7 @@ impl Stand {
             let program = Program::open_by_id(attached.program_id).unwrap().info().unwrap();
             let is_new = wanted(file, device) == Some((&*program.name, attached.mode));
             assert!(is_new || now == *ran, "{context}");
-            if program.id == self.theirs.info().unwrap().id {
+            if program.id == self.theirs.0.info().unwrap().id {
                 continue;
             }
             let is_pinned = pins
@@ -254,10 +242,13 @@ impl Stand {
     }
 }
 
+fn tries_all() -> bool {
+    std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all")
+}
+
 /// Whether the n-th call is tried: every one, or one in `step`.
 fn is_tried(n: usize, step: usize) -> bool {
-    let all = std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all");
-    all || n % step == std::process::id() as usize % step
+    tries_all() || n % step == std::process::id() as usize % step
 }
 
 /// The calls of a kind that are tried; of bpf(2), which mostly reads, one in `step`.
@@ -275,7 +266,6 @@ impl Points {
         *self.0.entry(call).or_default().entry(end).or_default() += 1;
     }
 
-    /// Past the capturing of libtest: the number is part of the result.
     fn print(&self, what: &str) {
         let total: usize = self.0.values().flat_map(BTreeMap::values).sum();
         let mut text = format!("{what}: {total} points");
@@ -283,8 +273,22 @@ impl Points {
             let ends: Vec<_> = ends.iter().map(|(end, count)| format!("{count} x {end}")).collect();
             let _ = write!(text, "; {call}: {}", ends.join(", "));
         }
-        let _ = writeln!(std::io::stderr(), "{text}");
+        report(text);
     }
+}
+
+/// Whether a step of the commit came before the call that failed: a link that was made, changed or detached, or pins that
+/// were moved. Detaching a program of someone else's counts as soon as it is tried.
+fn is_in_commit(log: &str) -> bool {
+    let has_step = |line: &str| {
+        let is_link =
+            ["BPF_LINK_CREATE", "BPF_LINK_UPDATE", "BPF_LINK_DETACH"].iter().any(|c| line.contains(c));
+        line.contains("RTM_SETLINK")
+            || ((is_link || line.starts_with("renameat2(")) && !line.contains("(INJECTED)"))
+    };
+    let mut is_over = false;
+    let until = log.lines().take_while(|line| !std::mem::replace(&mut is_over, line.contains("(INJECTED)")));
+    until.into_iter().any(has_step)
 }
 
 /// Lets each call fail in turn.
@@ -294,12 +298,13 @@ fn fail_each(what: &str, stand: &Stand) {
     for calls in CALLS {
         for n in tried(calls, 2) {
             let context = format!("call {n} of {calls}");
-            let Some(output) = stand.apply_with(calls, "error=EIO", n) else { break };
+            let Some((output, log)) = stand.apply_with(calls, "error=EIO", n) else { break };
             let code = output.code().unwrap_or_else(|| panic!("{context}: {output}"));
             points.count(calls, code);
             match code {
                 // The restored state is the next run's.
                 2 | 3 => {
+                    assert_eq!(code == 3, is_in_commit(&log), "{context}: {output}{log}");
                     assert_eq!(stand.state(), before, "{context}: {output}");
                     continue;
                 }
@@ -325,31 +330,75 @@ fn fail_each(what: &str, stand: &Stand) {
     stand.assert_no_residue();
 }
 
-/// Kills the apply at each call in turn.
+/// The n-th call of a kind.
+type Call = (&'static str, usize);
+
+/// Kills the apply at a call, and the run that recovers at another; the third one converges. Tells whether the second had
+/// such a call, and nothing where the first had none.
+fn kill_twice(stand: &Stand, way: (&str, &str), first: Call, second: Call) -> Option<bool> {
+    let context = format!("{first:?}, then {second:?}, to{}", way.1);
+    stand.attach_theirs();
+    let before = stand.attached();
+    stand.file(way.1);
+    let kill = |(calls, n): Call| {
+        let is_killed = stand.apply_with(calls, "signal=KILL", n).is_some();
+        stand.assert_old_or_new(&before, way.1, &context);
+        is_killed
+    };
+    let killed = kill(first).then(|| kill(second));
+    if killed.is_some() {
+        stand.xdpd("apply config.toml --takeover").expect_code(0);
+    }
+    stand.assert_converged(way.1, &context);
+    killed
+}
+
+/// The calls that change something in the run which recovers from a kill; none where the apply has no such call, now that
+/// it looks at other links of other tests.
+fn calls_of_recovery(stand: &Stand, way: (&str, &str), (calls, n): Call) -> Vec<Call> {
+    stand.attach_theirs();
+    stand.file(way.1);
+    if stand.apply_with(calls, "signal=KILL", n).is_none() {
+        return Vec::new();
+    }
+    let (_, log) = stand.strace(&[]);
+    changes_after(&log, |_| true).map(|(call, n, _)| (call, n)).collect()
+}
+
+/// Kills the apply at each call in turn, and the run that recovers as well.
 fn kill_at_each(what: &str, stand: &Stand) {
-    let mut points = Points::default();
+    let (mut points, mut seconds) = (Points::default(), Points::default());
     let mut way = stand.way;
+    let mut tries = std::process::id() as usize;
     for calls in CALLS {
         for n in tried(calls, 3) {
-            let context = format!("call {n} of {calls}, to{}", way.1);
-            stand.attach_theirs();
-            let before = stand.attached();
-            stand.file(way.1);
-            let killed = stand.apply_with(calls, "signal=KILL", n);
-            if killed.is_some() {
-                points.count(calls, 9);
-                stand.assert_old_or_new(&before, way.1, &context);
-                stand.xdpd("apply config.toml --takeover").expect_code(0);
+            tries += 1;
+            let some = (CALLS[tries % CALLS.len()], 1 + tries / CALLS.len() % 7);
+            let Some(hit) = kill_twice(stand, way, (calls, n), some) else { break };
+            points.count(calls, 9);
+            if hit {
+                seconds.count(some.0, 9);
             }
-            stand.assert_converged(way.1, &context);
+            if tries_all() {
+                let back = || {
+                    stand.file(way.0);
+                    stand.xdpd("apply config.toml --takeover").expect_code(0);
+                };
+                back();
+                for second in calls_of_recovery(stand, way, (calls, n)) {
+                    back();
+                    if kill_twice(stand, way, (calls, n), second) == Some(true) {
+                        seconds.count(second.0, 9);
+                    }
+                }
+            }
             // What was new is old for the next point: so all kinds of changes are cut off both ways.
             way = (way.1, way.0);
-            if killed.is_none() {
-                break;
-            }
         }
+        way = (way.1, way.0);
     }
     points.print(what);
+    seconds.print(&format!("{what}, and another in the run that recovers"));
     stand.assert_no_residue();
 }
 
@@ -393,32 +442,20 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
     stand.reset();
     let (output, log) = stand.strace(&[failure]);
     output.expect_code(3);
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut is_undo = false;
-    for line in log.lines() {
-        let Some(call) = CALLS.into_iter().find(|call| line.starts_with(&format!("{call}("))) else {
+    for (call, n, line) in changes_after(&log, |line| line.contains("(INJECTED)")) {
+        // strace has one fault for each kind of call.
+        if call == "sendto" || (call == "unlinkat" && !is_tried(n, 3)) {
             continue;
-        };
-        let n = counts.entry(call).or_default();
-        *n += 1;
-        // A kill at a call that reads is one at the next that does not; and strace has one fault for each kind of call.
-        let is_one_of_many = call == "unlinkat" && !is_tried(*n, 3);
-        if is_undo
-            && call != "sendto"
-            && !is_one_of_many
-            && !["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID"].iter().any(|read| line.contains(read))
-        {
-            let context = format!("call {n} of {call}: {line}");
-            let before = stand.attached();
-            let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", *n)]);
-            assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
-            points.count(call, 9);
-            stand.assert_old_or_new(&before, AFTER, &context);
-            stand.xdpd("apply config.toml --takeover").expect_code(0);
-            stand.assert_converged(AFTER, &context);
-            stand.reset();
         }
-        is_undo |= line.contains("(INJECTED)");
+        let context = format!("call {n} of {call}: {line}");
+        let before = stand.attached();
+        let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", n)]);
+        assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
+        points.count(call, 9);
+        stand.assert_old_or_new(&before, AFTER, &context);
+        stand.xdpd("apply config.toml --takeover").expect_code(0);
+        stand.assert_converged(AFTER, &context);
+        stand.reset();
     }
     points.print("a kill while undoing");
     stand.assert_no_residue();

@@ -1,8 +1,11 @@
 //! Golden plans: a file and an observed state go in, the diff that people and tools read comes out. No kernel, no root.
 //!
-//! A case is a folder in tests/golden: `config.toml`, `observed.toml` (devices and pins), `diff.txt` and `diff.json`.
+//! A case is a folder in tests/golden: `config.toml` with lists beside it, `observed.toml` (devices and pins), `diff.txt`
+//! and `diff.json`. Its objects are the builtin one, and `blocklist.o`, the example.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
 #![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,9 @@ use serde::Deserialize;
 use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
-use xdpd::object::{Field, FieldKind, Layout, MapLayout};
+use xdpd::dispatcher::Dispatcher;
+use xdpd::entries::Lists;
+use xdpd::object::{Field, FieldKind, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
 use xdpd::observed::{
     ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap,
@@ -23,7 +28,43 @@ use xdpd_config::record::Record;
 use xdpd_config::{Config, Label, Mode};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
 
-const PATH: &str = "/etc/xdpd/config.toml";
+/// Where the files seem to be.
+const PLACE: &str = "/etc/xdpd";
+/// The object of a C program, and how it is called where its digest would be.
+const OBJECT: (&str, &str) = ("blocklist.o", "BLOCKLIST");
+
+/// Where the files of all cases are.
+struct Place {
+    dir: tempfile::TempDir,
+    /// Of the builtin object and of the other.
+    digests: [String; 2],
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs/blocklist.c");
+        let object = common::compile_file(&dir.path().join(OBJECT.0), &source, &[]);
+        let config = Config::parse(Path::new("config.toml"), "[interfaces.eth0]").unwrap();
+        let builtin = Objects::read(&config).get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
+        let other = Object::inspect(std::fs::read(object).unwrap()).unwrap();
+        Self { digests: [builtin, format!("sha256:{}", other.digest())], dir }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    /// The text as if the files were in their usual place, and always the same.
+    fn hide(&self, text: &str) -> String {
+        let mut text = text.replace(&self.dir.path().display().to_string(), PLACE);
+        for (digest, name) in self.digests.iter().zip(["BUILTIN", OBJECT.1]) {
+            let (_, hex) = digest.split_once(':').unwrap();
+            text = text.replace(hex, name).replace(&hex[..12], name);
+        }
+        text
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +146,9 @@ struct MapText {
     flags: u32,
     value: Option<Vec<(String, u32, u32)>>,
     excess: Option<u64>,
+    /// What it holds.
+    #[serde(default)]
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +156,8 @@ struct MapText {
 struct ForeignState {
     name: String,
     link: Option<u32>,
+    /// Version and number of programs.
+    dispatcher: Option<(u8, u8)>,
 }
 
 fn label(text: &str) -> Label {
@@ -152,17 +198,23 @@ fn devices(state: &State, config: &Config) -> Devices {
     Devices::from_spaces(spaces.into_iter().enumerate().map(present).chain(absent))
 }
 
-fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
+fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
+    let [builtin, other] = &place.digests;
+    let object = match state.object.as_deref() {
+        None => builtin,
+        Some(name) if name == OBJECT.0 => other,
+        Some(digest) => digest,
+    };
     let record = Record {
         version: 1,
         generation: state.generation,
-        config: PathBuf::from(state.owner.as_deref().unwrap_or(PATH)),
+        config: state.owner.as_ref().map_or_else(|| place.config(), PathBuf::from),
         device: state.device.clone(),
         ifindex: state.ifindex,
         netns: (4, 0),
         netns_name: None,
         mode: Mode::Native,
-        object: state.object.clone().unwrap_or_else(|| builtin.to_owned()),
+        object: object.to_owned(),
         globals: None,
         function: state.function.clone(),
         program: state.program,
@@ -226,19 +278,33 @@ fn pinned(name: &str, state: &InterfaceState, builtin: &str) -> Pinned {
     }
 }
 
-fn run(case: &Path) -> (String, String) {
+fn run(case: &Path, place: &Place) -> (String, String) {
+    for file in std::fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path()) {
+        std::fs::copy(&file, place.dir.path().join(file.file_name().unwrap())).unwrap();
+    }
     let text = std::fs::read_to_string(case.join("config.toml")).unwrap();
-    let config = Config::parse(Path::new(PATH), &text).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
+    let config = Config::parse(&place.config(), &text).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
     let state: State = toml::from_str(&std::fs::read_to_string(case.join("observed.toml")).unwrap())
         .unwrap_or_else(|e| panic!("{}: {e}", case.display()));
     let objects = Objects::read(&config);
-    let builtin = objects.get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
-    let inputs = Inputs { config, objects };
+    let (lists, problems) = Lists::read(&config, &objects);
+    assert!(problems.is_empty(), "{}: {problems:?}", case.display());
+    let inputs = Inputs { config, objects, lists };
     let devices = devices(&state, &inputs.config);
-    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects) {
+    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists) {
         Ok(desired) => desired,
-        Err(diagnostics) => return (diagnostics.to_string(), String::new()),
+        Err(diagnostics) => return (place.hide(&diagnostics.to_string()), String::new()),
     };
+    let foreign_programs = devices
+        .iter()
+        .flat_map(|(_, device)| device.xdp.iter().map(move |a| (a.program_id, device.ifindex)))
+        .filter_map(|place| {
+            let foreign = state.foreign_programs.get(&place.0.to_string())?;
+            let dispatcher = foreign.dispatcher.map(|(version, programs)| Dispatcher { version, programs });
+            let (name, tag) = (foreign.name.clone(), "0123456789abcdef".into());
+            Some((place, ForeignProgram { name, tag, link: foreign.link.map(LinkId), dispatcher }))
+        })
+        .collect();
     let observed = Observed {
         devices,
         root: match state.bpffs.as_deref() {
@@ -247,7 +313,7 @@ fn run(case: &Path) -> (String, String) {
             Some("private") => Root::PrivateMounts,
             Some(_) => Root::NoBpffs,
         },
-        interfaces: state.interfaces.iter().map(|(n, i)| (label(n), pinned(n, i, &builtin))).collect(),
+        interfaces: state.interfaces.iter().map(|(n, i)| (label(n), pinned(n, i, place))).collect(),
         foreign: state
             .foreign_pins
             .iter()
@@ -258,25 +324,17 @@ fn run(case: &Path) -> (String, String) {
             .iter()
             .map(|directory| Interrupted::DropStage { directory: directory.clone() })
             .collect(),
-        foreign_programs: state
-            .foreign_programs
-            .iter()
-            .map(|(id, foreign)| {
-                let program = ForeignProgram {
-                    name: foreign.name.clone(),
-                    tag: "0123456789abcdef".into(),
-                    link: foreign.link.map(LinkId),
-                    dispatcher: false,
-                };
-                (ProgramId(id.parse().unwrap()), program)
-            })
-            .collect(),
+        foreign_programs,
         possible_cpus: 4,
+        contents: state
+            .interfaces
+            .values()
+            .flat_map(|interface| interface.maps.values())
+            .map(|map| (MapId(map.id), map.entries.iter().cloned().collect()))
+            .collect(),
     };
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
-    let hex = builtin.trim_start_matches("builtin:");
-    let hide = |text: String| text.replace(hex, "BUILTIN").replace(&hex[..12], "BUILTIN");
-    (hide(human::plan(&plan, false)), hide(json::plan(&inputs.config, &plan, None, None)))
+    (place.hide(&human::plan(&plan, false)), place.hide(&json::plan(&inputs.config, &plan, None, None)))
 }
 
 #[test]
@@ -286,9 +344,10 @@ fn plans_are_as_written() {
     let mut cases: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 15, "the cases are there");
+    let place = Place::new();
     let mut wrong = Vec::new();
     for case in cases {
-        let (text, json) = run(&case);
+        let (text, json) = run(&case, &place);
         for (name, actual) in [("diff.txt", text), ("diff.json", json)] {
             let path = case.join(name);
             if update {

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use common::{DROP, PASS, Site, flat};
 use xdpd_kernel::{Dir, Program, XdpLink, XdpMode, netlink};
-use xdpd_testlab::{DEADLINE, require_root, wait_until, xdpd};
+use xdpd_testlab::{DEADLINE, require_root, wait_for, wait_until, xdpd};
 
 #[test]
 #[ignore = "needs root"]
@@ -204,6 +204,15 @@ fn what_a_killed_apply_left_is_settled_by_the_next_one() {
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
 }
 
+/// Waits until an apply has come to take the lock. It does not hold it, so nothing of it can be seen but this; that it still
+/// waits is what can be asked.
+fn wait_for_its_try(site: &Site, apply: &std::process::Child) {
+    wait_until("the apply to open the pin root", DEADLINE, || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", apply.id()));
+        fds.is_ok_and(|fds| fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
+    });
+}
+
 #[test]
 #[ignore = "needs root"]
 fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
@@ -218,16 +227,43 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
     let busy = site.expect("apply", 2);
     assert!(busy.stderr.contains(&format!("pid {}", std::process::id())), "{}", busy.stderr);
     let mut waiting = site.run("apply config.toml --lock-timeout 20s").spawn();
-    // It holds no lock yet, so nothing of it can be seen; that it still waits is what can be.
-    wait_until("the second apply to open the lock's directory", DEADLINE, || {
-        let fds = format!("/proc/{}/fd", waiting.id());
-        std::fs::read_dir(fds)
-            .is_ok_and(|fds| fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
-    });
+    wait_for_its_try(&site, &waiting);
     assert!(waiting.try_wait().unwrap().is_none());
     drop(lock);
     assert_eq!(waiting.wait().unwrap().code(), Some(0));
     assert!(site.running("eth0").is_some());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_lock_of_a_killed_run_is_waited_for_while_its_child_still_has_it() {
+    require_root!();
+    let site = Site::new("orphan");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    // As a run that is killed between the fork and the exec of a process: the lock is the child's, too.
+    let lock = site.root().join("%lock");
+    let mut holder = xdpd_testlab::Invocation::of("flock").arg(&lock).args(["sleep", "3600"]).spawn();
+    let child = wait_for("the child of the holder", DEADLINE, || {
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        std::fs::read_to_string(children).ok()?.trim().parse().ok()
+    });
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(root.try_lock("%lock").unwrap().is_none() && root.lock_holders("%lock").unwrap().is_empty());
+
+    let mut apply = site.run("apply config.toml").spawn();
+    wait_for_its_try(&site, &apply);
+    assert!(apply.try_wait().unwrap().is_none(), "it waits");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(child).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    assert_eq!(apply.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -376,7 +412,9 @@ fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
         }
         netns.ip(&format!("link del {}", veths[n].near));
         netns.ip(&format!("link add g{} type veth", 90 + n));
-        assert_eq!(child.wait().unwrap().code(), Some(0), "round {n}");
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "round {n}: {stderr}");
         assert!(site.running(&veths[0].near).is_some());
     }
     site.apply();
@@ -421,12 +459,7 @@ fn waiting_for_the_lock_can_be_interrupted() {
     root.mkdir("%lock", 0o700).unwrap();
     let _lock = root.try_lock("%lock").unwrap().expect("the lock");
     let mut waiting = site.run("apply config.toml --lock-timeout 1h").spawn();
-    wait_until("the apply to open the pin root", DEADLINE, || {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", waiting.id()));
-        fds.is_ok_and(|mut fds| {
-            fds.any(|fd| fd.is_ok_and(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
-        })
-    });
+    wait_for_its_try(&site, &waiting);
     let pid = rustix::process::Pid::from_child(&waiting);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(waiting.wait().unwrap().code(), Some(2));

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use common::{DROP, Site, compile_with};
 use xdpd_kernel::{Access, Map, cpu};
-use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
+use xdpd_testlab::{Stats, Veth, require_root, xdp_stats};
 
 const MIGRATIONS: usize = 50;
 

@@ -105,10 +105,13 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
             origin: MapOrigin::Declared,
         };
         let maps = wanted.maps.iter().map(|(n, entries)| {
-            (
-                format!("map{n}"),
-                DesiredMap { spec: spec(*entries), reuse: wanted.reuse, settings: Settings::default() },
-            )
+            let map = DesiredMap {
+                spec: spec(*entries),
+                reuse: wanted.reuse,
+                settings: Settings::default(),
+                entries: None,
+            };
+            (format!("map{n}"), map)
         });
         let instance = Instance {
             object: "builtin".into(),
@@ -235,6 +238,7 @@ impl Host {
                     self.detach(&gone.link);
                 }
                 Work::Install(install) => self.install(label, install, desired),
+                Work::Entries => panic!("no map here has entries of the file"),
             }
         }
     }

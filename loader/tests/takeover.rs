@@ -78,26 +78,41 @@ fn a_link_of_someone_else_is_never_broken() {
 #[ignore = "needs root"]
 fn a_takeover_that_fails_or_is_not_confirmed_gives_the_program_back() {
     require_root!();
-    let stand = Stand::new("giveback", XdpMode::Generic);
-    let site = &stand.site;
-    let restored = site.run("apply config.toml --takeover --confirm-timeout 50ms").run().expect_code(3);
-    assert!(restored.stderr.contains("the previous state is restored"), "{}", restored.stderr);
-    assert!(stand.is_theirs(XdpMode::Generic));
-    // The second interface cannot be attached, since its MTU is too large.
-    let second = site.lab.veth("eth1", "peer1");
-    site.lab.set_mtu(&second, 9000);
-    site.one("eth0", "xdp_drop_func", "[interfaces.eth1]\nnetns = \"$NETNS\"");
-    site.run("apply config.toml --takeover").run().expect_code(3);
-    assert!(stand.is_theirs(XdpMode::Generic));
-    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+    for (theirs, ours) in [
+        (XdpMode::Generic, "generic"),
+        (XdpMode::Generic, "native"),
+        (XdpMode::Native, "generic"),
+        (XdpMode::Native, "native"),
+    ] {
+        let stand = Stand::new("giveback", theirs);
+        let site = &stand.site;
+        site.one("eth0", "xdp_drop_func", &format!("mode = \"{ours}\""));
+        let restored = site.run("apply config.toml --takeover --confirm-timeout 50ms").run().expect_code(3);
+        assert!(restored.stderr.contains("the previous state is restored"), "{}", restored.stderr);
+        assert!(stand.is_theirs(theirs));
+        // The second interface cannot be attached, since its MTU is too large.
+        let second = site.lab.veth("eth1", "peer1");
+        site.lab.set_mtu(&second, 9000);
+        site.one(
+            "eth0",
+            "xdp_drop_func",
+            &format!("mode = \"{ours}\"\n[interfaces.eth1]\nnetns = \"$NETNS\""),
+        );
+        site.run("apply config.toml --takeover").run().expect_code(3);
+        assert!(stand.is_theirs(theirs));
+        assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+        site.lab.set_mtu(&second, 1500);
+        site.run("apply config.toml --takeover").run().expect_code(0);
+        site.send(&stand.veth, "eth0", DROP, 3);
+    }
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_program_that_a_killed_takeover_had_detached_is_put_back_by_the_next_run() {
     require_root!();
-    for next in ["apply", "detach"] {
-        let stand = Stand::new("killed", XdpMode::Native);
+    for (next, mode) in [("apply", XdpMode::Native), ("detach", XdpMode::Generic)] {
+        let stand = Stand::new("killed", mode);
         let site = &stand.site;
         // In the namespace of the device: there, all calls are made by one thread, and strace counts per thread.
         site.config("[interfaces.eth0]\n");
@@ -114,7 +129,7 @@ fn a_program_that_a_killed_takeover_had_detached_is_put_back_by_the_next_run() {
                 .run()
         };
         apply(&[]).expect_code(3);
-        assert!(stand.is_theirs(XdpMode::Native));
+        assert!(stand.is_theirs(mode));
         let text = std::fs::read_to_string(&log).unwrap();
         let until = text.lines().take_while(|line| !line.contains("RTM_SETLINK"));
         let answers = until.filter(|line| line.starts_with("recvfrom(")).count();
@@ -131,7 +146,7 @@ fn a_program_that_a_killed_takeover_had_detached_is_put_back_by_the_next_run() {
         assert!(flat(&diff.stdout).contains("put back"), "{}", diff.stdout);
         // Without --takeover it blocks the plan again, once it is back.
         run(next, if next == "apply" { 2 } else { 0 });
-        assert!(stand.is_theirs(XdpMode::Native));
+        assert!(stand.is_theirs(mode));
         assert_eq!(site.bpffs.tree(), Vec::<String>::new());
     }
 }

@@ -24,9 +24,10 @@ Exit codes:
 /// The output is a table per tick, or with --json one record per line. Pins are opened read-only: no privileges are
 /// needed beyond read permission on them.
 #[derive(Debug, Parser)]
+#[allow(clippy::doc_markdown, reason = "help is shown as it is written")]
 #[command(version, after_help = EXAMPLES, max_term_width = 80)]
 pub(crate) struct Arguments {
-    /// The config [default: `$XDPD_CONFIG`, ./config.toml or
+    /// The config [default: $XDPD_CONFIG, ./config.toml or
     /// /etc/xdpd/config.toml]
     #[arg(long, value_name = "CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -64,6 +65,14 @@ mod tests {
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+
+    #[test]
+    fn the_manual_page_has_every_option() {
+        let page = include_str!("../xdp-stats.1");
+        for long in Arguments::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("\\-\\-{}", long.replace('-', "\\-"))), "{long}");
+        }
     }
 
     #[test]

@@ -15,12 +15,17 @@
 //! | new, with entries carried over from a map that was read | the last values of that map |
 //! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
 
+mod lineage;
+#[cfg(test)]
+mod rules;
+mod slots;
 #[cfg(test)]
 mod world;
 
-use std::collections::BTreeSet;
-
 use xdpd_kernel::{IfIndex, MapId};
+
+use lineage::{Lineage, Missed};
+use slots::totals;
 
 use crate::record::{ACTIONS, Count, Counter, Event, Sample};
 
@@ -55,6 +60,15 @@ pub(crate) struct Observation<'a> {
     pub(crate) retired: &'a [Retired],
     /// The maps that were read beside the current one: all that could be read of those the ledger holds and wants.
     pub(crate) others: &'a [&'a Reading],
+}
+
+impl Observation<'_> {
+    /// Whether another map took over the entries of `map`, and so what that had counted.
+    fn has_carried(&self, map: MapId) -> bool {
+        let Pin::Map { base, .. } = &self.pin else { return false };
+        let retired = self.retired.iter().map(|retired| &retired.base);
+        retired.chain([base]).any(|base| *base == Some(map))
+    }
 }
 
 /// What is seen of a device.
@@ -152,14 +166,6 @@ enum Device {
     Unknown,
     Here(IfIndex),
     Gone,
-}
-
-/// The maps that were missed on the way to the current one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missed {
-    Maps(u64),
-    /// The interface began anew: nothing connects what was seen before to what is there now.
-    Unknown,
 }
 
 impl Ledger {
@@ -267,7 +273,7 @@ impl Ledger {
             events.push(Event::MapReplaced { old: old.map, new: now.map, generation: now.generation });
         }
         let is_new = self.find(now.map).is_none();
-        let lineage = if is_new { self.lineage(now, seen.retired) } else { Lineage::Known };
+        let lineage = if is_new { self.lineage(now, base, seen.retired) } else { Lineage::Known };
 
         let mut unread = 0;
         if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
@@ -325,7 +331,7 @@ impl Ledger {
             if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
                 self.sample(reading, Start::Known, role, events);
             } else if current.is_some() {
-                unread += u64::from(role == Role::Replaced);
+                unread += u64::from(role == Role::Replaced && !seen.has_carried(map));
                 self.known[index].standing = Standing::Settled;
             }
         }
@@ -366,7 +372,7 @@ impl Ledger {
     fn start(&self, base: Option<MapId>) -> Start {
         match base.map(|base| self.find(base)) {
             None => Start::Zero,
-            Some(Some(base)) if !base.slots.is_empty() => Start::Carried(totals(&base.slots)),
+            Some(Some(base)) if !base.slots.is_empty() => Start::Carried(base.slots.clone()),
             // Nothing of this interface was read before: the map it came from began in the same unseen time.
             Some(_) if self.last.is_none() => Start::Zero,
             Some(_) => Start::Unknown,
@@ -378,17 +384,13 @@ impl Ledger {
         let total = totals(&reading.slots);
         let mut resets = Vec::new();
         let known = self.known.iter_mut().find(|known| known.map == reading.map);
-        let since = known.as_ref().map_or(self.observed, |known| known.read);
+        let interval = reading.at.saturating_sub(known.as_ref().map_or(self.observed, |known| known.read));
         let delta = match (start, &known) {
             (Start::Known, Some(known)) if !known.slots.is_empty() => {
-                deltas(&known.slots, &reading.slots, &mut resets)
+                slots::since(&known.slots, &reading.slots, &mut resets)
             }
             (Start::Zero, _) => total,
-            // Per action and not per slot: what was carried over may have moved to another CPU.
-            (Start::Carried(base), _) => std::array::from_fn(|action| Counter {
-                packets: total[action].packets.saturating_sub(base[action].packets),
-                bytes: total[action].bytes.saturating_sub(base[action].bytes),
-            }),
+            (Start::Carried(base), _) => slots::beside(&base, &reading.slots, &mut resets),
             (Start::Known | Start::Unknown, _) => {
                 let reason = "the values that this map began with were never read";
                 events.push(Event::Gap { map: Some(reading.map), maps: None, reason });
@@ -402,7 +404,7 @@ impl Ledger {
             events.push(Event::Sample(Sample {
                 map: reading.map,
                 at: reading.at,
-                interval: reading.at.saturating_sub(since),
+                interval,
                 partial: role != Role::Current,
                 actions: std::array::from_fn(|action| Count { delta: delta[action], total: total[action] }),
             }));
@@ -426,52 +428,6 @@ impl Ledger {
         self.known.iter().find(|known| known.map == map)
     }
 
-    /// Where a new map comes from, judged before anything of this tick is taken in.
-    ///
-    /// It rests on what `xdpd` keeps: a map that it replaces is retired, and the one retired last is always there.
-    fn lineage(&self, now: Current, retired: &[Retired]) -> Lineage {
-        let Some(generation) = now.generation else { return Lineage::Untold };
-        let last = self.last.and_then(|last| Some((last.map, last.generation?)));
-        if let Some((map, seen)) = last
-            && let Some(kept) = retired.iter().find(|retired| retired.map == map)
-        {
-            // The map may have outlived several generations since it was last seen.
-            return Lineage::After(kept.generation.max(seen));
-        }
-        let mut strangers = retired.iter().filter(|retired| self.find(retired.map).is_none());
-        match (self.phase, last) {
-            (Phase::Following, Some((_, seen))) => {
-                if generation <= seen || strangers.any(|retired| retired.generation <= seen) {
-                    Lineage::Anew
-                } else {
-                    Lineage::Perhaps(seen)
-                }
-            }
-            // The pin was away, and what came then is the first, or the list tells of it from the first on.
-            _ if strangers.next().is_none() => Lineage::After(generation),
-            _ => Lineage::After(0),
-        }
-    }
-
-    /// The maps that were missed: generations that no map is listed of, and `unread` ones that are listed.
-    fn missed(lineage: Lineage, now: Current, retired: &[Retired], unread: u64) -> Missed {
-        let after = match lineage {
-            Lineage::Known | Lineage::Untold => return Missed::Maps(unread),
-            Lineage::Anew => return Missed::Unknown,
-            Lineage::After(after) | Lineage::Perhaps(after) => after,
-        };
-        let generation = now.generation.unwrap_or_default();
-        let generations = retired.iter().map(|retired| retired.generation);
-        let listed: BTreeSet<u64> =
-            generations.filter(|listed| *listed > after && *listed < generation).collect();
-        let between = generation.saturating_sub(1).saturating_sub(after);
-        match between.saturating_sub(listed.len() as u64).saturating_add(unread) {
-            // The map that was last read is not kept, and the list is not full: its lineage is broken.
-            0 if matches!(lineage, Lineage::Perhaps(_)) && retired.len() < RETIRED => Missed::Unknown,
-            maps => Missed::Maps(maps),
-        }
-    }
-
     fn complain(&mut self, reason: &str, events: &mut Vec<Event>, event: impl FnOnce(&str) -> Event) {
         if self.complaint.as_deref() != Some(reason) {
             self.complaint = Some(reason.to_owned());
@@ -481,7 +437,8 @@ impl Ledger {
 
     /// Drops maps that are neither current nor held nor retired, but for the newest of them.
     fn forget(&mut self, retired: &[Retired]) {
-        if self.known.len() <= REMEMBERED {
+        // Beside those there is the current one.
+        if self.known.len() <= REMEMBERED + retired.len() + 1 {
             return;
         }
         let is_past = |known: &Known| {
@@ -532,30 +489,15 @@ impl Role {
 }
 
 /// What a map's values are compared with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Start {
     /// Its own last values.
     Known,
     Zero,
     /// The last values of another map, whose entries it took over.
-    Carried([Counter; ACTIONS.len()]),
+    Carried(Vec<Counter>),
     /// Values that nobody read.
     Unknown,
-}
-
-/// Where the current map comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lineage {
-    /// It was read before.
-    Known,
-    /// There is no record that would tell.
-    Untold,
-    /// It descends from the map of this generation, through one map per generation.
-    After(u64),
-    /// The same by its number, but the map of this generation is not among the retired ones.
-    Perhaps(u64),
-    /// It does not descend from the map that was read before.
-    Anew,
 }
 
 impl Device {
@@ -578,30 +520,4 @@ impl Device {
             (_, Sight::Present(index)) => Self::Here(index),
         }
     }
-}
-
-/// The sums over all CPUs.
-fn totals(slots: &[Counter]) -> [Counter; ACTIONS.len()] {
-    let cpus = slots.len() / ACTIONS.len();
-    std::array::from_fn(|action| {
-        slots[action * cpus..(action + 1) * cpus].iter().fold(Counter::default(), |sum, slot| sum.plus(*slot))
-    })
-}
-
-/// What came from `old` to `new`. A slot that went back, in packets or in bytes, was reset: all that it holds is new.
-fn deltas(old: &[Counter], new: &[Counter], resets: &mut Vec<(usize, usize)>) -> [Counter; ACTIONS.len()] {
-    let cpus = new.len() / ACTIONS.len();
-    std::array::from_fn(|action| {
-        let mut sum = Counter::default();
-        for cpu in 0..cpus {
-            let (old, new) = (old[action * cpus + cpu], new[action * cpus + cpu]);
-            if new.packets < old.packets || new.bytes < old.bytes {
-                resets.push((action, cpu));
-                sum = sum.plus(new);
-            } else {
-                sum = sum.plus(Counter { packets: new.packets - old.packets, bytes: new.bytes - old.bytes });
-            }
-        }
-        sum
-    })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use xdpd_kernel::netlink::{self, Events, LinkMonitor};
 use xdpd_kernel::netns::NAMED_DIR;
-use xdpd_kernel::{Device, NetNs};
+use xdpd_kernel::{Device, Error, NetNs};
 
 use crate::delta::Sight;
 
@@ -25,6 +25,8 @@ struct Namespace {
     state: State,
     /// Device and inode of what the name led to when it was last looked at.
     seen: Option<(u64, u64)>,
+    /// It is to be opened at the next refresh, also if the name leads to the same one.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ enum State {
     },
     /// There is no such namespace, and so no device in it.
     Absent,
-    /// It is there, but we cannot look into it.
+    /// It is there, but cannot be looked into.
     Hidden,
 }
 
@@ -49,7 +51,7 @@ impl Devices {
         for name in names {
             if self.find(*name).is_none() {
                 let name = name.map(str::to_owned);
-                self.namespaces.push(Namespace { name, state: State::Absent, seen: None });
+                self.namespaces.push(Namespace { name, state: State::Absent, seen: None, closed: true });
             }
         }
     }
@@ -77,6 +79,17 @@ impl Devices {
             changed |= namespace.refresh();
         }
         changed
+    }
+
+    /// Lets go of all namespaces but our own until the next refresh. One that is held open outlives its deletion, with its
+    /// devices: for a tick that does not matter, for hours it would.
+    pub(crate) fn let_go(&mut self) {
+        for namespace in self.namespaces.iter_mut().filter(|namespace| namespace.name.is_some()) {
+            if let State::Open { netns, monitor, .. } = &mut namespace.state {
+                (*netns, *monitor) = (None, None);
+                namespace.closed = true;
+            }
+        }
     }
 
     /// What is seen of a device.
@@ -110,11 +123,15 @@ impl Namespace {
     fn refresh(&mut self) -> bool {
         let mut changed = false;
         // A namespace that was deleted and made anew has the same name, and the old one lives on while we hold it.
-        let identity = self.name.as_deref().map(identity);
-        if identity.flatten() != self.seen || !matches!(self.state, State::Open { .. }) {
+        let identity = self.name.as_deref().and_then(identity);
+        if identity != self.seen || self.closed {
             let before = std::mem::discriminant(&self.state);
-            self.seen = identity.flatten();
-            self.state = Self::open(self.name.as_deref());
+            self.seen = identity;
+            (self.state, self.closed) = match Self::open(self.name.as_deref()) {
+                Ok(state) => (state, false),
+                // What is not permitted is not tried at every tick: it takes a thread each time.
+                Err(error) => (State::Hidden, ![Errno::PERM, Errno::ACCESS].iter().any(|no| is(&error, *no))),
+            };
             let is_open = matches!(self.state, State::Open { .. });
             changed = is_open || before != std::mem::discriminant(&self.state);
         }
@@ -134,34 +151,34 @@ impl Namespace {
             }
             // Devices kept coming and going: they are looked at again at the next tick.
             Ok(Err(_)) => {}
-            Err(_) => self.state = State::Hidden,
+            Err(_) => (self.state, self.closed) = (State::Hidden, true),
         }
         changed
     }
 
-    fn open(name: Option<&str>) -> State {
+    /// The error is why it cannot be looked into.
+    fn open(name: Option<&str>) -> Result<State, Error> {
         let (netns, monitor) = match name {
             None => (None, LinkMonitor::open()),
             Some(name) => {
                 let netns = match NetNs::open(name) {
-                    Ok(netns) => netns,
                     // A name without a namespace behind it: `ip netns add` makes it in two steps.
-                    Err(error)
-                        if [Errno::NOENT, Errno::INVAL].map(Errno::raw_os_error).contains(&error.errno()) =>
-                    {
-                        return State::Absent;
+                    Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INVAL) => {
+                        return Ok(State::Absent);
                     }
-                    Err(_) => return State::Hidden,
+                    netns => netns?,
                 };
-                match netns.run(LinkMonitor::open) {
-                    Ok(monitor) => (Some(netns), monitor),
-                    Err(_) => return State::Hidden,
-                }
+                let monitor = netns.run(LinkMonitor::open)?;
+                (Some(netns), monitor)
             }
         };
         // The monitor listens before the first look: nothing falls in between.
-        State::Open { netns, monitor: monitor.ok(), devices: Vec::new(), stale: true }
+        Ok(State::Open { netns, monitor: monitor.ok(), devices: Vec::new(), stale: true })
     }
+}
+
+fn is(error: &Error, errno: Errno) -> bool {
+    error.errno() == errno.raw_os_error()
 }
 
 /// Device and inode of the file that stands for a namespace.

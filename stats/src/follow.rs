@@ -1,47 +1,24 @@
 //! Following the config: noticing that the file changed, and reading it once it is quiet.
 //!
-//! An editor that saves in place leaves an empty file for a moment, one that saves atomically exchanges it, and a mounted
-//! volume turns a symbolic link somewhere on the way. So the directory is watched, and at every tick the file is compared
-//! with what it was: what inotify does not tell is seen a tick later.
+//! About every second, and where changes cannot be told at every tick, the file is compared with what it was: what inotify
+//! does not tell is seen a little later.
 
-use std::ffi::OsString;
-use std::fs::Metadata;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use rustix::pipe::{PipeFlags, pipe_with};
+use xdpd_config::follow::{FileWatch, QUIET};
 use xdpd_config::{Config, LoadError};
 use xdpd_kernel::clock::monotonic_ns;
-
-/// How long nothing must have happened to the file before it is read.
-const QUIET: Duration = Duration::from_millis(100);
 
 /// Notices changes of a config.
 #[derive(Debug)]
 pub(crate) struct Follower {
     path: PathBuf,
-    /// Held for its callback; `None`: only the comparison at every tick notices changes.
-    watcher: Option<RecommendedWatcher>,
-    /// Readable when the watcher has seen something.
-    told: OwnedFd,
-    seen: Option<Version>,
+    watch: FileWatch,
     /// When the file will have been quiet for long enough; `None`: nothing happened to it.
     due: Option<u64>,
     /// What was wrong with the file when it was last read.
     rejected: Option<String>,
-}
-
-/// What tells versions of a file apart without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Version {
-    dev: u64,
-    ino: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// What has become of the file.
@@ -55,20 +32,20 @@ pub(crate) enum News {
 
 impl Follower {
     /// Watches from now on. The file is to be loaded after this: what changes in between is noticed.
-    pub(crate) fn new(path: &Path) -> rustix::io::Result<Self> {
-        let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let watcher = watch(path, tell).ok();
-        Ok(Self { path: path.to_owned(), watcher, told, seen: version(path), due: None, rejected: None })
+    pub(crate) fn new(path: &Path) -> std::io::Result<Self> {
+        let mut watch = FileWatch::new()?;
+        watch.follow([path.to_owned()]);
+        Ok(Self { path: path.to_owned(), watch, due: None, rejected: None })
     }
 
-    /// Becomes readable when something happened in the file's directory.
+    /// Becomes readable when something may have happened to the file.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.told.as_fd()
+        self.watch.descriptor()
     }
 
     /// Whether changes are noticed at once, not only at ticks.
     pub(crate) fn is_prompt(&self) -> bool {
-        self.watcher.is_some()
+        self.watch.is_prompt()
     }
 
     /// When [`Follower::news`] is to be asked next.
@@ -76,18 +53,15 @@ impl Follower {
         self.due
     }
 
-    /// Something happened in the directory.
+    /// Something may have happened to the file.
     pub(crate) fn notice(&mut self) {
-        let mut buffer = [0; 64];
-        while rustix::io::read(&self.told, &mut buffer).is_ok_and(|read| read > 0) {}
+        self.watch.take_in();
         self.touch();
     }
 
     /// Compares the file with what it was.
     pub(crate) fn compare(&mut self) {
-        let version = version(&self.path);
-        if version != self.seen {
-            self.seen = version;
+        if self.watch.changed() {
             self.touch();
         }
     }
@@ -100,7 +74,7 @@ impl Follower {
     /// Reads the file, which has been quiet, and compares it with `current`.
     pub(crate) fn news(&mut self, current: &Config) -> Option<News> {
         self.due = None;
-        self.seen = version(&self.path);
+        self.watch.changed();
         match Config::load(&self.path) {
             Ok(config) => {
                 let was_rejected = self.rejected.take().is_some();
@@ -116,41 +90,6 @@ impl Follower {
     }
 }
 
-/// Watches the file's directory: an atomic save would leave a watch on the file itself with the old one.
-fn watch(path: &Path, tell: OwnedFd) -> notify::Result<RecommendedWatcher> {
-    let name: Option<OsString> = path.file_name().map(Into::into);
-    let file = path.to_owned();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !concerns(&event, &file, name.as_ref())) {
-            return;
-        }
-        // A full pipe tells it as well.
-        let _ = rustix::io::write(&tell, &[0]);
-    })?;
-    watcher.watch(path.parent().unwrap_or(Path::new("/")), RecursiveMode::NonRecursive)?;
-    Ok(watcher)
-}
-
-fn concerns(event: &notify::Event, file: &Path, name: Option<&OsString>) -> bool {
-    if matches!(event.kind, EventKind::Access(_)) {
-        return false;
-    }
-    let is_named = event.paths.iter().any(|path| path.file_name() == name.map(OsString::as_os_str));
-    // A symbolic link leads to another file when something else in the directory is exchanged.
-    is_named || event.need_rescan() || file.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
-}
-
-/// The version of the file that the path leads to; `None` when there is none.
-fn version(path: &Path) -> Option<Version> {
-    path.metadata().ok().map(|meta: Metadata| Version {
-        dev: meta.dev(),
-        ino: meta.ino(),
-        len: meta.len(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-        changed: (meta.ctime(), meta.ctime_nsec()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -158,9 +97,11 @@ mod tests {
     use super::*;
 
     fn wait(follower: &mut Follower) {
-        let fd = follower.told.try_clone().unwrap();
         let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&deadline)), Ok(1));
+        assert_eq!(
+            poll(&mut [PollFd::from_borrowed_fd(follower.descriptor(), PollFlags::IN)], Some(&deadline)),
+            Ok(1)
+        );
         follower.notice();
     }
 
@@ -224,19 +165,5 @@ mod tests {
         assert!(
             matches!(follower.news(&config), Some(News::Changed(config)) if config.interfaces[0].key() == "eth1")
         );
-    }
-
-    #[test]
-    fn a_change_that_nothing_tells_of_is_seen_by_comparing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        std::fs::write(&path, "[interfaces.eth0]\n").unwrap();
-        let mut follower = Follower::new(&path).unwrap();
-        follower.watcher = None;
-        follower.compare();
-        assert!(follower.due().is_none());
-        std::fs::write(&path, "[interfaces.eth0]\n[interfaces.eth1]\n").unwrap();
-        follower.compare();
-        assert!(follower.due().is_some());
     }
 }

@@ -14,10 +14,9 @@ pub(crate) struct Run {
     pub(crate) host: String,
 }
 
-/// Writes records, one after the other, into a buffer that is used again.
+/// Writes records, one after the other.
 #[derive(Debug)]
 pub(crate) struct Json {
-    line: Vec<u8>,
     /// What is written between `mono_ns` and the value of `seq`.
     run: Vec<u8>,
     /// What is written after the value of `seq`.
@@ -33,28 +32,43 @@ impl Json {
         before.text(r#","seq":"#);
         let mut host = Vec::new();
         host.text(r#","host":"#).string(&run.host);
-        Self { line: Vec::new(), run: before, host, seq: 0, stamp: Stamp::default() }
+        Self { run: before, host, seq: 0, stamp: Stamp::default() }
     }
 
-    /// The line of an event of an interface, its end included.
-    pub(crate) fn event(&mut self, time: TimeOfDay, at: u64, subject: &Subject, event: &Event) -> &[u8] {
+    /// Appends the line of an event of an interface.
+    pub(crate) fn event(
+        &mut self,
+        line: &mut Vec<u8>,
+        time: TimeOfDay,
+        at: u64,
+        subject: &Subject,
+        event: &Event,
+    ) {
+        let (name, at) = match event {
+            Event::Sample(sample) => ("sample", sample.at),
+            Event::Baseline { at, .. } => ("baseline", *at),
+            Event::MapReplaced { .. } => ("map_replaced", at),
+            Event::CounterReset { .. } => ("counter_reset", at),
+            Event::InterfaceUp(_) => ("interface_up", at),
+            Event::InterfaceGone(_) => ("interface_gone", at),
+            Event::Waiting(_) => ("waiting", at),
+            Event::Gap { .. } => ("gap", at),
+            Event::Error { .. } => ("error", at),
+        };
+        self.begin(line, name, time, at);
+        line.push(b',');
+        line.extend_from_slice(subject.json());
         match event {
-            Event::Sample(sample) => {
-                self.head("sample", time, sample.at, subject);
-                self.sample(sample);
-            }
-            Event::Baseline { map, at, actions } => {
-                self.head("baseline", time, *at, subject);
-                self.line.text(r#","map_id":"#).value(map.0);
-                self.baseline(actions);
+            Event::Sample(sample) => self::sample(line, sample),
+            Event::Baseline { map, actions, .. } => {
+                line.text(r#","map_id":"#).value(map.0);
+                baseline(line, actions);
             }
             Event::MapReplaced { old, new, generation } => {
-                let line = self.head("map_replaced", time, at, subject);
                 line.text(r#","old_map_id":"#).value(old.0).text(r#","new_map_id":"#).value(new.0);
                 line.text(r#","generation":"#).value(*generation);
             }
             Event::CounterReset { map, slots } => {
-                let line = self.head("counter_reset", time, at, subject);
                 let mut actions: Vec<usize> = slots.iter().map(|(action, _)| *action).collect();
                 let mut cpus: Vec<usize> = slots.iter().map(|(_, cpu)| *cpu).collect();
                 actions.dedup();
@@ -64,29 +78,26 @@ impl Json {
                 line.text(r#","map_id":"#).value(map.0).text(r#","actions":"#).value(actions);
                 line.text(r#","cpus":"#).value(cpus);
             }
-            Event::InterfaceUp(_) => drop(self.head("interface_up", time, at, subject)),
-            Event::InterfaceGone(_) => drop(self.head("interface_gone", time, at, subject)),
+            Event::InterfaceUp(_) | Event::InterfaceGone(_) => {}
             Event::Waiting(reason) => {
-                self.head("waiting", time, at, subject).text(r#","reason":"#).string(reason);
+                line.text(r#","reason":"#).string(reason);
             }
             Event::Gap { map, maps, reason } => {
-                let line = self.head("gap", time, at, subject);
                 line.text(r#","map_id":"#).value(map.map(|map| map.0)).text(r#","maps":"#).value(*maps);
                 line.text(r#","reason":"#).string(reason);
             }
             Event::Error { map, message } => {
-                let line = self.head("error", time, at, subject);
                 line.text(r#","map_id":"#).value(map.map(|map| map.0)).text(r#","message":"#).string(message);
             }
         }
-        self.end()
+        line.text("}\n");
     }
 
-    /// The line of something that concerns no interface, its end included.
-    pub(crate) fn notice(&mut self, time: TimeOfDay, at: u64, notice: &Notice<'_>) -> &[u8] {
+    /// Appends the line of something that concerns no interface.
+    pub(crate) fn notice(&mut self, line: &mut Vec<u8>, time: TimeOfDay, at: u64, notice: &Notice<'_>) {
         match notice {
             Notice::ConfigReloaded { config, sha256, interval, added, removed } => {
-                let line = self.begin("config_reloaded", time, at);
+                self.begin(line, "config_reloaded", time, at);
                 line.text(r#","config":"#)
                     .string(&config.to_string_lossy())
                     .text(r#","sha256":"#)
@@ -95,66 +106,49 @@ impl Json {
                 line.text(r#","added":"#).value(added).text(r#","removed":"#).value(removed);
             }
             Notice::ConfigRejected { config, line: number, column, message, errors } => {
-                let line = self.begin("config_rejected", time, at);
+                self.begin(line, "config_rejected", time, at);
                 line.text(r#","config":"#).string(&config.to_string_lossy());
                 line.text(r#","line":"#).value(*number).text(r#","column":"#).value(*column);
                 line.text(r#","message":"#).string(message).text(r#","errors":"#).value(*errors);
             }
         }
-        self.end()
+        line.text("}\n");
     }
 
-    fn begin(&mut self, event: &str, time: TimeOfDay, at: u64) -> &mut Vec<u8> {
+    fn begin(&mut self, line: &mut Vec<u8>, event: &str, time: TimeOfDay, at: u64) {
         self.seq += 1;
-        let line = &mut self.line;
-        line.clear();
         line.text(r#"{"schema":1,"event":""#).text(event).text(r#"","ts":""#);
         self.stamp.write(line, time, at);
         line.text(r#"","mono_ns":"#).value(at);
         line.extend_from_slice(&self.run);
         line.value(self.seq);
         line.extend_from_slice(&self.host);
-        line
     }
+}
 
-    fn head(&mut self, event: &str, time: TimeOfDay, at: u64, subject: &Subject) -> &mut Vec<u8> {
-        let line = self.begin(event, time, at);
-        line.push(b',');
-        line.extend_from_slice(subject.json());
-        line
+fn sample(line: &mut Vec<u8>, sample: &Sample) {
+    line.text(r#","map_id":"#).value(sample.map.0).text(r#","interval_ns":"#).value(sample.interval);
+    line.text(r#","partial":"#).text(if sample.partial { "true" } else { "false" });
+    let mut totals = Count::default();
+    for (index, (name, count)) in ACTIONS.iter().zip(sample.actions).enumerate() {
+        line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
+        counts(line, count, sample);
+        totals.delta = totals.delta.plus(count.delta);
+        totals.total = totals.total.plus(count.total);
     }
+    line.text(r#"},"totals":"#);
+    counts(line, totals, sample);
+}
 
-    fn sample(&mut self, sample: &Sample) {
-        let line = &mut self.line;
-        line.text(r#","map_id":"#).value(sample.map.0).text(r#","interval_ns":"#).value(sample.interval);
-        line.text(r#","partial":"#).text(if sample.partial { "true" } else { "false" });
-        let mut totals = Count::default();
-        for (index, (name, count)) in ACTIONS.iter().zip(sample.actions).enumerate() {
-            line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
-            counts(line, count, sample);
-            totals.delta = totals.delta.plus(count.delta);
-            totals.total = totals.total.plus(count.total);
-        }
-        line.text(r#"},"totals":"#);
-        counts(line, totals, sample);
+fn baseline(line: &mut Vec<u8>, actions: &[Counter; ACTIONS.len()]) {
+    let mut totals = Counter::default();
+    for (index, (name, counter)) in ACTIONS.iter().zip(actions).enumerate() {
+        line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
+        held(line, *counter);
+        totals = totals.plus(*counter);
     }
-
-    fn baseline(&mut self, actions: &[Counter; ACTIONS.len()]) {
-        let line = &mut self.line;
-        let mut totals = Counter::default();
-        for (index, (name, counter)) in ACTIONS.iter().zip(actions).enumerate() {
-            line.text(if index == 0 { r#","actions":{""# } else { r#",""# }).text(name).text(r#"":"#);
-            held(line, *counter);
-            totals = totals.plus(*counter);
-        }
-        line.text(r#"},"totals":"#);
-        held(line, totals);
-    }
-
-    fn end(&mut self) -> &[u8] {
-        self.line.text("}\n");
-        &self.line
-    }
+    line.text(r#"},"totals":"#);
+    held(line, totals);
 }
 
 /// The six fields of a sample.
@@ -230,5 +224,109 @@ impl Append for Vec<u8> {
     fn value(&mut self, value: impl Serialize) -> &mut Self {
         let _ = serde_json::to_writer(&mut *self, &value);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+    use xdpd_kernel::{IfIndex, MapId};
+
+    use super::*;
+    use crate::record::Facts;
+
+    const HEAD: &str = r#","boot_id":"b","run_id":"r","seq":1,"host":"h\"1""#;
+    const SUBJECT: &str = r#","interface":"t:eth0","device":"eth0","netns":"t","ifindex":6,"map":"m""#;
+
+    fn json() -> Json {
+        Json::new(&Run { boot_id: "b".to_owned(), run_id: "r".to_owned(), host: "h\"1".to_owned() })
+    }
+
+    /// A line without its beginning, which has the time.
+    fn rest(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut line = Vec::new();
+        write(&mut line);
+        let line = std::str::from_utf8(&line).unwrap();
+        let _: Value = serde_json::from_str(line).unwrap();
+        assert!(line.ends_with("}\n"), "{line:?}");
+        let at = line.find(r#","mono_ns":77,"#).unwrap() + r#","mono_ns":77"#.len();
+        line[at..].trim_end().to_owned()
+    }
+
+    fn event(event: &Event) -> String {
+        let facts = Facts {
+            interface: "t:eth0".to_owned(),
+            device: Some("eth0".to_owned()),
+            netns: Some("t".to_owned()),
+            ifindex: Some(IfIndex(6)),
+            map: "m".to_owned(),
+        };
+        let mut json = json();
+        let line = rest(|line| json.event(line, TimeOfDay::now(), 77, &Subject::new(facts), event));
+        line.strip_prefix(HEAD).and_then(|line| line.strip_prefix(SUBJECT)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_happens_to_an_interface_has_the_documented_fields() {
+        let map = MapId(25);
+        let replaced = Event::MapReplaced { old: map, new: MapId(26), generation: Some(3) };
+        assert_eq!(event(&replaced), r#","old_map_id":25,"new_map_id":26,"generation":3}"#);
+        let reset = Event::CounterReset { map, slots: vec![(1, 0), (1, 3), (2, 0)] };
+        assert_eq!(event(&reset), r#","map_id":25,"actions":["drop","pass"],"cpus":[0,3]}"#);
+        assert_eq!(event(&Event::InterfaceUp(IfIndex(6))), "}");
+        assert_eq!(event(&Event::Waiting("no \"pin\"".to_owned())), r#","reason":"no \"pin\""}"#);
+        let gap = Event::Gap { map: Some(map), maps: None, reason: "why" };
+        assert_eq!(event(&gap), r#","map_id":25,"maps":null,"reason":"why"}"#);
+        let error = Event::Error { map: None, message: "wrong".to_owned() };
+        assert_eq!(event(&error), r#","map_id":null,"message":"wrong"}"#);
+    }
+
+    #[test]
+    fn a_partial_sample_has_no_rates_and_a_whole_one_those_of_its_interval() {
+        let mut actions = [Count::default(); ACTIONS.len()];
+        let delta = Counter { packets: 3, bytes: 192 };
+        actions[2] = Count { delta, total: Counter { packets: 10, bytes: 640 } };
+        let sample = |partial| {
+            Event::Sample(Sample { map: MapId(25), at: 77, interval: 500_000_000, partial, actions })
+        };
+        let parse = |text: String| -> Value { serde_json::from_str(&text.replacen(',', "{", 1)).unwrap() };
+        let whole = parse(event(&sample(false)));
+        assert_eq!(whole["actions"]["pass"]["packets_per_second"], 6.0);
+        assert_eq!(whole["totals"]["bits_per_second"], 192.0 * 8.0 * 2.0);
+        assert_eq!(whole["actions"]["drop"]["bits_per_second"], 0.0);
+        let partial = parse(event(&sample(true)));
+        assert_eq!(partial["partial"], true);
+        for counts in [&partial["actions"]["drop"], &partial["totals"]] {
+            assert_eq!(
+                (&counts["packets_per_second"], &counts["bits_per_second"]),
+                (&Value::Null, &Value::Null)
+            );
+        }
+        assert_eq!(partial["totals"]["packets_total"], 10);
+    }
+
+    #[test]
+    fn what_happens_to_the_config_names_no_interface() {
+        let mut json = json();
+        let mut notice = |notice: &Notice<'_>, seq: &str| {
+            let head = HEAD.replace(r#""seq":1"#, seq);
+            let line = rest(|line| json.notice(line, TimeOfDay::now(), 77, notice));
+            line.strip_prefix(&head).unwrap().to_owned()
+        };
+        let config = Path::new("/c");
+        let (added, removed) = (&["a".to_owned(), "b".to_owned()][..], &[][..]);
+        let reloaded = Notice::ConfigReloaded { config, sha256: "00", interval: 5, added, removed };
+        assert_eq!(
+            notice(&reloaded, r#""seq":1"#),
+            r#","config":"/c","sha256":"00","interval_ns":5,"added":["a","b"],"removed":[]}"#
+        );
+        let rejected =
+            Notice::ConfigRejected { config, line: Some(3), column: None, message: "no", errors: 2 };
+        assert_eq!(
+            notice(&rejected, r#""seq":2"#),
+            r#","config":"/c","line":3,"column":null,"message":"no","errors":2}"#
+        );
     }
 }

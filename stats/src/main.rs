@@ -7,6 +7,7 @@
 mod cli;
 mod clock;
 mod delta;
+mod denied;
 mod devices;
 mod follow;
 mod json;

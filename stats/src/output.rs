@@ -1,4 +1,4 @@
-//! Standard output: records as JSON or as tables, each in one write as soon as it is known.
+//! Standard output: records as JSON or as tables, those of a tick together, and nothing kept beyond its end.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,10 +14,18 @@ use crate::json::{Json, Run};
 use crate::record::{Event, Notice, Subject};
 use crate::table::Table;
 
+/// How much is written to a pipe in one piece, whoever else writes to it: pipe(7).
+const PIPE_BUF: usize = 4096;
+
+/// How much is written at once to what is no pipe.
+const CHUNK: usize = 64 * 1024;
+
 /// Where records go, and in which form.
 #[derive(Debug)]
 pub(crate) struct Output {
     format: Format,
+    /// What is not written yet.
+    text: Vec<u8>,
     stdout: Stdout,
 }
 
@@ -39,11 +47,11 @@ pub(crate) enum Stopped {
 
 impl Output {
     pub(crate) fn json(run: &Run) -> Self {
-        Self { format: Format::Json(Json::new(run)), stdout: Stdout::open() }
+        Self { format: Format::Json(Json::new(run)), text: Vec::new(), stdout: Stdout::open() }
     }
 
     pub(crate) fn table() -> Self {
-        Self { format: Format::Table(Table::default()), stdout: Stdout::open() }
+        Self { format: Format::Table(Table::default()), text: Vec::new(), stdout: Stdout::open() }
     }
 
     /// Where records go: an error of this descriptor says that nobody reads them any more.
@@ -51,7 +59,8 @@ impl Output {
         self.stdout.descriptor()
     }
 
-    /// Writes an event of an interface. `signal` becomes readable when the reader shall end.
+    /// Takes an event of an interface; it is written by [`Output::flush`] at the latest. `signal` becomes readable when the
+    /// reader shall end.
     pub(crate) fn event(
         &mut self,
         time: TimeOfDay,
@@ -60,14 +69,15 @@ impl Output {
         event: &Event,
         signal: BorrowedFd<'_>,
     ) -> Result<(), Stopped> {
-        let text = match &mut self.format {
-            Format::Json(json) => json.event(time, at, subject, event),
-            Format::Table(table) => table.event(time, at, subject.facts(), event),
-        };
-        self.stdout.write(text, signal)
+        let before = self.text.len();
+        match &mut self.format {
+            Format::Json(json) => json.event(&mut self.text, time, at, subject, event),
+            Format::Table(table) => table.event(&mut self.text, time, at, subject.facts(), event),
+        }
+        self.make_room(before, signal)
     }
 
-    /// Writes something that concerns no interface.
+    /// Takes something that concerns no interface.
     pub(crate) fn notice(
         &mut self,
         time: TimeOfDay,
@@ -75,11 +85,28 @@ impl Output {
         notice: &Notice<'_>,
         signal: BorrowedFd<'_>,
     ) -> Result<(), Stopped> {
-        let text = match &mut self.format {
-            Format::Json(json) => json.notice(time, at, notice),
-            Format::Table(table) => table.notice(time, at, notice),
-        };
-        self.stdout.write(text, signal)
+        let before = self.text.len();
+        match &mut self.format {
+            Format::Json(json) => json.notice(&mut self.text, time, at, notice),
+            Format::Table(table) => table.notice(&mut self.text, time, at, notice),
+        }
+        self.make_room(before, signal)
+    }
+
+    /// Writes all that was taken.
+    pub(crate) fn flush(&mut self, signal: BorrowedFd<'_>) -> Result<(), Stopped> {
+        self.stdout.write(&self.text, signal)?;
+        self.text.clear();
+        Ok(())
+    }
+
+    /// Writes the first `before` bytes, whole records, if there are too many in all.
+    fn make_room(&mut self, before: usize, signal: BorrowedFd<'_>) -> Result<(), Stopped> {
+        if self.text.len() > self.stdout.chunk {
+            self.stdout.write(&self.text[..before], signal)?;
+            self.text.drain(..before);
+        }
+        Ok(())
     }
 }
 
@@ -89,6 +116,8 @@ struct Stdout {
     /// A pipe of our own, which a slow reader cannot make us hang on. It is another open file of the same pipe, so that the
     /// processes with which we share standard output do not find it changed.
     pipe: Option<File>,
+    /// As many bytes are written at once.
+    chunk: usize,
 }
 
 impl Stdout {
@@ -99,7 +128,8 @@ impl Stdout {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = is_pipe.then(|| rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()));
         // Without /proc, or when the pipe belongs to somebody else, writing waits.
-        Self { pipe: pipe.and_then(Result::ok).map(File::from) }
+        let chunk = if is_pipe { PIPE_BUF } else { CHUNK };
+        Self { pipe: pipe.and_then(Result::ok).map(File::from), chunk }
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {

@@ -5,6 +5,7 @@
 //! permission, no watches left, a queue that overflowed) they are looked at at every tick.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use rustix::io::Errno;
 use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
 use xdpd_kernel::clock::monotonic_ns;
 use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags, WatchId};
-use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, ObjectKind, PinnedObject, bpffs, map_type_name};
+use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, PinError, bpffs, map_type_name};
 
 use crate::delta::{Reading, Retired};
+use crate::denied;
 use crate::record::{ACTIONS, Counter};
 
 /// What a stats map looks like, in words.
@@ -34,6 +36,8 @@ pub(crate) struct Root {
     watch: Option<Watch>,
     watched: Option<WatchId>,
     suspect: bool,
+    /// Why its entries cannot be listed, which only patterns need.
+    unlisted: Option<String>,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,15 @@ impl Root {
     /// The root of a config; what is there is seen at the first [`Root::changes`].
     pub(crate) fn new(path: PathBuf) -> Self {
         let state = RootState::Missing(String::new());
-        Self { path, state, seen: None, watch: Watch::new().ok(), watched: None, suspect: true }
+        Self {
+            path,
+            state,
+            seen: None,
+            watch: Watch::new().ok(),
+            watched: None,
+            suspect: true,
+            unlisted: None,
+        }
     }
 
     /// Becomes readable when there is something to tell.
@@ -80,6 +92,12 @@ impl Root {
                 self.open();
                 self.seen = identity;
                 changes.all = was_open || matches!(self.state, RootState::Open(_));
+            } else if self.watched.is_none()
+                && let RootState::Open(dir) = &self.state
+            {
+                // Watches may be left by now. What happened until then was not told.
+                self.watched = self.watch_directory(dir);
+                changes.all = true;
             }
         }
         changes.all |= self.watched.is_none();
@@ -98,7 +116,7 @@ impl Root {
         }
         self.state = match Dir::open(&self.path) {
             Err(error) if is(&error, Errno::NOENT) => RootState::Missing(self.absence()),
-            Err(error) => RootState::Unreadable(error.to_string()),
+            Err(error) => RootState::Unreadable(self.explain(&error, error.errno())),
             Ok(dir) => match dir.is_bpffs() {
                 Ok(true) => RootState::Open(dir),
                 Ok(false) => RootState::Missing(format!("{} is on no bpffs", self.path.display())),
@@ -162,18 +180,24 @@ impl Root {
         }
     }
 
-    /// Why nothing can be pinned here, when that is not a matter of time alone.
+    fn explain(&self, error: &impl Display, errno: i32) -> String {
+        denied::explain(error, errno, &self.path)
+    }
+
+    /// Why not all can be seen that is pinned here, when that is not a matter of time alone.
     pub(crate) fn trouble(&self) -> Option<&str> {
         match &self.state {
-            RootState::Open(_) => None,
+            RootState::Open(_) => self.unlisted.as_deref(),
             RootState::Missing(reason) | RootState::Unreadable(reason) => Some(reason),
         }
     }
 
     /// The labels that have a directory, in the order of their names.
-    pub(crate) fn labels(&self) -> Vec<Label> {
+    pub(crate) fn labels(&mut self) -> Vec<Label> {
         let RootState::Open(dir) = &self.state else { return Vec::new() };
-        let entries = dir.list().unwrap_or_default();
+        let listed = dir.list();
+        self.unlisted = listed.as_ref().err().map(|error| self.explain(error, error.errno()));
+        let entries = listed.unwrap_or_default();
         entries.iter().filter_map(|entry| Label::from_file_name(entry.name.to_str()?)).collect()
     }
 }
@@ -360,7 +384,7 @@ impl Pins {
                 } else if is(&error, Errno::NOTDIR) || is(&error, Errno::LOOP) {
                     Pin::Other(format!("{} is not a directory", path.display()))
                 } else {
-                    Pin::Unreadable(error.to_string())
+                    Pin::Unreadable(root.explain(&error, error.errno()))
                 };
                 return Some((Found::only(pin), root.watched.is_some()));
             }
@@ -375,7 +399,7 @@ impl Pins {
             Ok(record) => (record, None),
             Err(reason) => (None, Some(reason)),
         };
-        let pin = self.open_current(&dir, record.as_ref());
+        let pin = self.open_current(root, &dir, record.as_ref());
         let (retired, all_open) = self.open_retired(&dir, record.as_ref(), wants);
         let device = record.map(|record| Device { name: record.device, ifindex: record.ifindex });
 
@@ -391,19 +415,16 @@ impl Pins {
         is_same.then_some((Found { pin, retired, device, bad_record }, complete))
     }
 
-    fn open_current(&mut self, dir: &Dir, record: Option<&Record>) -> Pin {
+    fn open_current(&mut self, root: &Root, dir: &Dir, record: Option<&Record>) -> Pin {
         let name = escape::escape(&self.map);
         let path = dir.path_of(&name);
-        let map = match dir.open_pin(&name, Access::ReadOnly) {
-            Ok(PinnedObject::Map(map)) => map,
-            Ok(other) => {
-                let (found, expected) = (other.kind(), ObjectKind::Map);
-                return Pin::Other(format!("{} is a {found}, not a {expected}", path.display()));
-            }
-            Err(error) if is(&error, Errno::NOENT) => {
+        let map = match dir.open_map(&name, Access::ReadOnly) {
+            Ok(map) => map,
+            Err(error @ PinError::WrongType { .. }) => return Pin::Other(error.to_string()),
+            Err(error) if error.errno() == Errno::NOENT.raw_os_error() => {
                 return Pin::Absent(format!("{} does not exist", path.display()));
             }
-            Err(error) => return Pin::Unreadable(error.to_string()),
+            Err(error) => return Pin::Unreadable(root.explain(&error, error.errno())),
         };
         if !is_stats_map(map.def()) {
             return Pin::Other(format!("{} is {}, expected {SHAPE}", path.display(), map.def()));
@@ -474,7 +495,10 @@ fn record(dir: &Dir) -> Result<Option<Record>, String> {
     let path = dir.path_of(OWNER_PIN);
     let text = match dir.readlink(OWNER_PIN) {
         Ok(text) => text,
-        Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INVAL) => return Ok(None),
+        // Where it may not be read, the map beside it may not either, and that is told.
+        Err(error) if [Errno::NOENT, Errno::INVAL, Errno::ACCESS].iter().any(|none| is(&error, *none)) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error.to_string()),
     };
     let text = text.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))?;

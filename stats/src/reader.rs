@@ -23,6 +23,9 @@ const DORMANT: usize = 1024;
 /// How much time passes from one verification to the next, in nanoseconds.
 const VERIFY: u64 = 900_000_000;
 
+/// For how long network namespaces are held open from one tick to the next.
+const HOLD: Duration = Duration::from_secs(5);
+
 /// How to read, beside what the config says.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -149,7 +152,13 @@ impl Reader {
                 Woken::Timeout => return Ok(()),
                 Woken::Signal => return Err(Stopped::Signalled),
                 Woken::Closed => return Err(Stopped::Closed),
-                Woken::Config => follower.notice(),
+                Woken::Config => {
+                    follower.notice();
+                    // However much happens to the file, the time has come.
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                }
                 Woken::Told => {}
             }
         }
@@ -159,11 +168,14 @@ impl Reader {
     /// interfaces' directories is the same directory. Something may have been mounted over it, or a part of the path
     /// renamed.
     fn verify(&mut self, now: u64, follower: &mut Follower) {
-        if now < self.verified.saturating_add(VERIFY) {
+        let is_time = now >= self.verified.saturating_add(VERIFY);
+        if is_time || !follower.is_prompt() {
+            follower.compare();
+        }
+        if !is_time {
             return;
         }
         self.verified = now;
-        follower.compare();
         match self.turn.checked_sub(1) {
             None => self.root.suspect(),
             Some(index) => {
@@ -182,7 +194,12 @@ impl Reader {
             self.find_targets(&[]);
         }
         self.observe(0)?;
+        self.output.flush(self.signals.as_fd())?;
         self.looked = monotonic_ns();
+        if self.interval() > HOLD {
+            self.devices.let_go();
+            self.waiter = None;
+        }
         Ok(())
     }
 
@@ -217,7 +234,7 @@ impl Reader {
         }
     }
 
-    /// Says on stderr, once, why there can be no pins at all.
+    /// Says on stderr, once, why there can be no pins at all, or why those of patterns cannot be found.
     fn mention_trouble(&mut self) {
         let trouble = self.root.trouble();
         if trouble != self.trouble.as_deref() {
@@ -235,6 +252,7 @@ impl Reader {
         let first = self.followed.len();
         let has_patterns = targets::has_patterns(&self.config);
         let directories = if has_patterns { self.root.labels() } else { Vec::new() };
+        self.mention_trouble();
         let devices = |netns: Option<&str>| self.devices.names(netns).collect::<Vec<_>>();
         for target in targets::resolve(&self.config, &self.options.choice, devices, &directories) {
             if self.followed.iter().any(|followed| followed.target.label == target.label) {
@@ -297,9 +315,10 @@ impl Reader {
     /// Follows what has become of the config.
     fn reload(&mut self, news: News) -> Result<(), Stopped> {
         match news {
-            News::Rejected(error) => self.reject(&error),
-            News::Changed(config) => self.adopt(*config),
+            News::Rejected(error) => self.reject(&error)?,
+            News::Changed(config) => self.adopt(*config)?,
         }
+        self.output.flush(self.signals.as_fd())
     }
 
     fn reject(&mut self, error: &LoadError) -> Result<(), Stopped> {

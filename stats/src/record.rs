@@ -24,6 +24,14 @@ impl Counter {
             bytes: self.bytes.saturating_add(other.bytes),
         }
     }
+
+    /// What came since it was `old`; `None` when it went back, in packets or in bytes.
+    pub(crate) fn since(self, old: Self) -> Option<Self> {
+        Some(Self {
+            packets: self.packets.checked_sub(old.packets)?,
+            bytes: self.bytes.checked_sub(old.bytes)?,
+        })
+    }
 }
 
 /// One action of a sample: what came since the map was last read, and what the map holds now.

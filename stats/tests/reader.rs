@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use common::{
@@ -16,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use xdpd_kernel::{Program, bpffs};
 use xdpd_testlab::stats::Counts;
-use xdpd_testlab::{Invocation, Lab, Stats, require_root, xdp_stats};
+use xdpd_testlab::{Lab, Stats, require_root, xdp_stats};
 
 /// The only interface of most tests, and no device of the machine.
 const EDGE: &str = "[interfaces.edge]\n";
@@ -612,94 +610,6 @@ fn a_signal_ends_it_at_once_and_is_no_failure() {
         let (status, stderr) = reader.end();
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{signal:?}");
     }
-}
-
-/// A user and a group that own nothing.
-const NOBODY: u32 = 65534;
-
-/// Gives a group the rights that the contract names: map pins 0640, directories 0750.
-fn let_in(site: &Site, label: &str, group: u32) {
-    let root = site.root();
-    root.chown(label, None, Some(group)).unwrap();
-    root.chmod(label, 0o750).unwrap();
-    let dir = root.open_dir(label).unwrap();
-    let entries = dir.list().unwrap();
-    for map in entries
-        .iter()
-        .map(|entry| &entry.name)
-        .filter(|name| name.as_encoded_bytes().starts_with(MAP.as_bytes()))
-    {
-        dir.chown(map, None, Some(group)).unwrap();
-        dir.chmod(map, 0o640).unwrap();
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn it_reads_without_any_privilege_where_the_pins_let_its_group_in() {
-    require_root!();
-    let lab = Lab::new("nobody");
-    let _veth = lab.veth("eth0", "peer0");
-    let tenant = format!("[interfaces.tenant]\nname = \"eth0\"\nnetns = \"{}\"\n", lab.near().name());
-    let site = Site::new(&format!("{EDGE}{tenant}[interfaces.closed]\n"));
-    let (edge, closed) = (counted(10), counted(20));
-    site.apply("edge", &first(&edge));
-    site.pin("tenant", &counted(0));
-    site.pin("closed", &closed);
-    let_in(&site, "edge", NOBODY);
-    let_in(&site, "tenant", NOBODY);
-
-    let program = site.dir.path().join("xdp-stats");
-    std::fs::copy(xdp_stats().path(), &program).unwrap();
-    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    let id = NOBODY.to_string();
-    let stats = Stats::spawn(
-        Invocation::of("setpriv")
-            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"])
-            .args(["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"])
-            .arg(program)
-            .arg("--config")
-            .arg(site.config_path())
-            .args(["--interval", "25ms"]),
-    );
-    stats.wait_event("edge", "baseline");
-    let process = std::fs::read_to_string(format!("/proc/{}/status", stats.pid())).unwrap();
-    let field = |name: &str| {
-        let line = process.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(field("Uid:"), [id.as_str(); 4]);
-    for set in ["CapEff:", "CapPrm:", "CapBnd:", "CapAmb:"] {
-        assert_eq!(field(set), ["0000000000000000"], "{set}");
-    }
-
-    // It cannot look into the namespace, so it does not know of the device.
-    let tenant = stats.wait_event("tenant", "baseline");
-    assert_eq!((&tenant["device"], &tenant["ifindex"]), (&Value::Null, &Value::Null));
-    assert_eq!(tenant["netns"], lab.near().name());
-
-    add(&edge, PASS, 3);
-    stats.wait_packets("edge", 3);
-    between_ticks(stats.pid(), || {
-        add(&edge, PASS, 1);
-        let next = counted(4);
-        site.apply("edge", &Pins { generation: 1, map: &next, retired: &[(0, &edge)], base: None });
-        let_in(&site, "edge", NOBODY);
-    });
-    stats.wait_packets("edge", 8);
-
-    let error = stats.wait_event("closed", "error");
-    assert!(error["message"].as_str().unwrap().contains("EACCES"), "{error}");
-    let_in(&site, "closed", NOBODY);
-    // It was there when the reader started: what it holds at the first reading is the baseline.
-    stats.wait_event("closed", "baseline");
-    add(&closed, PASS, 2);
-    stats.wait_packets("closed", 2);
-    let finished = stats.stop();
-    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
-    assert_eq!(names(&finished.records, "tenant"), ["baseline"]);
-    assert_eq!(names(&finished.records, "edge"), ["baseline", "map_replaced"]);
-    assert_eq!(names(&finished.records, "closed"), ["error", "baseline"]);
 }
 
 /// A bpffs on a directory that the test has from the start.

@@ -15,6 +15,7 @@
 //! before detaching, which throws away what is still in the ring.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -71,6 +72,17 @@ impl Sender {
         self.frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         self.frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
         self.frame[12..HEADER].copy_from_slice(&ETHERTYPE);
+        self
+    }
+
+    /// Sends IPv4 packets from this address from now on.
+    #[must_use]
+    pub fn from_address(mut self, source: Ipv4Addr) -> Self {
+        const SOURCE: usize = HEADER + 12;
+        assert!(self.frame.len() >= HEADER + 20, "room for the header of IPv4");
+        self.frame[12..HEADER].copy_from_slice(&[8, 0]);
+        self.frame[HEADER] = 0x45;
+        self.frame[SOURCE..SOURCE + 4].copy_from_slice(&source.octets());
         self
     }
 

@@ -37,36 +37,41 @@ pub struct Options {
 /// Plans, and carries the plan out.
 pub fn run(config: &ConfigArg, options: Options) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
+    converge(&inputs, options, None)
+}
+
+/// Makes the kernel match what was read. Signals are noted by `interrupt`; where there is none, from the first change on.
+pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Interrupt>) -> Outcome {
     // A first look without the lock: where there is nothing to do, not even the lock is made.
-    let survey = Survey::take(&inputs, options.allow, Leftovers::FoldIn)?;
+    let survey = Survey::take(inputs, options.allow, Leftovers::FoldIn)?;
     if options.dry_run {
-        return diff::show(&inputs, &survey, options.json);
+        return diff::show(inputs, &survey, options.json);
     }
     // Another run may take back what this look has found.
     if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
-        return Ok(unchanged(&inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
-        return refused(&inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options);
     }
-    let interrupt = Interrupt::install().map_err(Failure::refused)?;
+    let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
     let root = match PinRoot::lock(&survey.desired.pin_root, options.lock_timeout, &interrupt) {
         Ok(root) => root,
-        Err(e) => return failed(&inputs, options, &survey.plan, Exit::Refused, e.into()),
+        Err(e) => return failed(inputs, options, &survey.plan, Exit::Refused, e.into()),
     };
     // Under the lock nothing is on its way any more: what is seen now is what there is.
     let mount = survey.plan.mount;
-    let (mut survey, settled) = settle(&inputs, options, &root)?;
+    let (mut survey, settled) = settle(inputs, options, &root)?;
     // The lock lies on the bpffs that the plan was to mount.
     survey.plan.mount = mount;
     if survey.plan.is_blocked() {
-        return refused(&inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options);
     }
     if survey.plan.is_empty() && !settled {
-        return Ok(unchanged(&inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options));
     }
-    execute(&inputs, options, &root, &survey, &interrupt)
+    execute(inputs, options, &root, &survey, &interrupt)
 }
 
 /// Under the lock: settles what an interrupted run left, and plans again from what is there now. Tells whether there was
@@ -153,6 +158,7 @@ fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepEr
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
     observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(unreadable)?;
     observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(unreadable)?;
+    observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(unreadable)?;
     let mut plan = plan::plan(&desired, &observed, allow);
     plan.interfaces.retain(|label, _| !vanished.contains(label));
     if plan.is_empty() {

@@ -7,6 +7,7 @@ use xdpd_kernel::map::map_type_name;
 
 use super::{Failure, Inputs, Outcome, diagnosed};
 use crate::cli::ConfigArg;
+use crate::entries::{Lists, grouped};
 use crate::exit::Exit;
 use crate::object::MapOrigin;
 use crate::objects::{Loaded, Objects};
@@ -14,16 +15,16 @@ use crate::output::{self, human::printable};
 
 /// Checks; prints what the file describes.
 pub fn run(config: &ConfigArg) -> Outcome {
-    let Inputs { config, objects } = Inputs::read(config.config.as_deref())?;
+    let Inputs { config, objects, lists } = Inputs::read(config.config.as_deref())?;
     let problems = objects.problems(&config);
     if !problems.is_empty() {
         return Err(diagnosed(&config.diagnostics(problems)));
     }
-    output::data(&describe(&config, &objects)).map_err(Failure::refused)?;
+    output::data(&describe(&config, &objects, &lists)).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-fn describe(config: &Config, objects: &Objects) -> String {
+fn describe(config: &Config, objects: &Objects, lists: &Lists) -> String {
     let mut out = format!("{}: ok\n", config.path.display());
     for interface in &config.interfaces {
         let program = config.program_of(interface);
@@ -47,13 +48,13 @@ fn describe(config: &Config, objects: &Objects) -> String {
     let uses_default = config.interfaces.iter().any(|i| i.program.is_none());
     for program in config.programs.values().chain(uses_default.then_some(&default)) {
         if let Some(loaded) = objects.get(&program.object.value) {
-            describe_program(&mut out, program, loaded);
+            describe_program(&mut out, program, loaded, lists);
         }
     }
     out
 }
 
-fn describe_program(out: &mut String, program: &Program, loaded: &Loaded) {
+fn describe_program(out: &mut String, program: &Program, loaded: &Loaded, lists: &Lists) {
     let Ok(function) = loaded.object.program(program.function()) else { return };
     let object = match &program.object.value {
         ObjectRef::Builtin => "the builtin object".to_owned(),
@@ -79,9 +80,13 @@ fn describe_program(out: &mut String, program: &Program, loaded: &Loaded) {
             continue;
         }
         let def = &map.def;
+        let holds = match lists.get(program, name) {
+            Some(declared) => format!(", of which the file fills {}", grouped(declared.len())),
+            None => String::new(),
+        };
         let _ = writeln!(
             out,
-            "  map {name}: {}, key {} B, value {} B, {} entries",
+            "  map {name}: {}, key {} B, value {} B, {} entries{holds}",
             map_type_name(def.map_type),
             def.key_size,
             def.value_size,

@@ -2,10 +2,14 @@
 
 pub mod apply;
 pub mod check;
+pub mod completions;
 pub mod confirm;
 pub mod detach;
 pub mod diff;
+pub mod man;
+pub mod schema;
 pub mod status;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +18,7 @@ use xdpd_config::{Config, Diagnostics, LoadError};
 
 use crate::desired::{self, Desired};
 use crate::devices::Devices;
+use crate::entries::Lists;
 use crate::execute::CarryError;
 use crate::exit::Exit;
 use crate::objects::Objects;
@@ -40,20 +45,34 @@ impl Failure {
     }
 }
 
-/// The file and its objects.
+/// The file, its objects and its lists.
 pub struct Inputs {
     /// The file.
     pub config: Config,
     /// The objects that it names.
     pub objects: Objects,
+    /// What its maps are to hold.
+    pub lists: Lists,
 }
 
 impl Inputs {
     /// Reads the file that `path` names, or the one found by search, which is told on stderr.
     pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
-        let config = Config::load(&find(path)?).map_err(load_failure)?;
+        Self::of(Config::load(&find(path)?).map_err(load_failure)?)
+    }
+
+    /// Reads what a file names.
+    fn of(config: Config) -> Result<Self, Failure> {
         let objects = Objects::read(&config);
-        Ok(Self { config, objects })
+        let (lists, problems) = Lists::read(&config, &objects);
+        if problems.is_empty() {
+            return Ok(Self { config, objects, lists });
+        }
+        // With what else is wrong, as far as it is known here.
+        let in_config = [objects.problems(&config), problems.in_config].concat();
+        let in_config = (!in_config.is_empty()).then(|| config.diagnostics(in_config));
+        let texts = in_config.iter().chain(&problems.in_lists).map(rendered);
+        Err(Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n"))))
     }
 }
 
@@ -82,7 +101,11 @@ fn load_failure(error: LoadError) -> Failure {
 
 /// Errors that point into the file.
 pub fn diagnosed(diagnostics: &Diagnostics) -> Failure {
-    Failure::refused(anyhow!("{}", diagnostics.render(output::stderr_colour()).trim_end()))
+    Failure::refused(anyhow!("{}", rendered(diagnostics)))
+}
+
+fn rendered(diagnostics: &Diagnostics) -> String {
+    diagnostics.render(output::stderr_colour()).trim_end().to_owned()
 }
 
 /// Everything that a plan is made of, and the plan.
@@ -100,12 +123,13 @@ impl Survey {
     pub fn take(inputs: &Inputs, allow: Allow, leftovers: Leftovers) -> Result<Self, Failure> {
         let devices = Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref()))
             .map_err(kernel_failure)?;
-        let desired =
-            desired::resolve(&inputs.config, &devices, &inputs.objects).map_err(|d| diagnosed(&d))?;
+        let desired = desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists)
+            .map_err(|d| diagnosed(&d))?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
         observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;
         observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(kernel_failure)?;
+        observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(kernel_failure)?;
         let plan = plan::plan(&desired, &observed, allow);
         Ok(Self { desired, observed, plan })
     }

@@ -9,11 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use xdpd_config::{Config, LoadError};
 use xdpd_kernel::program::Program;
-use xdpd_kernel::{ProgramId, clock};
+use xdpd_kernel::{MapId, ProgramId, clock};
 
 use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
+use crate::dispatcher::Dispatcher;
+use crate::entries::{Content, grouped};
 use crate::exit::Exit;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
@@ -65,6 +67,9 @@ struct RunningProgram {
 struct PinnedMap {
     name: String,
     id: u32,
+    /// How many, where the file says what it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +79,7 @@ struct ForeignProgram {
     mode: String,
     program_id: u32,
     what: String,
+    dispatcher: Option<Dispatcher>,
 }
 
 #[derive(Serialize)]
@@ -85,26 +91,36 @@ struct ForeignPin {
 /// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let path = find(config.config.as_deref())?;
-    let (pin_root, spaces) = match Config::load(&path) {
+    let (pin_root, spaces, filled) = match Config::load(&path) {
         Ok(config) => {
             let spaces: BTreeSet<_> = config.interfaces.into_iter().filter_map(|i| i.netns).collect();
-            (config.pin_root, spaces)
+            let maps = config.programs.into_values().flat_map(|program| program.maps);
+            let filled = maps.filter(|(_, settings)| settings.entries.is_some()).map(|(name, _)| name);
+            (config.pin_root, spaces, filled.collect())
         }
         Err(LoadError::Invalid(_)) => {
             let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
             output::say("the file has errors, which `xdpd check` tells; this is what is pinned");
-            (pin_root, BTreeSet::new())
+            (pin_root, BTreeSet::new(), BTreeSet::new())
         }
         Err(other) => return Err(load_failure(other)),
     };
     let devices =
         Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
-    let observed =
+    let mut observed =
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
+    observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
     let status = collect(&path, &pin_root, &observed);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
+}
+
+/// The pinned maps of this config that have one of these names.
+fn filled_maps(config: &Path, names: &BTreeSet<String>, observed: &Observed) -> BTreeSet<MapId> {
+    let ours = observed.interfaces.values().filter(|p| p.record.as_ref().is_ok_and(|r| r.config == config));
+    let maps = ours.flat_map(|pinned| &pinned.maps).filter(|(name, _)| names.contains(*name));
+    maps.map(|(_, map)| map.id).collect()
 }
 
 fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
@@ -136,6 +152,9 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
     let record = pinned.record.as_ref().ok();
     let (state, link_id) = match &pinned.link {
         LinkState::Live { id, .. } => ("attached", Some(id.0)),
+        LinkState::Defunct { id, .. } if record.is_some_and(|r| plan::is_in_place(r, &observed.devices)) => {
+            ("detached", Some(id.0))
+        }
         LinkState::Defunct { id, .. } => ("device gone", Some(id.0)),
         LinkState::Missing => ("not attached", None),
         LinkState::NotALink(_) => ("no link", None),
@@ -158,10 +177,14 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         generation: record.map(|r| r.generation),
         link_id,
         program: pinned.link.program().and_then(|id| running_program(id, pinned)),
-        maps: pinned.maps.iter().map(|(name, map)| PinnedMap { name: name.clone(), id: map.id.0 }).collect(),
+        maps: pinned.maps.iter().map(|(name, map)| pinned_map(name, map.id, observed)).collect(),
         retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
         error: pinned.record.as_ref().err().cloned(),
     }
+}
+
+fn pinned_map(name: &str, id: MapId, observed: &Observed) -> PinnedMap {
+    PinnedMap { name: name.to_owned(), id: id.0, entries: observed.contents.get(&id).map(Content::len) }
 }
 
 fn running_program(id: ProgramId, pinned: &Pinned) -> Option<RunningProgram> {
@@ -188,13 +211,14 @@ fn foreign_programs(observed: &Observed) -> Vec<ForeignProgram> {
     let attached = observed.devices.iter().flat_map(|(netns, d)| d.xdp.iter().map(move |a| (netns, d, a)));
     attached
         .filter_map(|(netns, device, attached)| {
-            let foreign = observed.foreign_programs.get(&attached.program_id)?;
+            let foreign = observed.foreign_programs.get(&(attached.program_id, device.ifindex))?;
             Some(ForeignProgram {
                 device: device.name.clone(),
                 netns: netns.map(str::to_owned),
                 mode: mode::of_kernel(attached.mode).to_string(),
                 program_id: attached.program_id.0,
                 what: foreign.to_string(),
+                dispatcher: foreign.dispatcher,
             })
         })
         .collect()
@@ -218,6 +242,14 @@ fn table(status: &Status) -> String {
         }
         if let Some(owner) = interface.owner.as_ref().filter(|owner| **owner != status.config) {
             let _ = writeln!(out, "{}: belongs to {}", printable(&interface.label), printable(owner));
+        }
+    }
+    for interface in &status.interfaces {
+        for PinnedMap { name, entries, .. } in &interface.maps {
+            let Some(count) = entries else { continue };
+            let holds =
+                if *count == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(*count)) };
+            let _ = writeln!(out, "{}: map {} holds {holds}", printable(&interface.label), printable(name));
         }
     }
     for drift in &status.drift {

@@ -2,12 +2,14 @@
 //! undone step by step.
 //!
 //! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded, its record
-//! written and entries carried over. Commit: the links first (create or update), one RCU grace period, the entries are
-//! settled, then one exchange of directories per interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
+//! written and entries carried over. Commit: entries of maps that stay, then the links (create or update), one RCU grace
+//! period, carried entries are settled, then one exchange of directories per interface. Clean up: the old directories
+//! go, and with the last reference to a link its program is detached.
 
 mod carry;
 mod clean_up;
 mod commit;
+mod entries;
 mod error;
 mod prepare;
 mod recover;
@@ -33,6 +35,9 @@ pub use recover::recover;
 
 /// At most this many retired maps are kept per interface.
 const RETIRED_MAX: usize = 16;
+
+/// Begins the name of a map that will be a retired one once the program is gone that counts in it.
+const RAN: &str = "%ran-";
 
 /// A record that is about to take the place of another.
 const RECORD_BESIDE: &str = "%record";
@@ -115,23 +120,33 @@ impl<'a, E: Engine> Executor<'a, E> {
     ) -> Result<Vec<String>, Failure> {
         let mut staged = Vec::new();
         let mut leaving = Vec::new();
-        let prepared = self.prepare_all(plan, &mut staged, &mut leaving);
-        if let Err(error) = prepared {
-            let not_restored = self.drop_stages(plan);
-            return Err(Failure { error: Box::new(error), committed: false, not_restored });
-        }
+        let prepared = self.prepare_all(plan, &mut staged, &mut leaving).and_then(|()| entries::open(plan));
+        let fillings = match prepared {
+            Ok(fillings) => fillings,
+            Err(error) => {
+                let not_restored = self.drop_stages(plan);
+                return Err(Failure { error: Box::new(error), committed: false, not_restored });
+            }
+        };
         let mut undo = Vec::new();
         let committed = self
-            .commit(&staged, &leaving, &mut undo)
+            .fill(&fillings, &mut undo)
+            .and_then(|()| self.commit(&staged, &leaving, &mut undo))
             .and_then(|()| verify())
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {
             let committed = !undo.is_empty();
-            let ran: Vec<&Staged<'_>> = undo.iter().filter_map(Undo::ran).collect();
-            let mut not_restored = self.undo(undo);
-            for staged in ran {
-                not_restored.extend(self.keep_counts(staged).err());
+            let mut not_restored = Vec::new();
+            let mut held = Vec::new();
+            for staged in undo.iter().filter_map(Undo::ran) {
+                match self.hold_counts(staged) {
+                    Ok(counts) => held.extend(counts),
+                    Err(problem) => not_restored.push(problem),
+                }
             }
+            not_restored.extend(self.undo(undo));
+            not_restored.extend(held.iter().filter_map(|counts| self.keep_counts(counts).err()));
+            drop(held);
             drop((staged, leaving));
             not_restored.extend(self.drop_stages(plan));
             return Err(Failure { error: Box::new(error), committed, not_restored });

@@ -34,6 +34,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.interrupt.check()?;
             match work {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
+                Work::Entries => {}
                 Work::Remove { directory } => {
                     let held = self.trial.map(|_| self.hold(label, directory)).transpose()?.flatten();
                     leaving.push(Leaving { label, directory, held });
@@ -189,6 +190,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
         if let Some(content) = object.and_then(|o| o.data(name)) {
             map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
+        }
+        if let Some(declared) = instance.maps.get(name).and_then(|map| map.entries.as_ref()) {
+            self.fill_new(label, name, &map, declared)?;
         }
         dir.pin(map_pin(name), &map).map_err(at(label, "pin a map"))?;
         Ok(map.id())

@@ -5,16 +5,17 @@ use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
 use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
 
-use super::RECORD_BESIDE;
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
 use super::error::has_vanished;
+use super::{RAN, RECORD_BESIDE};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
+    keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
@@ -37,6 +38,20 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
                 } else {
                     root.rename_noreplace(directory, &name)?;
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the place
+/// of the interface, and these names go with what it replaces.
+fn keep_counts(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
+    for pinned in observed.interfaces.values() {
+        let dir = root.open_dir(&pinned.directory)?;
+        for entry in dir.list()? {
+            if let Some(retired) = entry.name.to_str().and_then(|name| name.strip_prefix(RAN)) {
+                dir.rename(&entry.name, retired)?;
             }
         }
     }

@@ -5,15 +5,18 @@ use xdpd_config::{LINK_PIN, Label, retired};
 use xdpd_kernel::XdpLink;
 
 use super::commit::{Place, create_link};
+use super::entries::Filling;
 use super::error::unless_vanished;
 use super::recover::{give_back, read_record, taken_name};
-use super::{Executor, Old, RETIRED_MAX, Staged};
+use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
 use crate::observed::map_pin;
 use crate::plan::MapWork;
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
+    /// A map gets the entries back that it had.
+    Fill { filling: &'s Filling<'a> },
     /// The old program comes back, if ours still runs.
     Update { staged: &'s Staged<'a>, link: XdpLink },
     /// The link that was made goes.
@@ -32,14 +35,6 @@ impl<'s, 'a> Undo<'s, 'a> {
     /// The stage whose program ran in the place of the old one.
     pub(super) fn ran(&self) -> Option<&'s Staged<'a>> {
         match self {
-            Self::Update { staged, .. } => Some(staged),
-            _ => None,
-        }
-    }
-
-    /// The stage whose program ran, in whatever place.
-    fn attached(&self) -> Option<&'s Staged<'a>> {
-        match self {
             Self::Update { staged, .. } | Self::Create { staged, .. } => Some(staged),
             _ => None,
         }
@@ -57,14 +52,14 @@ impl<E: Engine> Executor<'_, E> {
     /// As in the commit, what runs comes first and the names of directories last: who reads the maps finds those of the
     /// new program until nothing counts in them any more, and then the old ones with all that the new program counted.
     pub(super) fn undo(&self, undo: Vec<Undo<'_, '_>>) -> Vec<String> {
-        let attached: Vec<_> = undo.iter().filter_map(Undo::attached).collect();
+        let ran: Vec<_> = undo.iter().filter_map(Undo::ran).collect();
         let (names, links): (Vec<_>, Vec<_>) = undo.into_iter().partition(Undo::is_of_names);
         let mut problems = self.undo_steps(links);
-        if !attached.is_empty() {
+        if !ran.is_empty() {
             let waited = xdpd_kernel::rcu::wait_grace_period();
             problems.extend(waited.err().map(|e| format!("wait for running programs: {e}")));
         }
-        for carried in attached.iter().filter_map(|staged| staged.carried.as_ref()) {
+        for carried in ran.iter().filter_map(|staged| staged.carried.as_ref()) {
             problems.extend(carried.settle_back());
         }
         problems.extend(self.undo_steps(names));
@@ -75,6 +70,11 @@ impl<E: Engine> Executor<'_, E> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
             let (what, result) = match step {
+                Undo::Fill { filling } => {
+                    let what = format!("{}: restore map {}", filling.label, filling.name);
+                    problems.extend(filling.take_back().err().map(|e| format!("{what}: {e}")));
+                    continue;
+                }
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
@@ -107,26 +107,50 @@ impl<E: Engine> Executor<'_, E> {
         problems
     }
 
-    /// The stats map of a stage that ran and was rolled back has counted packets: it stays as a retired map.
-    pub(super) fn keep_counts(&self, staged: &Staged<'_>) -> Result<(), String> {
+    /// The stats map of a stage whose program ran has counted packets. Before the program goes, the map is pinned beside
+    /// the old ones, under a name that tells the next run what it is; from [`Self::keep_counts`] on it is a retired map.
+    /// So readers find it once it is final, and a kill in between loses nothing.
+    pub(super) fn hold_counts<'s, 'a>(
+        &self,
+        staged: &'s Staged<'a>,
+    ) -> Result<Option<Counts<'s, 'a>>, String> {
         let map = &self.desired.stats_map;
-        let (Some(MapWork::Create), Some(old), Some(id), Some(directory)) = (
-            staged.install.maps.get(map),
-            &staged.old,
-            staged.record.maps.get(map),
-            staged.install.replaces.as_ref(),
-        ) else {
-            return Ok(());
+        let (Some(MapWork::Create), Some(old), Some(id)) =
+            (staged.install.maps.get(map), &staged.old, staged.record.maps.get(map))
+        else {
+            return Ok(None);
         };
-        let name = retired::name(map, staged.install.generation, *id);
-        let pinned = self.observed.interfaces.values().find(|p| p.directory == *directory);
+        let pin = retired::name(map, staged.install.generation, *id);
+        old.dir
+            .link(&staged.dir, map_pin(map), format!("{RAN}{pin}"))
+            .map_err(|e| not_kept(staged.label, &e))?;
+        Ok(Some(Counts { staged, old, pin }))
+    }
+
+    /// What was held becomes a retired map.
+    pub(super) fn keep_counts(&self, counts: &Counts<'_, '_>) -> Result<(), String> {
+        let Counts { staged, old, pin } = counts;
+        let mut replaced = self.observed.interfaces.values();
+        let pinned = replaced.find(|p| staged.install.replaces.as_ref() == Some(&p.directory));
         let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
         let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
         let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
-        made_room.and_then(|()| old.dir.link(&staged.dir, map_pin(map), &name)).map_err(|e| {
-            format!("{}: keep the counts of the program that was rolled back: {e}", staged.label)
-        })
+        made_room
+            .and_then(|()| old.dir.rename(format!("{RAN}{pin}"), pin))
+            .map_err(|e| not_kept(staged.label, &e))
     }
+}
+
+/// A stats map that is held until the program that counted in it is gone.
+pub(super) struct Counts<'s, 'a> {
+    staged: &'s Staged<'a>,
+    old: &'s Old,
+    /// Its name as a retired map.
+    pin: String,
+}
+
+fn not_kept(label: &Label, error: &xdpd_kernel::Error) -> String {
+    format!("{label}: keep the counts of the program that was rolled back: {error}")
 }
 
 /// Makes the link anew that was detached, and puts it where its pin was. In the mode that the record tells, where it

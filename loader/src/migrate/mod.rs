@@ -19,6 +19,7 @@ use xdpd_kernel::map::{MapDef, map_type_name};
 
 use crate::object::{Layout, MapLayout};
 pub use fields::check_rule;
+use program::{Descriptors, Direction};
 
 /// Values above this size would take more instructions to settle than one jump can skip.
 const VALUE_MAX: u32 = 16 << 10;
@@ -165,7 +166,7 @@ impl Mapping {
                 from.key_size
             ));
         }
-        match (old.layout, new.layout) {
+        let mapping = match (old.layout, new.layout) {
             (Some(old), Some(new)) => fields::between(&old.value, &new.value, settings),
             (_, _) if from.value_size != to.value_size => Err(format!(
                 "its values have {} bytes instead of {}, and without type information (BTF) on both sides nothing tells \
@@ -176,6 +177,15 @@ impl Mapping {
                 Err("`merge` needs type information (BTF) on both sides, and one has none".into())
             }
             _ => Ok(Self::whole(from.value_size)),
+        }?;
+        let nowhere = Descriptors { old: -1, base: -1, new: -1 };
+        let settles = |direction| {
+            program::instructions(&mapping, direction, from.key_size, from.is_per_cpu(), nowhere).is_some()
+        };
+        if settles(Direction::Forward) && settles(Direction::Back) {
+            Ok(mapping)
+        } else {
+            Err("its values are too large, and their fields too far from where they were".into())
         }
     }
 

@@ -101,8 +101,8 @@ fn find(key_size: u32, per_cpu: bool, maps: Descriptors) -> Option<Vec<Insn>> {
         Some(code)
     };
     // Each jumps over the rest, and over the jump that skips the end.
-    let new = lookup(maps.new, None, 2)?;
-    let mut new = new;
+    let mut new = lookup(maps.new, None, 2)?;
+    // Takes the place of the key, which is not needed any more.
     new.push(mov(NEW, 0));
     let base = lookup(maps.base, Some(BASE), 1 + new.len() + 1)?;
     let old = lookup(maps.old, Some(OLD), 1 + base.len() + new.len() + 1)?;

@@ -8,6 +8,8 @@ const MAGIC: u16 = 0xeb9f;
 const BTF_INT_SIGNED: u32 = 1;
 const BTF_INT_BOOL: u32 = 1 << 2;
 const HEADER_LEN: usize = 24;
+/// `BTF_KIND_TYPE_TAG`.
+const TYPE_TAG: u32 = 18;
 /// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
 const MAX_DEPTH: usize = 16;
 /// Visits of types while one layout is told: bounds the work that mangled BTF can cause.
@@ -50,9 +52,13 @@ enum Kind {
         size: u32,
         members: Vec<Member>,
         bitfields: bool,
+        union: bool,
     },
     Enum {
         size: u32,
+        signed: bool,
+        /// Names and values; the values of an unsigned one as its bits.
+        values: Vec<(u32, i64)>,
     },
     Float {
         size: u32,
@@ -141,6 +147,73 @@ const KERNEL_STRUCTS: [&str; 11] = [
 /// The fields of a key or value in order of their offset: what "the same layout" compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Layout(pub Vec<Field>);
+
+/// What a type is, behind its other names.
+#[derive(Debug, Clone)]
+pub enum Shape<'a> {
+    /// A whole number.
+    Int {
+        /// Bytes.
+        size: u32,
+        /// It may be negative.
+        signed: bool,
+        /// `bool`.
+        boolean: bool,
+    },
+    /// An enumeration.
+    Enum {
+        /// Bytes.
+        size: u32,
+        /// It may be negative.
+        signed: bool,
+        /// Its names.
+        values: Enumerators<'a>,
+    },
+    /// So many of one type.
+    Array {
+        /// The type id of each.
+        element: u32,
+        /// How many.
+        len: u32,
+    },
+    /// A struct.
+    Struct(Vec<StructMember<'a>>),
+    /// A union.
+    Union,
+    /// An address of the type with this id.
+    Pointer(u32),
+    /// A floating-point number.
+    Float,
+    /// Part of a word, as old compilers describe bitfields; a function; a data section; `void`.
+    Other,
+}
+
+/// The names of an enumeration's values.
+#[derive(Debug, Clone, Copy)]
+pub struct Enumerators<'a> {
+    btf: &'a Btf,
+    values: &'a [(u32, i64)],
+}
+
+impl<'a> Enumerators<'a> {
+    /// Names and values, in the order of their declaration; the values of an unsigned enumeration as its bits.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a str, i64)> {
+        self.values.iter().map(move |(name, value)| (self.btf.name(*name), *value))
+    }
+}
+
+/// A member of a struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StructMember<'a> {
+    /// Its name; empty for an anonymous struct or union.
+    pub name: &'a str,
+    /// Its type.
+    pub type_id: u32,
+    /// Bits from the start.
+    pub offset: u32,
+    /// It is a bitfield: its size is not that of its type.
+    pub bitfield: bool,
+}
 
 /// What a walk over a type has found, and how many types it may still visit.
 struct Collected {
@@ -325,6 +398,59 @@ impl Btf {
         None
     }
 
+    /// What the type `id` is; `None` for an id that is dangling, `void`, or on a circle of other names.
+    pub fn shape(&self, id: u32) -> Option<Shape<'_>> {
+        Some(match &self.get(self.resolve(id)?)?.kind {
+            Kind::Int { size, encoding } => {
+                // Bits, their offset in the word, and flags: `BTF_INT_BITS`, `_OFFSET`, `_ENCODING` of linux/btf.h.
+                let [bits, _, offset, flags] = encoding.to_le_bytes();
+                if size.checked_mul(8) == Some(bits.into()) && offset == 0 {
+                    Shape::Int { size: *size, signed: flags & 1 != 0, boolean: flags & 4 != 0 }
+                } else {
+                    Shape::Other
+                }
+            }
+            Kind::Enum { size, signed, values } => {
+                Shape::Enum { size: *size, signed: *signed, values: Enumerators { btf: self, values } }
+            }
+            Kind::Array { element, len } => Shape::Array { element: *element, len: *len },
+            Kind::Struct { union: true, .. } => Shape::Union,
+            Kind::Struct { members, bitfields, .. } => {
+                let member = |m: &Member| {
+                    let (width, offset) =
+                        if *bitfields { (m.offset >> 24, m.offset & 0x00ff_ffff) } else { (0, m.offset) };
+                    StructMember {
+                        name: self.name(m.name),
+                        type_id: m.type_id,
+                        offset,
+                        bitfield: width != 0 || !offset.is_multiple_of(8),
+                    }
+                };
+                Shape::Struct(members.iter().map(member).collect())
+            }
+            Kind::Ptr(target) => Shape::Pointer(*target),
+            Kind::Float { .. } => Shape::Float,
+            Kind::Alias(_) | Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => Shape::Other,
+        })
+    }
+
+    /// The names of the type `id`: of each typedef on the way, then its own. A type without a name has none.
+    pub fn names(&self, mut id: u32) -> Vec<&str> {
+        let mut names = Vec::new();
+        for _ in 0..MAX_DEPTH {
+            let Some(found) = self.get(id) else { break };
+            let name = self.name(found.name);
+            if !name.is_empty() {
+                names.push(name);
+            }
+            match found.kind {
+                Kind::Alias(target) => id = target,
+                _ => break,
+            }
+        }
+        names
+    }
+
     /// The layout of the type `id`; `None` where it cannot be told (a dangling id, a cycle, too many fields).
     pub fn layout(&self, id: u32) -> Option<Layout> {
         let mut out = Collected { fields: Vec::new(), visits: MAX_VISITS };
@@ -410,7 +536,7 @@ impl Btf {
         let depth = depth.checked_sub(1)?;
         match &self.get(id)?.kind {
             Kind::Int { size, .. }
-            | Kind::Enum { size }
+            | Kind::Enum { size, .. }
             | Kind::Float { size }
             | Kind::Struct { size, .. }
             | Kind::DataSec { size, .. } => size.checked_mul(8),
@@ -436,7 +562,7 @@ impl Btf {
                 };
                 (if bits == 0 { size.checked_mul(8)? } else { bits }, kind)
             }
-            Kind::Enum { size } => (size.checked_mul(8)?, FieldKind::Enum),
+            Kind::Enum { size, .. } => (size.checked_mul(8)?, FieldKind::Enum),
             Kind::Float { size } => (size.checked_mul(8)?, FieldKind::Float),
             Kind::Ptr(_) => (64, FieldKind::Pointer),
             Kind::Alias(target) => match self.scalar(*target, depth)? {
@@ -461,6 +587,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
     let info = words.next()?;
     let size_or_type = words.next()?;
     let vlen = (info & 0xffff) as usize;
+    let flag = info >> 31 == 1;
     let kind = match (info >> 24) & 0x1f {
         1 => Kind::Int { size: size_or_type, encoding: words.next()? },
         2 => Kind::Ptr(size_or_type),
@@ -469,18 +596,23 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             words.skip(1)?;
             Kind::Array { element, len: words.next()? }
         }
-        4 | 5 => {
+        kind @ (4 | 5) => {
             let mut members = Vec::new();
             for _ in 0..vlen {
                 members.push(Member { name: words.next()?, type_id: words.next()?, offset: words.next()? });
             }
-            Kind::Struct { size: size_or_type, members, bitfields: info >> 31 == 1 }
+            Kind::Struct { size: size_or_type, members, bitfields: flag, union: kind == 5 }
         }
         6 => {
-            words.skip(vlen * 2)?;
-            Kind::Enum { size: size_or_type }
+            let mut values = Vec::new();
+            for _ in 0..vlen {
+                let (name, value) = (words.next()?, words.next()?);
+                let value = if flag { i64::from(value.cast_signed()) } else { i64::from(value) };
+                values.push((name, value));
+            }
+            Kind::Enum { size: size_or_type, signed: flag, values }
         }
-        8..=11 | 18 => Kind::Alias(size_or_type),
+        8..=11 | TYPE_TAG => Kind::Alias(size_or_type),
         13 => {
             words.skip(vlen * 2)?;
             Kind::Other
@@ -504,11 +636,17 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             Kind::Other
         }
         19 => {
-            words.skip(vlen * 3)?;
-            Kind::Enum { size: size_or_type }
+            let mut values = Vec::new();
+            for _ in 0..vlen {
+                let (name, low, high) = (words.next()?, words.next()?, words.next()?);
+                values.push((name, (u64::from(high) << 32 | u64::from(low)).cast_signed()));
+            }
+            Kind::Enum { size: size_or_type, signed: flag, values }
         }
         _ => return Err(BtfError("unknown kind of type")),
     };
+    // A tag is no name of its type.
+    let name = if (info >> 24) & 0x1f == TYPE_TAG { 0 } else { name };
     Ok(Type { name, at, kind })
 }
 

@@ -5,6 +5,7 @@
 
 mod btf;
 mod libbpf;
+pub mod typed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -15,7 +16,7 @@ use object::{Endianness, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use btf::{Btf, BtfError, Field, FieldKind, Layout};
+pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::program::ATTACH_TYPE_XDP;
 

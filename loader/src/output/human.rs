@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::entries;
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
 /// A terminal's usual width.
@@ -79,6 +80,7 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     };
     let (headline, detail) = words(change);
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
+    entries::write(out, change, |mark| paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
         write_wrapped(out, &detail);
     }
@@ -119,6 +121,7 @@ fn words(change: &Change) -> (String, Option<String>) {
         (Address::Mode, _, Some(before), Some(after)) => {
             (format!("{} -> {}", facts(before), facts(after)), None)
         }
+        (_, _, _, Some(Facts::Entries(_))) => (reason(), None),
         (_, Action::Delete, Some(facts_before), _) => (facts(facts_before), change.reason.clone()),
         (_, _, _, Some(facts_after)) => (facts(facts_after), change.reason.clone()),
         _ => (reason(), None),
@@ -136,6 +139,7 @@ fn facts(facts: &Facts) -> String {
             }
         }
         Facts::Mode { mode } => mode.to_string(),
+        Facts::Entries(facts) => format!("{} entries", facts.entries),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));

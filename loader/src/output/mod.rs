@@ -1,5 +1,6 @@
 //! What people and tools read. Only here is anything printed: data to stdout, words for people to stderr.
 
+mod entries;
 pub mod human;
 pub mod json;
 mod progress;

@@ -1,41 +1,52 @@
-//! How far something is that takes long: one line on a terminal, rewritten in place.
+//! How far something has come that takes a while, on a terminal.
 
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// What ends sooner is not shown at all, and nothing is rewritten more often.
-const INTERVAL: Duration = Duration::from_millis(200);
+use crate::entries::grouped;
 
-/// A line about something that takes long. It is gone when this is dropped.
+/// Less is done before anybody has read it.
+const WORTH_SHOWING: usize = 20_000;
+/// How often the line is written.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// One line on stderr that is written again and again, and goes in the end.
 #[derive(Debug)]
 pub struct Progress {
     what: String,
-    next: Instant,
-    shown: bool,
+    unit: &'static str,
+    done: usize,
+    all: usize,
+    next: Option<Instant>,
+    written: bool,
 }
 
 impl Progress {
-    /// Says nothing yet.
-    pub fn new(what: impl fmt::Display) -> Self {
-        Self { what: what.to_string(), next: Instant::now() + INTERVAL, shown: false }
+    /// Of `all` things, none is done. Where stderr is no terminal, or there are few of them, nothing is shown.
+    pub fn new(what: String, unit: &'static str, all: usize) -> Self {
+        let is_shown = all >= WORTH_SHOWING && io::stderr().is_terminal();
+        Self { what, unit, done: 0, all, next: is_shown.then(Instant::now), written: false }
     }
 
-    /// So many are done. Where stderr is no terminal, nothing is said.
-    pub fn show(&mut self, done: usize) {
+    /// So many more are done.
+    pub fn add(&mut self, count: usize) {
+        self.done += count;
         let now = Instant::now();
-        if now >= self.next && io::stderr().is_terminal() {
-            // That nobody can read it is no failure.
-            let _ = write!(io::stderr().lock(), "\r\x1b[Kxdpd: {}: {done} done", self.what);
-            self.next = now + INTERVAL;
-            self.shown = true;
+        if self.next.is_none_or(|next| now < next) {
+            return;
         }
+        self.next = Some(now + PERIOD);
+        self.written = true;
+        let Self { what, unit, .. } = self;
+        let (done, all) = (grouped(self.done), grouped(self.all));
+        // \x1b[K: what a longer line has left goes.
+        let _ = write!(io::stderr().lock(), "\rxdpd: {what}: {done} of {all} {unit}\x1b[K");
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown {
+        if self.written {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
     }

@@ -6,7 +6,8 @@ use xdpd_config::record::Record;
 use xdpd_kernel::map::{MapDef, map_type_name};
 use xdpd_kernel::{MapId, ProgramId};
 
-use super::Work;
+use super::entries::EntriesFacts;
+use super::{MapEdits, Work};
 
 /// The changes of one interface.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct InterfacePlan {
     pub changes: Vec<Change>,
     /// What the executor does; `None` where the interface is blocked.
     pub work: Option<Work>,
+    /// What changes in maps that stay.
+    pub entries: Vec<MapEdits>,
 }
 
 /// What happens to an interface as a whole.
@@ -128,7 +131,19 @@ pub enum Facts {
         /// Map id; unknown before it is made.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u32>,
+        /// How many it is filled with, where the file says what it holds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entries: Option<usize>,
     },
+    /// Of what a map holds.
+    Entries(EntriesFacts),
+}
+
+impl InterfacePlan {
+    /// Nothing is done, since some change cannot be.
+    pub(super) fn blocked(changes: Vec<Change>) -> Self {
+        Self { verdict: Verdict::Blocked, changes, work: None, entries: Vec::new() }
+    }
 }
 
 impl Change {
@@ -154,5 +169,6 @@ pub(super) fn map_facts(def: &MapDef, id: Option<MapId>) -> Facts {
         max_entries: def.max_entries,
         flags: def.flags,
         id: id.map(|id| id.0),
+        entries: None,
     }
 }

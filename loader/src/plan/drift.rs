@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 use xdpd_config::Label;
+use xdpd_config::record::Record;
+use xdpd_kernel::NetNsId;
 
 use crate::devices::Devices;
 use crate::observed::{LinkState, Pinned};
@@ -24,9 +26,7 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
         LinkState::Defunct { .. } => {
-            let is_there =
-                devices.iter().any(|(_, d)| d.ifindex.0 == record.ifindex && d.name == record.device);
-            add(if is_there {
+            add(if is_in_place(record, devices) {
                 format!("the link is detached from device {}", record.device)
             } else {
                 format!("device {} (ifindex {}) is gone", record.device, record.ifindex)
@@ -36,7 +36,9 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
             if program.0 != record.program {
                 add(format!("program {program} runs, not {} that was loaded", record.program));
             }
-            if ifindex.0 != record.ifindex {
+            if let Some(moved) = moved(record, pinned, devices) {
+                add(moved);
+            } else if ifindex.0 != record.ifindex {
                 add(format!("the link is on ifindex {ifindex}, it was attached on {}", record.ifindex));
             }
         }
@@ -51,4 +53,30 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
         }
     }
     found
+}
+
+/// Whether the device of a record is where it was and called as it was.
+pub fn is_in_place(record: &Record, devices: &Devices) -> bool {
+    let here = devices.in_netns(netns_of(record)).unwrap_or_default();
+    here.iter().any(|d| d.ifindex.0 == record.ifindex && d.name == record.device)
+}
+
+/// What became of the device that a live link is on, where that is not as it was: the link goes with it wherever it goes.
+pub(super) fn moved(record: &Record, pinned: &Pinned, devices: &Devices) -> Option<String> {
+    let here = devices.in_netns(netns_of(record))?;
+    if is_in_place(record, devices) {
+        return None;
+    }
+    let device = &record.device;
+    Some(match (here.iter().find(|d| pinned.runs_on(d)), devices.iter().find(|(_, d)| pinned.runs_on(d))) {
+        (Some(renamed), _) => format!("device {device} is called {} now", renamed.name),
+        (None, Some((Some(netns), there))) => {
+            format!("device {device} is {} in netns {netns} now", there.name)
+        }
+        (None, _) => format!("device {device} is in another network namespace now"),
+    })
+}
+
+fn netns_of(record: &Record) -> NetNsId {
+    NetNsId { dev: record.netns.0, ino: record.netns.1 }
 }

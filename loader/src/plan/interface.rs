@@ -4,6 +4,7 @@ use xdpd_config::Label;
 use xdpd_config::escape::escape;
 
 use super::change::program_facts;
+use super::drift::moved;
 use super::{Action, Address, Allow, Change, Facts, Install, InterfacePlan, ProgramWork, Verdict, Work};
 use crate::desired::{Attachment, Desired, Instance};
 use crate::devices::Space;
@@ -45,18 +46,24 @@ impl Planner<'_> {
         let (link, modes) = self.link(device, program, &mut changes);
         let takeover = self.takeover(device);
         if let Some(takeover) = takeover {
-            self.announce(takeover, &mut changes);
+            self.announce(device, takeover, &mut changes);
         }
         let maps = self.maps(program, &mut changes);
         self.ownership(&mut changes);
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
         }
+        let only_entries = changes.is_empty();
+        let entries = self.entries(&maps, &mut changes);
         if changes.is_empty() {
             return None;
         }
         if changes.iter().any(|c| c.blocked_by.is_some()) {
-            return Some(InterfacePlan { verdict: Verdict::Blocked, changes, work: None });
+            return Some(InterfacePlan::blocked(changes));
+        }
+        if only_entries {
+            let work = Some(Work::Entries);
+            return Some(InterfacePlan { verdict: Verdict::Change, changes, work, entries });
         }
         let (retire, generation) = self.retirement(&maps);
         let install = Install {
@@ -75,7 +82,7 @@ impl Planner<'_> {
             generation,
         };
         let verdict = if pinned.is_some() { Verdict::Change } else { Verdict::Add };
-        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)) })
+        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)), entries })
     }
 
     pub(super) fn netns(&self) -> Option<&str> {
@@ -96,6 +103,11 @@ impl Planner<'_> {
                 self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
             let hint = xdpd_config::suggest(name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            // Ours goes on wherever the device went: whoever knows that can follow it.
+            let went = pinned.and_then(|p| moved(p.record.as_ref().ok()?, p, &self.observed.devices));
+            let hint = went.map_or(hint, |went| {
+                format!("; {went}, its program still attached: follow it in the file, or move it back")
+            });
             return Some(format!("no device `{name}` in {place}{hint}"));
         };
         if let Some(problem) = self.observed.root.problem(&self.desired.pin_root) {
@@ -150,7 +162,7 @@ impl Planner<'_> {
             after: Some(self.link_facts(None, self.attachment.modes.clone())),
             ..Change::new(Address::Link, action)
         };
-        InterfacePlan { verdict: Verdict::Blocked, changes: vec![change], work: None }
+        InterfacePlan::blocked(vec![change])
     }
 
     fn program_change(&self, reasons: &[String]) -> Change {

@@ -14,7 +14,7 @@ impl Planner<'_> {
     /// link is its owner's.
     pub(super) fn takeover(&self, device: &Device) -> Option<Takeover> {
         let [attached] = &*device.xdp else { return None };
-        let foreign = self.observed.foreign_programs.get(&attached.program_id)?;
+        let foreign = self.observed.foreign_programs.get(&(attached.program_id, device.ifindex))?;
         let takeover = Takeover { program: attached.program_id, mode: mode::of_kernel(attached.mode) };
         (self.allow.takeover && foreign.link.is_none()).then_some(takeover)
     }
@@ -22,13 +22,13 @@ impl Planner<'_> {
     /// Someone else's program on the device. Programs that other interfaces of this config hold there count too,
     /// unless those interfaces are going.
     pub(super) fn foreign_program(&self, device: &Device) -> Option<String> {
-        let mine = self.pinned.and_then(|p| p.link.program());
-        let attached = device.xdp.iter().find(|a| Some(a.program_id) != mine)?;
+        let is_mine = |program| self.pinned.is_some_and(|p| p.holds(device, program));
+        let attached = device.xdp.iter().find(|a| !is_mine(a.program_id))?;
         let holder = self.observed.interfaces.iter().find(|(label, p)| {
             *label != self.label && p.runs_on(device) && p.link.program() == Some(attached.program_id)
         });
         let mode = mode::of_kernel(attached.mode);
-        match (holder, self.observed.foreign_programs.get(&attached.program_id)) {
+        match (holder, self.observed.foreign_programs.get(&(attached.program_id, device.ifindex))) {
             (Some((label, holder)), _) => Some(match &holder.record {
                 Ok(record) if record.config != self.desired.config => format!(
                     "interface `{label}` of {} holds device {} in {mode} mode; detach it there first",
@@ -56,8 +56,9 @@ impl Planner<'_> {
     }
 
     /// A takeover is told where the link is made that it makes room for.
-    pub(super) fn announce(&self, takeover: Takeover, changes: &mut [Change]) {
-        let Some(foreign) = self.observed.foreign_programs.get(&takeover.program) else { return };
+    pub(super) fn announce(&self, device: &Device, takeover: Takeover, changes: &mut [Change]) {
+        let place = (takeover.program, device.ifindex);
+        let Some(foreign) = self.observed.foreign_programs.get(&place) else { return };
         let gap = format!(
             "takes the place of someone else's {foreign}, id {}, in {} mode (--takeover): a short gap, packets pass \
              unprocessed",

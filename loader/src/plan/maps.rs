@@ -59,6 +59,10 @@ impl Planner<'_> {
                     Some(format!("reuse = \"require\", and the definition differs: {difference}"));
                 (MapWork::Create, replaced(difference).map(|c| Change { blocked_by, ..c }))
             }
+            (Reuse::Migrate, Some(difference)) if map.entries.is_some() => (
+                MapWork::Create,
+                replaced(format!("it holds what the file says: another definition, {difference}")),
+            ),
             (Reuse::Migrate, Some(difference)) => match self.migration(map, now) {
                 Ok(how) => (MapWork::Migrate(now.id), replaced(format!("entries are carried over: {how}"))),
                 Err(why) => {

@@ -6,6 +6,7 @@
 mod change;
 mod definition;
 mod drift;
+mod entries;
 mod interface;
 mod link;
 mod maps;
@@ -14,16 +15,18 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::{Label, Reuse};
+use xdpd_kernel::MapId;
 
-use crate::desired::{Attachment, Desired};
+use crate::desired::{Attachment, Desired, DesiredMap};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
 
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
-pub use drift::{Drift, drift};
-pub use work::{Allow, Install, LinkWork, MapWork, ProgramWork, RetiredMap, Takeover, Work};
+pub use drift::{Drift, drift, is_in_place};
+pub use entries::{EntriesFacts, EntryFacts};
+pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -89,7 +92,8 @@ pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, Str
         if reload_reasons(instance, pinned).is_empty() {
             continue;
         }
-        for (name, map) in instance.maps.iter().filter(|(_, map)| map.reuse == Reuse::Migrate) {
+        let carried = |map: &DesiredMap| map.reuse == Reuse::Migrate && map.entries.is_none();
+        for (name, map) in instance.maps.iter().filter(|(_, map)| carried(map)) {
             let room = map.spec.def.max_entries;
             if pinned.maps.get(name).is_some_and(|now| room < now.def.max_entries) {
                 shrinking.insert((from.clone(), name.clone()), room);
@@ -97,6 +101,23 @@ pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, Str
         }
     }
     shrinking
+}
+
+/// The pinned maps of which the file says what they hold: those whose content matters.
+pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
+    let mut ids = BTreeSet::new();
+    for (label, attachment) in &desired.attachments {
+        let (Some((_, pinned)), Some(instance)) =
+            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
+        else {
+            continue;
+        };
+        for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
+            ids.extend(pinned.maps.get(name).map(|map| map.id));
+            ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
+        }
+    }
+    ids
 }
 
 /// Computes the plan.
@@ -179,5 +200,5 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
         });
     }
     let work = Some(Work::Remove { directory: pinned.directory.clone() });
-    InterfacePlan { verdict: Verdict::Remove, changes, work }
+    InterfacePlan { verdict: Verdict::Remove, changes, work, entries: Vec::new() }
 }

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use xdpd_config::Mode;
 use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 
+use crate::entries::Edit;
+
 /// What the executor does with an interface.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Put it together anew beside what is there, then swap.
     Install(Install),
+    /// Leave it as it is: only what its maps hold changes.
+    Entries,
     /// Take it away.
     Remove {
         /// Its directory under the pin root.
@@ -101,6 +105,17 @@ impl MapWork {
     pub fn replaces(&self) -> bool {
         matches!(self, Self::Create | Self::Migrate(_))
     }
+}
+
+/// What changes in a map that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapEdits {
+    /// Its name.
+    pub map: String,
+    /// Its id.
+    pub id: MapId,
+    /// What changes, in order.
+    pub edits: Vec<Edit>,
 }
 
 /// A map that goes into retirement.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // a module of each test binary, of which every one uses its part
 
 pub mod state;
+pub mod strace;
 
 use std::path::{Path, PathBuf};
 
@@ -132,6 +133,12 @@ pub fn builtin_object() -> Vec<u8> {
 /// Writes one 32-bit word of a map's definition: 0 type, 1 key size, 2 value size, 3 max entries, 4 flags.
 pub fn set_word(definition: &mut [u8], word: usize, value: u32) {
     definition[word * 4..word * 4 + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Prints past the capturing of libtest: what is said so is part of the result.
+pub fn report(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Text without its line breaks, for finding a phrase in it.

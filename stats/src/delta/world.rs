@@ -201,7 +201,7 @@ impl World {
         if self.directory.is_none() {
             let current = self.create(None);
             self.directory =
-                Some(Directory { generation: 1, current, retired: Vec::new(), pinned: true, blocked: false });
+                Some(Directory { generation: 0, current, retired: Vec::new(), pinned: true, blocked: false });
         }
     }
 

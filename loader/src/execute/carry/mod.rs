@@ -77,7 +77,7 @@ impl Carried {
             for (map, what) in trio.maps() {
                 dir.pin(journal::pin(name, what), map)?;
             }
-            trio.copy(&mut shown(label, name, "carrying over", interrupt))?;
+            trio.copy(&mut shown(label, &trio, "carrying over", interrupt))?;
             trios.push(trio);
         }
         for trio in &trios {
@@ -90,7 +90,7 @@ impl Carried {
     pub(super) fn settle(&self, interrupt: &Interrupt) -> Result<(), CarryError> {
         self.trios
             .iter()
-            .try_for_each(|trio| trio.settle(&mut shown(&self.label, trio.name(), "settling", interrupt)))
+            .try_for_each(|trio| trio.settle(&mut shown(&self.label, trio, "settling", interrupt)))
     }
 
     /// Settles what the new program has counted, into the maps of the old one. No CPU may run the new one any more.
@@ -110,13 +110,14 @@ impl Carried {
 /// Shows how far a map is, and asks whether to go on.
 fn shown<'i>(
     label: &Label,
-    map: &str,
+    trio: &Trio,
     what: &str,
     interrupt: &'i Interrupt,
 ) -> impl FnMut(usize) -> Result<(), CarryError> + use<'i> {
-    let mut progress = Progress::new(format!("{label}: {what} the entries of map {map}"));
+    let what = format!("{label}: {what} map {}", trio.name());
+    let mut progress = Progress::new(what, "entries at most", trio.room());
     move |done| {
-        progress.show(done);
+        progress.add(done);
         Ok(interrupt.check()?)
     }
 }

@@ -15,7 +15,7 @@ use crate::observed::layout_of;
 /// `BPF_NOEXIST`
 const NOEXIST: u64 = 1;
 
-/// Told how many entries are done, and says whether to go on.
+/// Told how many more entries are done, and says whether to go on.
 pub(super) type Progress<'p> = &'p mut dyn FnMut(usize) -> Result<(), CarryError>;
 
 /// A map whose entries are carried over.
@@ -88,6 +88,11 @@ impl Trio {
         &self.name
     }
 
+    /// How many entries there can be.
+    pub(super) fn room(&self) -> usize {
+        self.old.def().max_entries as usize
+    }
+
     /// What the file says of it.
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
@@ -119,12 +124,10 @@ impl Trio {
         }
         let nothing = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         let may_skip = is_array && nothing(&initial);
-        let mut done = 0;
         self.old.for_each_batch(|keys, values| {
             let (mut new_keys, mut base_keys) = (Vec::new(), Vec::new());
             let (mut new_values, mut base_values) = (Vec::new(), Vec::new());
             for (key, value) in self.entries(&self.old, keys, values) {
-                done += 1;
                 if !migrate::fits(self.new.def(), key) || (may_skip && nothing(value)) {
                     continue;
                 }
@@ -159,7 +162,7 @@ impl Trio {
                     self.base.update_all(&base_keys, &base_values)?;
                 }
             }
-            progress(done)
+            progress(keys.len() / self.old.key_len())
         })
     }
 
@@ -168,11 +171,9 @@ impl Trio {
         let family = migrate::family(self.old.def().map_type);
         let mut base = vec![0; self.base.value_len()];
         let mut present = HashSet::new();
-        let mut done = 0;
         self.old.for_each_batch(|keys, values| {
             let mut queue = Queue::default();
             for (key, value) in self.entries(&self.old, keys, values) {
-                done += 1;
                 if !migrate::fits(self.new.def(), key) {
                     continue;
                 }
@@ -198,7 +199,7 @@ impl Trio {
                 }
             }
             self.run(&self.forward, Direction::Forward, &queue)?;
-            progress(done)
+            progress(keys.len() / self.old.key_len())
         })?;
         if family == Some(Family::Array) { Ok(()) } else { self.disappear(&present, progress) }
     }
@@ -207,10 +208,8 @@ impl Trio {
     fn disappear(&self, present: &HashSet<Vec<u8>>, progress: Progress<'_>) -> Result<(), CarryError> {
         let is_trie = migrate::family(self.old.def().map_type) == Some(Family::Trie);
         let (mut old, mut new) = (vec![0; self.old.value_len()], vec![0; self.new.value_len()]);
-        let mut done = 0;
         self.base.for_each_batch(|keys, values| {
             for (key, base) in self.entries(&self.base, keys, values) {
-                done += 1;
                 // What a trie finds may be a shorter prefix.
                 let is_there =
                     if is_trie { present.contains(key) } else { self.old.lookup(key, &mut old)? };
@@ -224,7 +223,7 @@ impl Trio {
                 }
                 self.base.delete(key)?;
             }
-            progress(done)
+            progress(keys.len() / self.old.key_len())
         })
     }
 

@@ -1,0 +1,180 @@
+//! `xdpd watch`: keeps the kernel as the file says.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use xdpd_config::Config;
+
+use super::apply::{self, Options, blocked};
+use super::{Failure, Inputs, Outcome, Survey, diagnosed, find, load_failure};
+use crate::cli::ConfigArg;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::observed::Leftovers;
+use crate::output;
+use crate::plan::Allow;
+use crate::service::Service;
+use crate::triggers::{Triggers, Woken};
+
+/// How often the kernel is compared with the file: it announces nothing about links and pins.
+const POLL: Duration = Duration::from_secs(2);
+/// The longest time between two tries of something that fails.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// A run of the command.
+struct Watch {
+    path: PathBuf,
+    inputs: Inputs,
+    options: Options,
+    triggers: Triggers,
+    interrupt: Interrupt,
+    service: Service,
+    /// What is wrong with the file as it is now: `inputs` are what it was before.
+    rejected: Option<String>,
+    /// What was said last: the same is not said twice.
+    said: Option<String>,
+    /// How often in a row the file could not be made so.
+    failures: u32,
+}
+
+/// Applies, and stays until a signal ends it; what is attached then stays.
+pub fn run(config: &ConfigArg, json: bool) -> Outcome {
+    let path = find(config.config.as_deref())?;
+    let options = Options {
+        json,
+        dry_run: false,
+        allow: Allow::default(),
+        lock_timeout: Duration::ZERO,
+        confirm_timeout: None,
+    };
+    let mut triggers = Triggers::new().map_err(Failure::refused)?;
+    let interrupt = Interrupt::install_stop().map_err(Failure::refused)?;
+    triggers.follow([path.clone()], []);
+    // Without a file to start from there is nothing to keep up.
+    let inputs = read(&path, &mut triggers)?;
+    let mut watch = Watch {
+        path,
+        inputs,
+        options,
+        triggers,
+        interrupt,
+        service: Service::from_env(),
+        rejected: None,
+        said: None,
+        failures: 0,
+    };
+    output::say(format_args!(
+        "watching {}: SIGHUP reads it again, SIGTERM and SIGINT end this and leave attached what is attached",
+        watch.path.display()
+    ));
+    watch.keep()
+}
+
+impl Watch {
+    fn keep(&mut self) -> Outcome {
+        loop {
+            let pause = match self.converge() {
+                Ok(()) => POLL,
+                // An apply that was interrupted has put back what was.
+                Err(failure) if self.interrupt.check_stop().is_err() && failure.exit != Exit::Refused => {
+                    return Err(failure);
+                }
+                Err(failure) => {
+                    self.complain(&failure.error);
+                    LONGEST_PAUSE.min(POLL.saturating_mul(1 << self.failures.min(8)))
+                }
+            };
+            match self.triggers.wait(pause).map_err(Failure::refused)? {
+                Woken::Signal if self.interrupt.check_stop().is_err() => {
+                    self.service.stopping();
+                    return Ok(Exit::Done);
+                }
+                Woken::Signal => {
+                    self.service.reloading();
+                    self.reread();
+                    self.said = None;
+                }
+                Woken::Files => self.reread(),
+                Woken::Devices | Woken::Time => {}
+            }
+        }
+    }
+
+    /// Makes the kernel match what was read last.
+    fn converge(&mut self) -> Result<(), Failure> {
+        let survey = Survey::take(&self.inputs, self.options.allow, Leftovers::FoldIn)?;
+        if survey.plan.is_blocked() {
+            return Err(Failure::refused(anyhow!("{}", blocked(&survey.plan))));
+        }
+        if !survey.plan.is_empty() {
+            for drift in &survey.plan.drift {
+                output::say(format_args!("{}: {}", drift.interface, drift.what));
+            }
+            apply::converge(&self.inputs, self.options, Some(&self.interrupt))?;
+        }
+        self.failures = 0;
+        if let Some(error) = &self.rejected {
+            self.service.ready(&first_line(error));
+        } else {
+            self.said = None;
+            let interfaces = match survey.desired.attachments.len() {
+                1 => "1 interface".to_owned(),
+                n => format!("{n} interfaces"),
+            };
+            self.service.ready(&format!("{interfaces} as {} says", self.path.display()));
+        }
+        Ok(())
+    }
+
+    /// Reads the file and its objects again. Where they are wrong, what was read before stays in force.
+    fn reread(&mut self) {
+        self.failures = 0;
+        match read(&self.path, &mut self.triggers) {
+            Ok(inputs) => {
+                self.inputs = inputs;
+                self.rejected = None;
+            }
+            Err(failure) => {
+                let text = failure.error.to_string();
+                self.say_once(format!("{text}\nxdpd: the state of before stays in force"));
+                self.rejected = Some(text);
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &impl Display) {
+        self.failures += 1;
+        let text = error.to_string();
+        // It is up all the same: what fails is tried again.
+        self.service.ready(&first_line(&text));
+        self.say_once(text);
+    }
+
+    fn say_once(&mut self, text: String) {
+        if self.said.as_ref() != Some(&text) {
+            output::say(&text);
+            self.said = Some(text);
+        }
+    }
+}
+
+/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so that no
+/// later change is missed.
+fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
+    let config = Config::load(path).map_err(load_failure)?;
+    let namespaces: BTreeSet<_> =
+        config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
+    triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
+    let inputs = Inputs::of(config)?;
+    match inputs.objects.problems(&inputs.config) {
+        problems if problems.is_empty() => Ok(inputs),
+        problems => Err(diagnosed(&inputs.config.diagnostics(problems))),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,73 @@
+//! What a map of the kernel's holds, in the form in which contents are compared.
+
+use xdpd_kernel::{Map, MapDef};
+
+use super::{BPF_MAP_TYPE_LPM_TRIE, Content, is_array, prefix};
+
+/// Reads all entries of a map.
+///
+/// Of arrays those that are not zero. What lies between the values of two CPUs is zero here, and so are the bits behind
+/// a prefix.
+pub fn read(map: &Map) -> Result<Content, xdpd_kernel::Error> {
+    let mut content = Content::new();
+    map.for_each(|key, value| {
+        if let Some((key, value)) = entry(map.def(), key, value) {
+            content.insert(key, value);
+        }
+    })?;
+    Ok(content)
+}
+
+fn entry(def: &MapDef, key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut value = value.to_vec();
+    let size = def.value_size as usize;
+    if def.is_per_cpu() {
+        value
+            .chunks_mut(size.next_multiple_of(8))
+            .filter_map(|slot| slot.get_mut(size..))
+            .for_each(|gap| gap.fill(0));
+    }
+    if is_array(def.map_type) && value.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let masked = if def.map_type == BPF_MAP_TYPE_LPM_TRIE { prefix::masked(key) } else { None };
+    Some((masked.unwrap_or_else(|| key.to_vec()), value))
+}
+
+/// What is under a key of a per-CPU map where each of `cpus` has the same value; of others, the value.
+pub(super) fn spread(def: &MapDef, value: &[u8], cpus: usize) -> Vec<u8> {
+    if !def.is_per_cpu() {
+        return value.to_vec();
+    }
+    let mut slot = value.to_vec();
+    slot.resize(value.len().next_multiple_of(8), 0);
+    slot.repeat(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn def(map_type: u32, value_size: u32) -> MapDef {
+        MapDef { map_type, key_size: 8, value_size, max_entries: 8, flags: 0, map_extra: 0 }
+    }
+
+    #[test]
+    fn what_does_not_count_is_no_difference() {
+        let key = [24, 0, 0, 0, 192, 0, 2, 255];
+        let masked = vec![24, 0, 0, 0, 192, 0, 2, 0];
+        assert_eq!(entry(&def(BPF_MAP_TYPE_LPM_TRIE, 1), &key, &[1]), Some((masked, vec![1])));
+        let percpu = def(super::super::BPF_MAP_TYPE_PERCPU_HASH, 3);
+        let found = entry(&percpu, &key, &[1, 2, 3, 9, 9, 9, 9, 9, 4, 5, 6, 9, 9, 9, 9, 9]).unwrap();
+        assert_eq!(found.1, [1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6, 0, 0, 0, 0, 0]);
+        assert_eq!(entry(&def(super::super::BPF_MAP_TYPE_ARRAY, 2), &key, &[0, 0]), None);
+        assert!(entry(&def(super::super::BPF_MAP_TYPE_HASH, 2), &key, &[0, 0]).is_some());
+    }
+
+    #[test]
+    fn each_cpu_gets_the_value() {
+        let percpu = def(super::super::BPF_MAP_TYPE_PERCPU_ARRAY, 3);
+        assert_eq!(spread(&percpu, &[1, 2, 3], 2), [1, 2, 3, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0]);
+        assert_eq!(spread(&def(super::super::BPF_MAP_TYPE_HASH, 3), &[1, 2, 3], 2), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,41 @@
+//! What maps hold where the file says it: from the entries of the file to the bytes of a map, and the way from what a
+//! map holds to that.
+
+mod content;
+mod declared;
+mod edits;
+mod lists;
+mod notation;
+mod plain;
+mod prefix;
+
+pub use content::read;
+pub use declared::{Declared, is_supported};
+pub use edits::{Content, Edit, Tally, edits, grouped, reversed};
+pub use lists::{Lists, Problems};
+pub use notation::{Notation, Text};
+
+const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
+const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
+const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
+const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
+
+/// Whether maps of this type keep the entries that user space gives them.
+pub fn holds_entries(map_type: u32) -> bool {
+    const TYPES: [u32; 5] = [
+        BPF_MAP_TYPE_HASH,
+        BPF_MAP_TYPE_ARRAY,
+        BPF_MAP_TYPE_PERCPU_HASH,
+        BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_LPM_TRIE,
+    ];
+    TYPES.contains(&map_type)
+}
+
+/// Whether maps of this type have all their keys from the beginning. Of them, entries that are zero count as none.
+pub fn is_array(map_type: u32) -> bool {
+    [BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY].contains(&map_type)
+}

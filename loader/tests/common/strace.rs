@@ -1,0 +1,54 @@
+//! strace, which makes a call of the process that it starts fail, or kills it there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use xdpd_testlab::Invocation;
+
+/// The calls by which an apply changes something. `bpf` and `sendto` read as well.
+pub const CALLS: [&str; 8] =
+    ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
+
+/// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
+pub type Fault<'a> = (&'a str, &'a str, usize);
+
+/// strace with these faults, for the command line to be added; it logs the calls of all kinds. It counts calls per thread.
+pub fn strace(log: &Path, faults: &[Fault<'_>]) -> Invocation {
+    // Not every architecture has all of them.
+    let optional =
+        |calls: &str| calls.split(',').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+    let mut strace = Invocation::of("strace")
+        .args(["-qq", "-e", "signal=none", "-e", &format!("trace={}", optional(&CALLS.join(",")))])
+        .arg("-o")
+        .arg(log);
+    for (calls, fault, n) in faults {
+        strace = strace.args(["-e", &format!("inject={}:{fault}:when={n}", optional(calls))]);
+    }
+    strace
+}
+
+/// The calls in a log that change something, after the line where it gets interesting: each with its number among those of
+/// its kind in the whole log.
+pub fn changes_after(
+    log: &str,
+    mut is_begin: impl FnMut(&str) -> bool,
+) -> impl Iterator<Item = (&'static str, usize, &str)> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let mut has_begun = false;
+    log.lines().filter_map(move |line| {
+        let call =
+            CALLS.into_iter().find(|call| call.split(',').any(|c| line.starts_with(&format!("{c}("))))?;
+        let n = counts.entry(call).or_default();
+        *n += 1;
+        // A kill at a call that reads is one at the next that does not.
+        let is_wanted = has_begun && !is_read(line);
+        has_begun |= is_begin(line);
+        is_wanted.then_some((call, *n, line))
+    })
+}
+
+fn is_read(line: &str) -> bool {
+    let is_bpf_read =
+        ["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID", "_LOOKUP_ELEM"].iter().any(|read| line.contains(read));
+    is_bpf_read || (line.starts_with("sendto(") && !line.contains("RTM_SETLINK"))
+}

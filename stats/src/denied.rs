@@ -1,0 +1,54 @@
+//! What to do where a permission is lacking: an unprivileged reader is let in by modes alone.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+
+/// An error about the pin root or something below it, and what helps if that was denied to this user.
+pub(crate) fn explain(error: &impl Display, errno: i32, pin_root: &Path) -> String {
+    if errno != Errno::ACCESS.raw_os_error() {
+        return error.to_string();
+    }
+    let is_searchable = |directory: &Path| {
+        // What cannot be told for another reason is not in the way.
+        accessat(CWD, directory, Access::EXEC_OK, AtFlags::EACCESS) != Err(Errno::ACCESS)
+    };
+    format!("{error}; {}", remedy(pin_root, is_searchable))
+}
+
+fn remedy(pin_root: &Path, is_searchable: impl Fn(&Path) -> bool) -> String {
+    // What is below a directory that may not be searched cannot be seen, so the topmost one is what is in the way.
+    let above: Vec<&Path> = pin_root.ancestors().skip(1).collect();
+    match above.into_iter().rev().find(|directory| !is_searchable(directory)) {
+        Some(closed) => {
+            let closed = closed.display();
+            format!("this user may not search {closed}: as root, `chmod o+x {closed}`")
+        }
+        None => "name one of this user's groups as `group` under [stats], and apply".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(closed: &str) -> String {
+        remedy(Path::new("/sys/fs/bpf/xdpd"), |directory| directory != Path::new(closed))
+    }
+
+    #[test]
+    fn the_first_closed_directory_above_the_pin_root_is_named() {
+        assert_eq!(
+            told("/sys/fs/bpf"),
+            "this user may not search /sys/fs/bpf: as root, `chmod o+x /sys/fs/bpf`"
+        );
+    }
+
+    #[test]
+    fn what_xdpd_made_is_opened_by_its_config() {
+        assert!(told("/sys/fs/bpf/xdpd").contains("`group` under [stats]"));
+        assert!(told("/sys/fs/bpf/xdpd/eth0").contains("`group` under [stats]"));
+    }
+}
