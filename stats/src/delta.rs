@@ -14,6 +14,7 @@
 //! | new | zero |
 //! | new, with entries carried over from a map that was read | the last values of that map |
 //! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
+//! | the one whose entries the current map had taken over, and it is back | the last values of the latter |
 
 mod lineage;
 #[cfg(test)]
@@ -137,6 +138,8 @@ struct Current {
     map: MapId,
     /// The highest generation that was seen along with it: a change that was undone has used up a number too.
     generation: Option<u64>,
+    /// The map whose entries were carried over to it.
+    base: Option<MapId>,
 }
 
 #[derive(Debug)]
@@ -214,11 +217,11 @@ impl Ledger {
         match &seen.pin {
             Pin::Map { current, generation, base } => {
                 self.complaint = None;
-                let now = Current { map: current.map, generation: *generation };
+                let now = Current { map: current.map, generation: *generation, base: *base };
                 if self.phase == Phase::Fresh {
                     self.begin(current, seen, events);
                 } else {
-                    self.follow(current, now, *base, seen, events);
+                    self.follow(current, now, seen, events);
                 }
                 self.phase = Phase::Following;
                 let listed = seen.retired.iter().map(|retired| Some(retired.generation)).max().flatten();
@@ -263,7 +266,6 @@ impl Ledger {
         &mut self,
         reading: &Reading,
         now: Current,
-        base: Option<MapId>,
         seen: &Observation<'_>,
         events: &mut Vec<Event>,
     ) {
@@ -273,7 +275,10 @@ impl Ledger {
             events.push(Event::MapReplaced { old: old.map, new: now.map, generation: now.generation });
         }
         let is_new = self.find(now.map).is_none();
-        let lineage = if is_new { self.lineage(now, base, seen.retired) } else { Lineage::Known };
+        // The migration was taken back, and what the other map had counted was added to this one.
+        let taken_back = replaced.filter(|last| last.base == Some(now.map));
+        let is_known = !is_new || taken_back.is_some();
+        let lineage = if is_known { Lineage::Known } else { self.lineage(now, seen.retired) };
 
         let mut unread = 0;
         if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
@@ -293,7 +298,11 @@ impl Ledger {
                 reason: "detached and applied anew since the last reading; what came in between is unknown",
             }),
         }
-        let start = if is_new { self.start(base) } else { Start::Known };
+        let start = match taken_back {
+            Some(other) => self.start(Some(other.map)),
+            None if is_new => self.start(now.base),
+            None => Start::Known,
+        };
         self.sample(reading, start, Role::Current, events);
     }
 

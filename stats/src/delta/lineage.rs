@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use xdpd_kernel::MapId;
-
 use super::{Current, Ledger, Phase, RETIRED, Retired};
 
 /// Where the current map comes from.
@@ -34,7 +32,7 @@ pub(super) enum Missed {
 
 impl Ledger {
     /// Where a map comes from that was not read before, judged before anything of this tick is taken in.
-    pub(super) fn lineage(&self, now: Current, base: Option<MapId>, retired: &[Retired]) -> Lineage {
+    pub(super) fn lineage(&self, now: Current, retired: &[Retired]) -> Lineage {
         let Some(generation) = now.generation else { return Lineage::Untold };
         let last = self.last.and_then(|last| Some((last.map, last.generation?)));
         if let Some((map, seen)) = last
@@ -44,7 +42,7 @@ impl Ledger {
             return Lineage::From(kept.generation.max(seen).saturating_add(1));
         }
         if let Some((map, seen)) = last
-            && base == Some(map)
+            && now.base == Some(map)
         {
             // It took the place of the map that was current last, which is not kept any more.
             return Lineage::From(seen.saturating_add(1));

@@ -188,6 +188,39 @@ fn of_maps_that_came_and_went_each_goes_on_from_the_one_whose_entries_it_took_ov
 }
 
 #[test]
+fn a_migration_that_is_taken_back_is_counted_once() {
+    // What the new map had counted, 3 at the tick before and 4 in all, was added to the old one.
+    let back = map(1, [15 + 4 + 2, 0]);
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    let (old, new) = (map(1, [15, 0]), map(2, [18, 0]));
+    let events = followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
+    assert_eq!(samples(&events), [(1, 5, true), (2, 3, false)]);
+    let events = followed.tick(current(&back, 0), &[], &[&map(2, [19, 0])]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (1, 2, false)], vec![]));
+    let events = followed.tick(current(&map(1, [22, 0]), 0), &[], &[&map(2, [19, 0])]);
+    assert_eq!(samples(&events), [(1, 1, false)]);
+
+    // The new map cannot be read any more.
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
+    let events = followed.tick(current(&back, 0), &[], &[]);
+    assert_eq!(samples(&events), [(1, 3, false)]);
+
+    // A reader that has never seen it.
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    assert_eq!(samples(&followed.tick(current(&back, 0), &[], &[])), [(1, 11, false)]);
+
+    // One that began with it.
+    let mut followed = Followed::new();
+    followed.tick(migrated(&new, 1, 1), &[], &[]);
+    let events = followed.tick(current(&back, 0), &[], &[&map(2, [19, 0])]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (1, 2, false)], vec![]));
+}
+
+#[test]
 fn a_reader_that_starts_after_entries_were_carried_over_counts_none_of_them() {
     let mut followed = Followed::new();
     let (old, kept) = (map(1, [10, 0]), [retired(1, 0)]);
