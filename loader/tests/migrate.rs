@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use common::{DROP, Site, compile_with};
 use xdpd_kernel::{Access, Map, cpu};
-use xdpd_testlab::{Stats, Veth, require_root, xdp_stats};
+use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
 
 const MIGRATIONS: usize = 50;
 
@@ -128,4 +128,47 @@ fn counts_that_are_added_atomically_are_exact_over_many_migrations() {
         &["TYPE=BPF_MAP_TYPE_HASH", count],
         &["TYPE=BPF_MAP_TYPE_LRU_HASH", "STATS_ENTRIES=8", count],
     ]);
+}
+
+/// The reader and the old map have every packet, also those that only the new program has seen, when nobody confirms.
+#[test]
+#[ignore = "needs root"]
+fn a_migration_that_is_taken_back_loses_no_count() {
+    require_root!();
+    let site = Site::new("takenback");
+    let veth = site.lab.veth("eth0", "peer0");
+    version(&site, "one.o", &[]);
+    version(&site, "two.o", &["STATS_ENTRIES=8", "FIELDS=__u32 more;__u64 packets;", "ENTRIES=32"]);
+    file(&site, "one.o", "");
+    site.apply();
+    let (key, appears) = (1_u32.to_ne_bytes(), 7_u32.to_ne_bytes());
+    let old = state(&site);
+    old.update(&key, &vec![0; old.value_len()], 0).unwrap();
+    let stats = follow(&site);
+    stats.wait_event("eth0", "baseline");
+    let flood = Flood::start(&site, &veth, 4000);
+    for _ in 0..5 {
+        file(&site, "two.o", "");
+        let trial = site.run("apply config.toml --confirm-timeout 300ms").spawn();
+        wait_until("the new map", DEADLINE, || state(&site).def().max_entries == 32);
+        // An entry of the new program's own.
+        let new = state(&site);
+        let mut value = vec![0; new.value_len()];
+        value[8] = 5;
+        new.update(&appears, &value, 0).unwrap();
+        let output = trial.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert_eq!(state(&site).id(), old.id());
+        assert_eq!(sum(&old, &appears, 0, 8), Some(5));
+        old.delete(&appears).unwrap();
+    }
+    let sent = flood.stop();
+    stats.wait_packets("eth0", sent);
+    let finished = stats.stop();
+    let events = |event: &str| finished.records.iter().filter(|r| r["event"] == event).count();
+    assert_eq!((events("gap"), events("counter_reset"), events("error")), (0, 0, 0));
+    assert!(events("map_replaced") >= 2);
+    assert_eq!(site.packets("eth0", DROP), sent);
+    assert_eq!(sum(&old, &key, 0, 8), Some(sent));
+    assert!(site.bpffs.tree().iter().all(|pin| !pin.contains("%snap") && !pin.contains("%next")));
 }

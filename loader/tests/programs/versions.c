@@ -30,16 +30,18 @@ struct value {
 	FIELDS
 };
 
+typedef KEY key_of_state;
+
 struct {
 	__uint(type, TYPE);
 	__uint(max_entries, ENTRIES);
 	__uint(map_flags, FLAGS);
 #if defined(NO_ENTRIES)
 #elif defined(NO_TYPES)
-	__uint(key_size, sizeof(KEY));
+	__uint(key_size, sizeof(key_of_state));
 	__uint(value_size, sizeof(struct value));
 #else
-	__type(key, KEY);
+	__type(key, key_of_state);
 	__type(value, struct value);
 #endif
 } state SEC(".maps");
@@ -49,15 +51,17 @@ MORE
 SEC("xdp")
 int xdp_version(struct xdp_md *ctx)
 {
+	__u32 action = XDP_DROP;
+
 #ifndef NO_ENTRIES
-	KEY key = {KEY_OF_PACKETS};
+	key_of_state key = {KEY_OF_PACKETS};
 	struct value *entry = map_lookup(&state, &key);
 
 	if (entry) {
 		COUNT;
 	}
 #endif
-	return count(ctx, XDP_DROP);
+	return count(ctx, action);
 }
 
 char _license[] SEC("license") = "GPL";
