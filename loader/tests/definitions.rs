@@ -79,7 +79,9 @@ const CASES: &[Case] = &[
         old: &[],
         new: &["ENTRIES=3"],
         settings: "",
-        migrate: Blocked("3 entries have no room in it; make it larger, or allow their loss with lossy = true"),
+        migrate: Blocked(
+            "3 entries have no room in it; make it larger, or allow their loss with lossy = true",
+        ),
         fields: &[PACKETS],
         keys: 5,
     },

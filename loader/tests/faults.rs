@@ -207,7 +207,11 @@ impl Stand {
         expected.sort();
         assert_eq!(pins, expected.iter().collect::<Vec<_>>(), "{context}");
         if [PLAIN, MIGRATED].contains(&file) {
-            assert_eq!(self.site.packets("replaced", DROP), 3, "{context}: what was counted is carried along");
+            assert_eq!(
+                self.site.packets("replaced", DROP),
+                3,
+                "{context}: what was counted is carried along"
+            );
         }
     }
 

@@ -262,13 +262,7 @@ impl Ledger {
         events.push(Event::Baseline { map: current.map, at: current.at, actions: totals(&current.slots) });
     }
 
-    fn follow(
-        &mut self,
-        reading: &Reading,
-        now: Current,
-        seen: &Observation<'_>,
-        events: &mut Vec<Event>,
-    ) {
+    fn follow(&mut self, reading: &Reading, now: Current, seen: &Observation<'_>, events: &mut Vec<Event>) {
         let previous = self.last;
         let replaced = previous.filter(|last| last.map != now.map);
         if let Some(old) = replaced {

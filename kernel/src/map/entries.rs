@@ -62,6 +62,23 @@ impl Map {
         }
     }
 
+    /// Reads the values of an array from the index `first` on: as many as there is room for in `values`, a multiple of
+    /// [`value_len`](Self::value_len) bytes.
+    pub fn lookup_run(&self, first: u32, values: &mut [u8]) -> Result<()> {
+        let wanted = values.len() / self.value_len().max(1);
+        if wanted == 0 {
+            return Ok(());
+        }
+        let mut keys = vec![0; wanted * self.key_len()];
+        // The kernel goes on after the position.
+        let mut position = first.wrapping_sub(1).to_ne_bytes();
+        let (found, _) = self.next_batch(&mut keys, values, &mut position, first > 0)?;
+        if found != wanted {
+            return Err(self.refusal(BPF_MAP_LOOKUP_BATCH, format!("{found} of {wanted} entries")));
+        }
+        Ok(())
+    }
+
     /// One `BPF_MAP_LOOKUP_BATCH`, from the beginning or from where the last one has left `position`. Tells how many
     /// entries it has read, and whether they were the last.
     pub(super) fn next_batch(

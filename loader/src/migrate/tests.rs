@@ -24,7 +24,7 @@ fn field(path: &str, at: u32, size: u32, kind: FieldKind) -> Field {
 }
 
 fn layout(fields: Vec<Field>) -> MapLayout {
-    MapLayout { key: Layout(vec![field("", 0, 4, FieldKind::Unsigned)]), value: Layout(fields) }
+    MapLayout { key: Layout(vec![field("", 0, 4, Unsigned)]), value: Layout(fields) }
 }
 
 fn size(layout: &MapLayout) -> u32 {

@@ -7,6 +7,8 @@
 
 mod journal;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod trio;
 
 use xdpd_config::Label;

@@ -173,12 +173,13 @@ impl Trio {
         let mut present = HashSet::new();
         self.old.for_each_batch(|keys, values| {
             let mut queue = Queue::default();
+            let bases = self.bases(keys)?;
             for (key, value) in self.entries(&self.old, keys, values) {
                 if !migrate::fits(self.new.def(), key) {
                     continue;
                 }
                 let base_key = migrate::canonical(self.old.def(), key);
-                if !self.base.lookup(&base_key, &mut base)? {
+                if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.new.value_len()];
                     self.slots(value, &mut seed, |old, new| self.mapping.seed(old, new));
                     if !self.appear(&self.new, key, &seed, &base_key)? {
@@ -233,12 +234,13 @@ impl Trio {
         let mut homeless = 0;
         self.new.for_each_batch(|keys, values| -> Result<(), CarryError> {
             let mut queue = Queue::default();
+            let bases = self.bases(keys)?;
             for (key, value) in self.entries(&self.new, keys, values) {
                 if !migrate::fits(self.old.def(), key) {
                     continue;
                 }
                 let base_key = migrate::canonical(self.old.def(), key);
-                if !self.base.lookup(&base_key, &mut base)? {
+                if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.old.value_len()];
                     self.slots(value, &mut seed, |new, old| self.mapping.seed_back(new, old));
                     if !self.appear(&self.old, key, &seed, &base_key)? {
@@ -324,6 +326,22 @@ impl Trio {
         Ok(())
     }
 
+    /// The base of the entries of a batch: of arrays with one call.
+    fn bases(&self, keys: &[u8]) -> Result<Bases<'_>, CarryError> {
+        let first = keys.first_chunk::<4>().map(|index| u32::from_ne_bytes(*index));
+        let run = match first {
+            Some(first) if migrate::family(self.base.def().map_type) == Some(Family::Array) => {
+                let left = self.base.def().max_entries.saturating_sub(first) as usize;
+                let count = left.min(keys.len() / self.base.key_len());
+                let mut values = vec![0; count * self.base.value_len()];
+                self.base.lookup_run(first, &mut values)?;
+                Some((first, values))
+            }
+            _ => None,
+        };
+        Ok(Bases { base: &self.base, run })
+    }
+
     fn entries<'v>(
         &self,
         map: &Map,
@@ -356,6 +374,26 @@ impl Trio {
             "map {}: more entries than the new map has room for; allow their loss with lossy = true, or make it larger",
             self.name
         ))
+    }
+}
+
+/// The base of the entries of a batch.
+struct Bases<'t> {
+    base: &'t Map,
+    /// Of an array: values from an index on.
+    run: Option<(u32, Vec<u8>)>,
+}
+
+impl Bases<'_> {
+    /// Finds the value under a key; false where there is none.
+    fn find(&self, key: &[u8], value: &mut [u8]) -> Result<bool, CarryError> {
+        let (Some((first, values)), Some(index)) = (&self.run, key.first_chunk::<4>()) else {
+            return Ok(self.base.lookup(key, value)?);
+        };
+        let at = u32::from_ne_bytes(*index).wrapping_sub(*first) as usize * value.len();
+        let Some(found) = values.get(at..at + value.len()) else { return Ok(self.base.lookup(key, value)?) };
+        value.copy_from_slice(found);
+        Ok(true)
     }
 }
 
