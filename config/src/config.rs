@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Merge, Mode,
-    Reuse, Span, escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Merge, Mode, Reuse, Span,
+    escape,
 };
 
 /// A value and where in the file it is written.
@@ -97,6 +97,8 @@ pub struct Interface {
     pub modes: Vec<Mode>,
     /// The policy of this interface, before that of the file.
     pub reuse: Option<Reuse>,
+    /// That the device is absent is no error. Always so of a pattern, whatever this says.
+    pub optional: bool,
     /// The key of the entry.
     pub span: Span,
 }
@@ -122,11 +124,31 @@ pub struct Stats {
     pub map: String,
     /// The time from one reading to the next.
     pub interval: Duration,
+    /// Who may read besides root.
+    pub group: Option<Located<Group>>,
+}
+
+/// A group of users, as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// By its name; whether there is such a group is known on the machine only.
+    Name(String),
+    /// By its number.
+    Id(u32),
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1) }
+        Self { map: crate::DEFAULT_STATS_MAP.to_owned(), interval: Duration::from_secs(1), group: None }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
     }
 }
 
@@ -135,6 +157,16 @@ impl fmt::Display for ObjectRef {
         match self {
             Self::Builtin => f.write_str("builtin"),
             Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl ObjectRef {
+    /// The file, unless it is the one that `xdpd` brings along.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::File(path) => Some(path),
         }
     }
 }
@@ -197,18 +229,12 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
-    /// Every other file that this one names, some perhaps more than once.
+    /// Every other file that this one names, objects and lists, some perhaps more than once.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let objects = self.programs.values().filter_map(|program| match &program.object.value {
-            ObjectRef::Builtin => None,
-            ObjectRef::File(path) => Some(&**path),
-        });
-        let maps = self.programs.values().flat_map(|program| program.maps.values());
-        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
-            EntriesSource::Inline(_) => None,
-            EntriesSource::File(path) => Some(&*path.value),
-        });
-        objects.chain(lists)
+        self.programs.values().flat_map(|program| {
+            let lists = program.maps.values().filter_map(|settings| settings.entries.as_ref()?.list());
+            lists.chain(program.object.value.path())
+        })
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

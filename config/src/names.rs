@@ -61,6 +61,12 @@ pub(crate) fn map(name: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether a group of users can be called so; which there are, the machine decides.
+pub(crate) fn group(name: &str) -> Result<(), &'static str> {
+    word(name)?;
+    if name.contains(':') { Err("it holds `:`") } else { Ok(()) }
+}
+
 /// Whether something that only the file names can have this name: a program, or a function of an object.
 pub(crate) fn word(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {

@@ -16,7 +16,8 @@ use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
     BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
-    Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats, suggest,
+    Group, Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats,
+    suggest,
 };
 use crate::{entries, names, value};
 
@@ -42,7 +43,7 @@ const INTERFACE: Shape = Shape {
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
     not_yet: &[],
 };
-const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval"], not_yet: &["group"] };
+const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval", "group"], not_yet: &[] };
 const SHAPES: [&Shape; 5] = [&FILE, &PROGRAM, &MAP, &INTERFACE, &STATS];
 
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
@@ -294,15 +295,14 @@ impl Reader<'_> {
         let program = table.get("program").and_then(|value| self.program_name(value, programs));
         let modes = table.get("mode").and_then(|value| self.modes(value));
         let reuse = self.reuse(table);
-        if let Some(value) = table.get("optional") {
-            self.optional(value);
-        }
+        let optional = table.get("optional").and_then(|value| self.boolean("optional", value));
         Some(Interface {
             selector: selector?,
             netns: netns.map(str::to_owned),
             program,
             modes: modes.unwrap_or_else(|| vec![Mode::default()]),
             reuse: reuse.map(|reuse| reuse.value),
+            optional: optional.unwrap_or_default(),
             span: key.span(),
         })
     }
@@ -441,18 +441,12 @@ impl Reader<'_> {
         }
     }
 
-    fn optional(&mut self, value: &Value<'_>) {
-        match value.get_ref() {
-            DeValue::Boolean(false) => {}
-            DeValue::Boolean(true) => {
-                self.errors.not_yet(
-                    value.span(),
-                    "optional = true",
-                    "remove `optional`; the device must then be there",
-                );
-            }
-            _ => self.errors.wrong_type("optional", value, "a boolean"),
+    fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.errors.wrong_type(key, value, "a boolean");
         }
+        boolean
     }
 
     /// Every device that two entries name.
@@ -483,7 +477,32 @@ impl Reader<'_> {
         if let Some(interval) = table.get("interval").and_then(|value| self.interval(value)) {
             stats.interval = interval;
         }
+        stats.group = table.get("group").and_then(|value| self.group(value));
         stats
+    }
+
+    fn group(&mut self, value: &Value<'_>) -> Option<Located<Group>> {
+        let group = match value.get_ref() {
+            DeValue::String(_) => {
+                let name = self.errors.name("group", value, "the name of a group", names::group)?;
+                Group::Name(name.to_owned())
+            }
+            DeValue::Integer(number) => {
+                // The last number stands for "no group" in the kernel's calls.
+                let id =
+                    u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|id| *id != u32::MAX);
+                if id.is_none() {
+                    let message = format!("{} is no group id", quoted(&number.to_string()));
+                    self.errors.add(value.span(), message, format!("expected 0 to {}", u32::MAX - 1));
+                }
+                Group::Id(id?)
+            }
+            _ => {
+                self.errors.wrong_type("group", value, "the name or the number of a group");
+                return None;
+            }
+        };
+        Some(Located { value: group, span: value.span() })
     }
 
     fn interval(&mut self, value: &Value<'_>) -> Option<Duration> {

@@ -2,13 +2,14 @@
 //!
 //! Only root is careful here, since only root's runs change anything. A file is refused when it is
 //! world-writable, when it lies in a world-writable directory that is not sticky, or when it belongs to
-//! somebody other than root and the user who called `sudo` (`$SUDO_UID`). Behind a symbolic link the same
-//! holds for every link on the way, for the file at its end, and for the directories they lie in.
+//! somebody other than root and the user who called `sudo` (`$SUDO_UID`). The same holds for every directory
+//! that its path leads through, and for the owner of every symbolic link on the way.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -156,28 +157,39 @@ impl Caller {
         rustix::process::geteuid().is_root().then_some(Self { sudo_uid })
     }
 
-    /// Follows `path` link by link, judging each and the directory that it lies in; `open` is the file at its
-    /// end, when the caller has it already.
+    /// Follows `path` part by part as the kernel does, judging each link, the directory that each part lies in, and
+    /// the file at the end; `open` is that file, when the caller has it already.
     fn check(&self, path: &Path, open: Option<&File>) -> Result<(), Untrusted> {
         if let Some(open) = open {
             self.judge(path, path, open.metadata())?;
         }
-        let mut place = path.to_owned();
-        for _ in 0..MAX_LINKS {
-            // Through the parent, links included, to the directory itself.
-            let directory = match place.parent() {
-                Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
-                _ => PathBuf::from("."),
-            };
-            self.judge(path, &directory, fs::metadata(&directory))?;
-            let kind = self.judge(path, &place, fs::symlink_metadata(&place))?;
-            if kind != Kind::Link {
-                return Ok(());
+        let whole = std::path::absolute(path).map_err(|source| unknown(path, path, source))?;
+        let mut rest = parts(&whole);
+        // Without links: its parent is the directory that it lies in.
+        let mut place = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                place.pop();
+                continue;
             }
-            let target = fs::read_link(&place).map_err(|source| unknown(path, &place, source))?;
-            place = directory.join(target);
+            self.judge(path, &place, fs::symlink_metadata(&place))?;
+            let next = place.join(&part);
+            if self.judge(path, &next, fs::symlink_metadata(&next))? != Kind::Link {
+                place = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(unknown(path, &next, rustix::io::Errno::LOOP.into()));
+            }
+            let target = fs::read_link(&next).map_err(|source| unknown(path, &next, source))?;
+            if target.is_absolute() {
+                place = PathBuf::from("/");
+            }
+            rest.extend(parts(&target));
         }
-        Err(unknown(path, &place, rustix::io::Errno::LOOP.into()))
+        Ok(())
     }
 
     fn judge(&self, path: &Path, place: &Path, metadata: io::Result<Metadata>) -> Result<Kind, Untrusted> {
@@ -185,6 +197,12 @@ impl Caller {
         let refused = |reason| Untrusted::Refused { path: path.to_owned(), place: place.to_owned(), reason };
         facts.judge(self.sudo_uid).map(|()| facts.kind).map_err(refused)
     }
+}
+
+/// The parts of a path that lead on, the last of them first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let leads_on = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(leads_on).map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn unknown(path: &Path, place: &Path, source: io::Error) -> Untrusted {
@@ -303,6 +321,35 @@ mod tests {
             assert_eq!(reason, Reason::WorldWritableDirectory(0o777));
             assert_eq!(place.canonicalize().unwrap(), directory.canonicalize().unwrap());
             chmod(directory, 0o755);
+        }
+    }
+
+    #[test]
+    fn every_directory_and_link_that_the_path_leads_through_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("shared/etc/xdpd")).unwrap();
+        fs::write(base.join("shared/etc/xdpd/config.toml"), "").unwrap();
+        symlink("shared/etc", base.join("link")).unwrap();
+        let paths = ["shared/etc/xdpd/config.toml", "link/xdpd/config.toml", "link/../etc/xdpd/config.toml"];
+        let check = |path: &str| caller().check(&base.join(path), None);
+        for path in paths {
+            check(path).unwrap();
+        }
+        // Who may write `shared` puts another `etc` into it.
+        chmod(&base.join("shared"), 0o777);
+        for path in paths {
+            let expected = (base.join("shared"), Reason::WorldWritableDirectory(0o777));
+            assert_eq!(refused(check(path)), expected, "{path}");
+        }
+        chmod(&base.join("shared"), 0o755);
+        // A link in the middle of the path is its owner's, too. Only root can give one away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(base.join("link"), Some(STRANGER), None).unwrap();
+            check(paths[0]).unwrap();
+            for path in &paths[1..] {
+                assert_eq!(refused(check(path)), (base.join("link"), Reason::Owner(STRANGER)), "{path}");
+            }
         }
     }
 

@@ -43,6 +43,9 @@ fn summary(config: &Config) -> String {
     let here = env::current_dir().unwrap();
     writeln!(summary, "pin_root {}", config.pin_root.display()).unwrap();
     writeln!(summary, "stats {} every {:?}", config.stats.map, config.stats.interval).unwrap();
+    if let Some(group) = &config.stats.group {
+        writeln!(summary, "readers {:?}", group.value).unwrap();
+    }
     for interface in &config.interfaces {
         let program = config.program_of(interface);
         let object = program.object.value.to_string().replace(&format!("{}/", here.display()), "<here>/");
@@ -52,6 +55,9 @@ fn summary(config: &Config) -> String {
         let modes: Vec<_> = interface.modes.iter().map(ToString::to_string).collect();
         writeln!(summary, "  mode {}", modes.join(", then ")).unwrap();
         writeln!(summary, "  reuse {}", config.reuse_of(interface, program, "any other map")).unwrap();
+        if interface.optional {
+            writeln!(summary, "  may be absent").unwrap();
+        }
         for (map, settings) in &program.maps {
             writeln!(summary, "  reuse {} of {map}", config.reuse_of(interface, program, map)).unwrap();
             for (field, rule) in &settings.merge {

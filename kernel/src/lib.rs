@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cpu;
 pub mod error;
 pub mod fd;
+pub mod group;
 pub mod id;
 pub mod link;
 pub mod lock;

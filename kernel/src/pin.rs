@@ -192,6 +192,19 @@ impl Dir {
             .map_err(|errno| self.error("chmod", &name, errno))
     }
 
+    /// Sets the permission bits of the directory itself.
+    pub fn chmod_self(&self, mode: u32) -> Result<()> {
+        rustix::fs::chmod(proc_path(&self.fd), Mode::from_raw_mode(mode))
+            .map_err(|errno| Error::new("chmod", self.path.to_string_lossy(), errno))
+    }
+
+    /// Sets owner and group of the directory itself; `None` leaves one as it is.
+    pub fn chown_self(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        rustix::fs::chownat(&self.fd, c"", uid, gid, AtFlags::EMPTY_PATH)
+            .map_err(|errno| Error::new("fchownat", self.path.to_string_lossy(), errno))
+    }
+
     /// Sets owner and group of an entry, of a symbolic link itself; `None` leaves one as it is.
     pub fn chown(&self, name: impl AsRef<OsStr>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let name = self.name("fchownat", name.as_ref())?;

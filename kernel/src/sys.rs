@@ -1,4 +1,4 @@
-//! The door to the kernel for what no safe library offers: bpf(2), and three small calls beside it.
+//! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside it.
 //!
 //! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, and
 //! in `fd`, which knows when a foreign descriptor may change its meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
@@ -6,6 +6,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
@@ -304,6 +305,39 @@ pub(crate) unsafe fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> io::Result<()>
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The most memory that the members of one group are given.
+const LARGEST_GROUP: usize = 1 << 24;
+
+/// The id of the group with this name; `None`: there is none.
+pub(crate) fn group_id(name: &CStr) -> io::Result<Option<u32>> {
+    let mut buffer = vec![0; 1024];
+    loop {
+        let mut group = MaybeUninit::<libc::group>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: `name` ends with NUL, `group` and `found` are live and exclusively borrowed, `buffer` is a live slice of
+        // the length given; all outlive the call.
+        let errno = unsafe {
+            libc::getgrnam_r(
+                name.as_ptr(),
+                group.as_mut_ptr(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match errno {
+            0 if found.is_null() => return Ok(None),
+            // SAFETY: `found` is not null, so the C library has filled `group`.
+            0 => return Ok(Some(unsafe { group.assume_init() }.gr_gid)),
+            libc::EINTR => {}
+            libc::ERANGE if buffer.len() < LARGEST_GROUP => buffer.resize(buffer.len() * 4, 0),
+            // By getgrnam(3) these too say that there is none.
+            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 /// The `CLONE_NEW*` number of the namespace behind a descriptor; `ENOTTY` when it is something else.

@@ -27,8 +27,9 @@ pub const EXIT_CODES: [(u8, &str); 5] = [
 ];
 
 /// Commands to begin with, and what each is for.
-pub const EXAMPLES: [(&str, &str); 5] = [
+pub const EXAMPLES: [(&str, &str); 6] = [
     ("xdpd check edge.toml", "is the file sound? needs no privileges"),
+    ("xdpd check edge.o", "what does this object hold?"),
     ("xdpd diff edge.toml", "what would apply change?"),
     ("xdpd apply edge.toml", "make it so"),
     ("xdpd status", "what is attached and pinned"),
@@ -44,8 +45,15 @@ fn after_help() -> String {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the file and its objects; offline, without privileges
-    Check(ConfigArg),
+    /// Check the file and explain its objects; offline, without privileges
+    Check {
+        /// The TOML file, or an object to explain
+        #[arg(value_name = "CONFIG")]
+        file: Option<PathBuf>,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what apply would change; changes nothing
     Diff {
         /// The file.

@@ -15,6 +15,7 @@ use crate::entries::{Declared, Lists};
 use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
+use crate::readers::Readers;
 
 /// Names an instance. Today each attachment has one of its own, called like it.
 pub type InstanceId = Label;
@@ -26,6 +27,8 @@ pub struct Desired {
     pub config: PathBuf,
     /// Directory of the pins.
     pub pin_root: PathBuf,
+    /// Who may read the pins besides root.
+    pub readers: Option<Readers>,
     /// Name of the map whose predecessors are kept for readers.
     pub stats_map: String,
     /// Programs with their maps.
@@ -71,22 +74,10 @@ pub struct Attachment {
     pub device: String,
     /// Its network namespace as the file writes it; `None` is the one `xdpd` runs in.
     pub netns: Option<String>,
-    /// It was matched by a glob.
-    pub glob: bool,
+    /// That its device is absent, or vanishes, is no failure: the file says so, or a glob has matched it.
+    pub optional: bool,
     /// The modes that satisfy the file, in order of preference. Never empty.
     pub modes: Vec<Mode>,
-}
-
-impl Desired {
-    /// The desired state without the devices that a glob had matched and that are gone since; and their labels.
-    pub fn without_vanished(&self, devices: &Devices) -> (BTreeSet<Label>, Self) {
-        let mut left = self.clone();
-        let gone = |a: &Attachment| a.glob && devices.device(a.netns.as_deref(), &a.device).is_none();
-        left.attachments.retain(|_, attachment| !gone(attachment));
-        let vanished =
-            self.attachments.keys().filter(|label| !left.attachments.contains_key(*label)).cloned().collect();
-        (vanished, left)
-    }
 }
 
 /// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold.
@@ -100,6 +91,7 @@ pub fn resolve(
     let mut desired = Desired {
         config: config.path.clone(),
         pin_root: config.pin_root.clone(),
+        readers: None,
         stats_map: config.stats.map.clone(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
@@ -125,7 +117,7 @@ pub fn resolve(
                 instance: label.clone(),
                 device,
                 netns: interface.netns.clone(),
-                glob: is_glob(interface),
+                optional: interface.optional || is_glob(interface),
                 modes: interface.modes.clone(),
             };
             desired.instances.insert(label.clone(), instance.clone());

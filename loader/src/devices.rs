@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use libc::{EINVAL, ENOENT, ENOTDIR};
 use xdpd_kernel::netlink::{self, Device};
 use xdpd_kernel::{IfIndex, NetNs, NetNsId};
 
@@ -36,7 +37,10 @@ impl Devices {
                     let devices = netns.run(netlink::devices)??;
                     Space::Present { id: netns.identity(), devices }
                 }
-                Err(e) if name.is_some() => Space::Absent(e.to_string()),
+                // There is none, or what is there is none. Any other failure tells nothing of what is there.
+                Err(e) if name.is_some() && [ENOENT, ENOTDIR, EINVAL].contains(&e.errno()) => {
+                    Space::Absent(e.to_string())
+                }
                 Err(e) => return Err(e),
             };
             spaces.insert(name.map(str::to_owned), space);
@@ -62,6 +66,23 @@ impl Devices {
             Space::Present { devices, .. } => devices.iter().find(|d| d.name == name),
             Space::Absent(_) => None,
         }
+    }
+
+    /// That a device, or its namespace, is not there, in words.
+    pub fn absence(&self, netns: Option<&str>, name: &str) -> String {
+        match (self.space(netns), netns) {
+            (Space::Absent(why), netns) => {
+                format!("network namespace `{}`: {why}", netns.unwrap_or("of xdpd"))
+            }
+            (Space::Present { .. }, None) => format!("no device `{name}` in this network namespace"),
+            (Space::Present { .. }, Some(netns)) => format!("no device `{name}` in netns `{netns}`"),
+        }
+    }
+
+    /// Whether a name stands for the same device, or for none, in another snapshot.
+    pub fn agrees(&self, other: &Self, netns: Option<&str>, name: &str) -> bool {
+        let ifindex = |devices: &Self| devices.device(netns, name).map(|d| d.ifindex);
+        ifindex(self) == ifindex(other)
     }
 
     /// A device by its index, for seeing it as it will be.

@@ -21,6 +21,8 @@ pub mod objects;
 pub mod observed;
 pub mod output;
 pub mod plan;
+pub mod privileges;
+pub mod readers;
 pub mod root;
 pub mod service;
 pub mod trial;

@@ -155,7 +155,8 @@ impl Loaded {
     }
 }
 
-fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
+/// Reads and checks one object.
+pub fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
     let (bytes, kind, path) = match reference {
         ObjectRef::Builtin => (builtin::OBJECT.to_vec(), "builtin", Path::new("builtin")),
         ObjectRef::File(path) => (read_file(path)?, "sha256", &**path),

@@ -6,7 +6,8 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use xdpd_config::escape::{escape, unescape};
 use xdpd_config::record::Record;
@@ -23,6 +24,8 @@ use crate::entries::{self, Content};
 use crate::migrate::{Family, family};
 use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
+use crate::readers::Permissions;
+use crate::root;
 
 /// Prefix of a directory that is being put together, or of the one it was exchanged with.
 pub const NEXT: &str = "%next-";
@@ -42,6 +45,8 @@ pub struct Observed {
     pub devices: Devices,
     /// Whether the pin root exists.
     pub root: Root,
+    /// Who may reach it.
+    pub place: Place,
     /// The interfaces of any config under the pin root.
     pub interfaces: BTreeMap<Label, Pinned>,
     /// What lies under the pin root and is not ours.
@@ -72,8 +77,21 @@ pub enum Root {
     NotADirectory,
     /// It belongs to this user, and not to root.
     NotRoots(u32),
+    /// Others than root may make entries in it. Holds its permission bits.
+    OthersWrite(u32),
     /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
     NoBpffs,
+}
+
+/// Who may reach the pins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The pin root's own permissions; `None`: it does not exist.
+    pub root: Option<Permissions>,
+    /// xdpd has made it.
+    pub made: bool,
+    /// The directories that lead to it, from the nearest on.
+    pub above: Vec<(PathBuf, Permissions)>,
 }
 
 /// An interface as it is pinned.
@@ -89,8 +107,26 @@ pub struct Pinned {
     pub maps: BTreeMap<String, PinnedMap>,
     /// Retired maps.
     pub retired: Vec<Retired>,
+    /// Who may read it.
+    pub permissions: PinPermissions,
     /// Names of entries that are neither.
     pub others: Vec<OtherEntry>,
+}
+
+/// The permissions in an interface's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinPermissions {
+    /// Those of the directory.
+    pub directory: Permissions,
+    /// Those of the pins of maps, retired ones among them, by file name.
+    pub pins: BTreeMap<String, Permissions>,
+}
+
+impl PinPermissions {
+    /// Those of the directory and of these maps; of retired ones, an undo may leave one more.
+    pub fn of<T>(&self, maps: &BTreeMap<String, T>) -> (Permissions, Vec<Option<Permissions>>) {
+        (self.directory, maps.keys().map(|name| self.pins.get(&map_pin(name)).copied()).collect())
+    }
 }
 
 /// What `xdp-link` is.
@@ -325,17 +361,33 @@ pub fn observe(
         ..Observed::default()
     };
     match Dir::open(pin_root) {
-        Ok(root) if root.is_bpffs()? => match root.stat_self()?.uid {
-            0 => observed.read_root(&root, leftovers)?,
-            uid => observed.root = Root::NotRoots(uid),
-        },
+        Ok(root) if root.is_bpffs()? => {
+            let permissions = root.stat_self()?.into();
+            observed.root = Root::of(permissions);
+            observed.place =
+                Place { root: Some(permissions), made: root::made(&root).is_some(), above: Vec::new() };
+            if observed.root == Root::Present {
+                observed.read_root(&root, leftovers)?;
+            }
+        }
         Ok(_) => observed.root = missing_root(pin_root)?,
         Err(e) if e.errno() == libc::ENOENT => observed.root = missing_root(pin_root)?,
         Err(e) if e.errno() == libc::ENOTDIR => observed.root = Root::NotADirectory,
         Err(e) => return Err(e),
     }
+    observed.place.above = above(pin_root);
     observed.read_foreign_programs()?;
     Ok(observed)
+}
+
+/// The directories that lead to a pin root, from the nearest on, as far as they exist.
+fn above(pin_root: &Path) -> Vec<(PathBuf, Permissions)> {
+    let directories = pin_root.ancestors().skip(1);
+    let permissions = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Permissions { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o777 })
+    };
+    directories.filter_map(|path| Some((path.to_owned(), permissions(path)?))).collect()
 }
 
 /// What can be done about a pin root that is not there, or not on a bpffs.
@@ -353,6 +405,15 @@ pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
 }
 
 impl Root {
+    /// Of one that is there.
+    pub fn of(permissions: Permissions) -> Self {
+        match permissions {
+            Permissions { uid: 0, .. } if !permissions.is_others_to_change() => Self::Present,
+            Permissions { uid: 0, mode, .. } => Self::OthersWrite(mode),
+            Permissions { uid, .. } => Self::NotRoots(uid),
+        }
+    }
+
     /// Why nothing can be pinned there, and what to do.
     pub fn problem(&self, pin_root: &Path) -> Option<String> {
         let path = pin_root.display();
@@ -364,6 +425,10 @@ impl Root {
             Self::NotRoots(uid) => {
                 Some(format!("pin_root {path} belongs to user {uid}, not to root: not used"))
             }
+            Self::OthersWrite(mode) => Some(format!(
+                "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
+                 {path}, or name a directory in it, which apply makes"
+            )),
             Self::NoBpffs => {
                 Some(format!("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}"))
             }
@@ -387,7 +452,10 @@ impl Observed {
                     .push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
                 continue;
             };
-            if let Some(rest) = name.strip_prefix(NEXT) {
+            let is_ours_by_name = [NEXT, OLD, TAKEN, LOCK].iter().any(|prefix| name.starts_with(prefix));
+            if is_ours_by_name && !is_ours(root, &name)? {
+                self.foreign.push(ForeignPin { name, what: "not xdpd's, though it has such a name" });
+            } else if let Some(rest) = name.strip_prefix(NEXT) {
                 stages.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if let Some(rest) = name.strip_prefix(OLD) {
                 removals.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
@@ -666,7 +734,18 @@ impl Taken {
     }
 }
 
-/// Reads one interface's directory; `None` where it has no record, so is not ours, or vanished meanwhile.
+/// Whether an entry can be a directory of ours: one that only root can change. Where it vanished meanwhile, it is.
+fn is_ours(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
+    match root.open_dir(name).and_then(|dir| dir.stat_self()) {
+        Ok(stat) => Ok(!Permissions::from(stat).is_others_to_change()),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) if e.errno() == libc::ENOTDIR => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
+/// or where it vanished meanwhile.
 pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_kernel::Error> {
     let gone = |e: &xdpd_kernel::Error| e.errno() == libc::ENOENT;
     let dir = match root.open_dir(name) {
@@ -674,6 +753,10 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         Err(e) if gone(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
+    let directory = Permissions::from(dir.stat_self()?);
+    if directory.is_others_to_change() {
+        return Ok(None);
+    }
     let record = match dir.readlink(OWNER_PIN) {
         Ok(text) => match text.to_str() {
             Some(text) => Record::parse(text).map_err(|e| e.to_string()),
@@ -691,6 +774,7 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         link: LinkState::Missing,
         maps: BTreeMap::new(),
         retired: Vec::new(),
+        permissions: PinPermissions { directory, pins: BTreeMap::new() },
         others: Vec::new(),
     };
     for entry in dir.list()? {
@@ -702,17 +786,23 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         if name == OWNER_PIN || is_own_temporary(&name) {
         } else if entry.kind == EntryKind::Dir {
             pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
-        } else if entry.kind != EntryKind::File {
-            pinned.others.push(other);
         } else if name == LINK_PIN {
             pinned.link = read_link(&dir)?;
+        } else if entry.kind != EntryKind::File {
+            pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
-            pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+            if let Some(permissions) = permissions(&dir, &name)? {
+                pinned.permissions.pins.insert(name.clone(), permissions);
+                pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+            }
         } else {
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
             match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
                 (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
-                    pinned.maps.insert(map, read_map(&object));
+                    if let Some(permissions) = permissions(&dir, &name)? {
+                        pinned.permissions.pins.insert(name, permissions);
+                        pinned.maps.insert(map, read_map(&object));
+                    }
                 }
                 (_, Err(e)) if gone(&e) => {}
                 (_, object) => {
@@ -730,6 +820,15 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
     }
     pinned.retired.sort_by_key(|r| r.generation);
     Ok(Some(pinned))
+}
+
+/// Those of a pin, `None` where it vanished meanwhile.
+fn permissions(dir: &Dir, pin: &str) -> Result<Option<Permissions>, xdpd_kernel::Error> {
+    match dir.stat(pin) {
+        Ok(stat) => Ok(Some(stat.into())),
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn read_link(dir: &Dir) -> Result<LinkState, xdpd_kernel::Error> {

@@ -9,10 +9,11 @@ use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
+use crate::readers::{self, Permissions};
 use crate::trial;
 
-/// Directories are for root until the file names a group.
-const DIR_MODE: u32 = 0o700;
+/// The lock is for root alone.
+const LOCK_MODE: u32 = 0o700;
 /// A symlink in the lock's directory: how many directories of the pin root's path were made along with it. So detach
 /// removes those that xdpd has made, and not one that the operator has.
 const MADE: &str = "made";
@@ -55,12 +56,17 @@ pub enum RootError {
 }
 
 impl PinRoot {
-    /// Makes what is missing and takes the lock.
-    pub fn lock(path: &Path, timeout: Duration, interrupt: &Interrupt) -> Result<Self, RootError> {
+    /// Makes what is missing, with these permissions, and takes the lock.
+    pub fn lock(
+        path: &Path,
+        permissions: Permissions,
+        timeout: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Self, RootError> {
         ensure_bpffs(path)?;
         let begun = Instant::now();
         loop {
-            if let Some(root) = Self::try_lock(path, begun, timeout, interrupt)? {
+            if let Some(root) = Self::try_lock(path, permissions, begun, timeout, interrupt)? {
                 return Ok(root);
             }
         }
@@ -73,7 +79,9 @@ impl PinRoot {
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
         match Dir::open(path) {
-            Ok(dir) if dir.is_bpffs()? => Self::lock(path, timeout, interrupt).map(Some),
+            Ok(dir) if dir.is_bpffs()? => {
+                Self::lock(path, readers::of_directories(None), timeout, interrupt).map(Some)
+            }
             Ok(_) => {
                 let problem = Root::NoBpffs.problem(path);
                 Err(RootError::Unusable(problem.unwrap_or_default()))
@@ -86,21 +94,21 @@ impl PinRoot {
     /// `None`: what was made vanished under our hands, since another run has just cleaned up. Start over.
     fn try_lock(
         path: &Path,
+        permissions: Permissions,
         begun: Instant,
         timeout: Duration,
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
-        let made = make_dirs(path)?;
+        let made = make_dirs(path, permissions)?;
         let dir = match Dir::open(path) {
             Ok(dir) => dir,
             Err(e) if e.errno() == ENOENT => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        let uid = dir.stat_self()?.uid;
-        if let Some(problem) = (uid != 0).then_some(Root::NotRoots(uid)).and_then(|r| r.problem(path)) {
+        if let Some(problem) = Root::of(dir.stat_self()?.into()).problem(path) {
             return Err(RootError::Unusable(problem));
         }
-        match dir.mkdir(LOCK, DIR_MODE) {
+        match dir.mkdir(LOCK, LOCK_MODE) {
             Err(e) if e.errno() == ENOENT => return Ok(None),
             Err(e) if e.errno() != EEXIST => return Err(e.into()),
             _ => {}
@@ -148,7 +156,7 @@ impl PinRoot {
     /// How many directories of the path xdpd has made, by the note in the lock's directory, which is removed.
     fn take_note_of_made(&self) -> usize {
         let Ok(lock) = self.dir.open_dir(LOCK) else { return self.made };
-        let made = lock.readlink(MADE).ok().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(self.made);
+        let made = made(&self.dir).unwrap_or(self.made);
         // Where there is no note, there is nothing to remove.
         let _ = lock.unlink(MADE);
         made
@@ -199,14 +207,26 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
     }
 }
 
+/// How many directories of the path xdpd has made, of which the pin root is the first; `None` where it has made none.
+pub fn made(root: &Dir) -> Option<usize> {
+    root.open_dir(LOCK).and_then(|lock| lock.readlink(MADE)).ok()?.to_str()?.parse().ok()
+}
+
 /// Makes the directories of the path that are missing; tells how many.
-fn make_dirs(path: &Path) -> Result<usize, RootError> {
+fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> {
     let missing: Vec<_> = path.ancestors().take_while(|p| !p.exists()).collect();
     let mut made = 0;
     for path in missing.into_iter().rev() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
-        match Dir::open(parent)?.mkdir(name, DIR_MODE) {
-            Ok(()) => made += 1,
+        let parent = Dir::open(parent)?;
+        // Nobody else's until it is all that it is to be.
+        match parent.mkdir(name, LOCK_MODE) {
+            Ok(()) => {
+                let name = name.to_string_lossy();
+                readers::set(&parent, Some(&name), permissions)
+                    .inspect_err(|_| drop(parent.rmdir(&*name)))?;
+                made += 1;
+            }
             Err(e) if e.errno() == EEXIST => {}
             Err(e) => return Err(e.into()),
         }

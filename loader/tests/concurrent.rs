@@ -4,9 +4,9 @@
 mod common;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Site, report};
+use common::{Site, Stop, report};
 use xdpd_config::OWNER_PIN;
 use xdpd_config::record::Record;
 use xdpd_kernel::{Access, Dir, PinError};
@@ -80,11 +80,12 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
         }
         stats
     });
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
+    let stopped = stop.handle();
     let opens = AtomicU64::new(0);
     let root = site.root();
     let read_all = || {
-        while !stop.load(Ordering::Relaxed) {
+        while !stopped.get() {
             for (_, _, labels) in FILES {
                 for label in labels {
                     read(&root, label);
@@ -118,7 +119,7 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
                 site.run(&format!("diff {file}")).run().expect_code(0);
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         for reader in crowd {
             reader.join().unwrap();
         }

@@ -1,7 +1,7 @@
 //! All or nothing: an apply whose n-th system call fails, or that is killed at it, for every n.
 //!
 //! strace does the injecting, into the process that applies: the loader process that it starts is not traced, so each
-//! run has one fault. The apply changes six interfaces in six ways. The number of points is printed.
+//! run has one fault. The apply changes six interfaces in six ways, and who may read. The number of points is printed.
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
@@ -40,6 +40,8 @@ const BEFORE: &str = "
     mode = 'native'
 ";
 const AFTER: &str = "
+    [stats]
+    group = 12345
     [interfaces.added]
     program = 'pass'
     [interfaces.function]

@@ -1,13 +1,14 @@
 //! Golden plans: a file and an observed state go in, the diff that people and tools read comes out. No kernel, no root.
 //!
 //! A case is a folder in tests/golden: `config.toml` with lists beside it, `observed.toml` (devices and pins), `diff.txt`
-//! and `diff.json`. Its objects are the builtin one, and `blocklist.o`, the example.
+//! (with what goes to stderr at its end) and `diff.json`. Its objects are the builtin one, and `blocklist.o`, the example.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -19,11 +20,12 @@ use xdpd::entries::Lists;
 use xdpd::object::{Field, FieldKind, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
 use xdpd::observed::{
-    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, Pinned, PinnedMap,
-    Retired, Root,
+    ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, PinPermissions,
+    Pinned, PinnedMap, Retired, Root, map_pin,
 };
 use xdpd::output::{human, json};
 use xdpd::plan::{self, Allow};
+use xdpd::readers::{self, Permissions, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Label, Mode};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
@@ -76,6 +78,10 @@ struct State {
     #[serde(default)]
     bpffs: Option<String>,
     #[serde(default)]
+    pin_root: Option<Directory>,
+    #[serde(default)]
+    above: BTreeMap<PathBuf, Directory>,
+    #[serde(default)]
     devices: Vec<DeviceState>,
     #[serde(default)]
     interfaces: BTreeMap<String, InterfaceState>,
@@ -85,6 +91,15 @@ struct State {
     foreign_programs: BTreeMap<String, ForeignState>,
     #[serde(default)]
     dropped_stages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Directory {
+    gid: u32,
+    mode: u32,
+    #[serde(default)]
+    made: bool,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +134,10 @@ struct InterfaceState {
     generation: u64,
     link: LinkText,
     maps: BTreeMap<String, MapText>,
+    /// The group that may read its pins.
+    gid: Option<u32>,
+    /// The permission bits of its directory, where they are others.
+    directory: Option<u32>,
     #[serde(default)]
     others: Vec<String>,
     #[serde(default)]
@@ -270,11 +289,31 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
                 Retired { pin: pin.clone(), generation, id: MapId(id) }
             })
             .collect(),
+        permissions: pin_permissions(state),
         others: state
             .others
             .iter()
             .map(|name| OtherEntry { name: name.into(), what: OtherKind::Program })
             .collect(),
+    }
+}
+
+fn pin_permissions(state: &InterfaceState) -> PinPermissions {
+    let readers = state.gid.map(|gid| Readers { gid, name: gid.to_string() });
+    let pins = state.maps.keys().map(|map| map_pin(map)).chain(state.retired.iter().cloned());
+    let mut directory = readers::of_directories(readers.as_ref());
+    directory.mode = state.directory.unwrap_or(directory.mode);
+    PinPermissions { directory, pins: pins.map(|pin| (pin, readers::of_maps(readers.as_ref()))).collect() }
+}
+
+fn place_of(state: &State) -> xdpd::observed::Place {
+    let permissions = |d: &Directory| Permissions { uid: 0, gid: d.gid, mode: d.mode };
+    let mut above: Vec<_> = state.above.iter().map(|(path, d)| (path.clone(), permissions(d))).collect();
+    above.reverse();
+    xdpd::observed::Place {
+        root: state.pin_root.as_ref().map(permissions),
+        made: state.pin_root.as_ref().is_some_and(|root| root.made),
+        above,
     }
 }
 
@@ -291,10 +330,12 @@ fn run(case: &Path, place: &Place) -> (String, String) {
     assert!(problems.is_empty(), "{}: {problems:?}", case.display());
     let inputs = Inputs { config, objects, lists };
     let devices = devices(&state, &inputs.config);
-    let desired = match desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists) {
+    let mut desired = match desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists) {
         Ok(desired) => desired,
         Err(diagnostics) => return (place.hide(&diagnostics.to_string()), String::new()),
     };
+    // By their numbers, which are the same on every machine.
+    desired.readers = readers::resolve(&inputs.config).unwrap();
     let foreign_programs = devices
         .iter()
         .flat_map(|(_, device)| device.xdp.iter().map(move |a| (a.program_id, device.ifindex)))
@@ -307,6 +348,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
         .collect();
     let observed = Observed {
         devices,
+        place: place_of(&state),
         root: match state.bpffs.as_deref() {
             None => Root::Present,
             Some("mountable") => Root::Mountable,
@@ -334,7 +376,11 @@ fn run(case: &Path, place: &Place) -> (String, String) {
             .collect(),
     };
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
-    (place.hide(&human::plan(&plan, false)), place.hide(&json::plan(&inputs.config, &plan, None, None)))
+    let mut text = human::plan(&plan, false);
+    for note in &plan.notes {
+        writeln!(text, "xdpd: {note}").unwrap();
+    }
+    (place.hide(&text), place.hide(&json::plan(&inputs.config, &plan, None, None)))
 }
 
 #[test]

@@ -9,8 +9,9 @@ use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
 use xdpd::migrate::Settings;
 use xdpd::object::{MapOrigin, MapSpec};
-use xdpd::observed::{LinkState, Observed, Pinned, PinnedMap};
+use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
+use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Label, Mode, Reuse};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
@@ -40,13 +41,25 @@ struct Wanted {
     function: u8,
     digest: u8,
     generic: bool,
+    optional: bool,
     reuse: Reuse,
     maps: BTreeMap<u8, u32>,
+}
+
+/// A group of readers, or none.
+fn readers() -> impl Strategy<Value = Option<Readers>> {
+    prop::option::of(5..7_u32).prop_map(|gid| gid.map(|gid| Readers { gid, name: gid.to_string() }))
+}
+
+fn permissions<'a>(readers: Option<&Readers>, maps: impl Iterator<Item = &'a String>) -> PinPermissions {
+    let pins = maps.map(|map| (map_pin(map), readers::of_maps(readers))).collect();
+    PinPermissions { directory: readers::of_directories(readers), pins }
 }
 
 /// What is pinned of one interface.
 #[derive(Debug, Clone)]
 struct Held {
+    readers: Option<Readers>,
     label: u32,
     foreign_owner: bool,
     function: u8,
@@ -60,9 +73,16 @@ struct Held {
 fn wanted() -> impl Strategy<Value = Wanted> {
     let reuse = prop::sample::select(Reuse::ALL.to_vec());
     let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
-    (0..2_u8, 0..2_u8, any::<bool>(), reuse, maps).prop_map(|(function, digest, generic, reuse, maps)| {
-        Wanted { function, digest, generic, reuse, maps }
-    })
+    (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps).prop_map(
+        |(function, digest, generic, optional, reuse, maps)| Wanted {
+            function,
+            digest,
+            generic,
+            optional,
+            reuse,
+            maps,
+        },
+    )
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -76,23 +96,18 @@ fn held() -> impl Strategy<Value = Held> {
         prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
         prop::bool::weighted(0.1),
         maps,
+        readers(),
     )
-        .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps)| Held {
-            label,
-            foreign_owner,
-            function,
-            digest,
-            generic,
-            link,
-            drifted,
-            maps,
+        .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps, readers)| {
+            Held { readers, label, foreign_owner, function, digest, generic, link, drifted, maps }
         })
 }
 
-fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
+fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> Desired {
     let mut desired = Desired {
         config: PathBuf::from(OURS),
         pin_root: PathBuf::from("/sys/fs/bpf/xdpd"),
+        readers,
         stats_map: "map0".into(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
@@ -124,13 +139,17 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>) -> Desired {
             instance: label(*name),
             device: device(*on),
             netns: None,
-            glob: false,
+            optional: wanted.optional,
             modes: vec![if wanted.generic { Mode::Generic } else { Mode::Native }],
         };
         desired.instances.insert(label(*name), instance);
         desired.attachments.insert(label(*name), attachment);
     }
     desired
+}
+
+fn new_device(n: u32) -> Device {
+    Device { ifindex: IfIndex(n + 2), name: device(n), mtu: 1500, xdp: Vec::new() }
 }
 
 /// The model of a host: devices with what runs on them, and the pins.
@@ -142,18 +161,33 @@ struct Host {
 }
 
 impl Host {
-    fn new(held: &BTreeMap<u32, Held>) -> Self {
-        let devices = (0..DEVICES)
-            .map(|n| Device { ifindex: IfIndex(n + 2), name: device(n), mtu: 1500, xdp: Vec::new() })
-            .collect();
-        let mut host = Self { devices, interfaces: BTreeMap::new(), next: 100 };
+    /// A host that holds something, and has lost some of its devices since.
+    fn new(held: &BTreeMap<u32, Held>, absent: &BTreeSet<u32>) -> Self {
+        let mut host =
+            Self { devices: (0..DEVICES).map(new_device).collect(), interfaces: BTreeMap::new(), next: 100 };
         let mut labels = BTreeSet::new();
         for (on, held) in held {
             if labels.insert(held.label) {
                 host.hold(*on, held);
             }
         }
+        for n in absent {
+            host.lose(&device(*n));
+        }
         host
+    }
+
+    /// A device is deleted: the link on it stays pinned, and is on none.
+    fn lose(&mut self, name: &str) {
+        let at = self.devices.iter().position(|d| d.name == name).unwrap();
+        let gone = self.devices.remove(at);
+        for pinned in self.interfaces.values_mut() {
+            if let LinkState::Live { id, program, ifindex } = pinned.link
+                && ifindex == gone.ifindex
+            {
+                pinned.link = LinkState::Defunct { id, program };
+            }
+        }
     }
 
     fn id(&mut self) -> u32 {
@@ -206,6 +240,7 @@ impl Host {
             directory,
             record: Ok(record),
             link: state,
+            permissions: permissions(held.readers.as_ref(), pinned.keys()),
             maps: pinned,
             retired: vec![],
             others: vec![],
@@ -321,6 +356,7 @@ impl Host {
             directory: label.file_name(),
             record: Ok(record),
             link: LinkState::Live { id: link, program, ifindex: install.ifindex },
+            permissions: permissions(desired.readers.as_ref(), maps.keys()),
             maps,
             retired: Vec::new(),
             others: Vec::new(),
@@ -336,14 +372,21 @@ proptest! {
     fn a_plan_carried_out_leaves_nothing_to_do(
         want in prop::collection::btree_map(0..DEVICES, (0..6_u32, wanted()), 0..4),
         held in prop::collection::btree_map(0..DEVICES, held(), 0..4),
+        absent in prop::collection::btree_set(0..DEVICES, 0..2),
+        readers in readers(),
     ) {
         // A label stands for one device.
         let mut labels = BTreeSet::new();
         let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
-        let desired = desired(&want);
-        let mut host = Host::new(&held);
+        let desired = desired(&want, readers);
+        let mut host = Host::new(&held, &absent);
+        let is_absent = |label: &Label| absent.iter().any(|n| desired.attachments[label].device == device(*n));
+        let waiting: Vec<&Label> = desired.attachments.keys().filter(|label| is_absent(label)).collect();
         let plan = plan::plan(&desired, &host.observed(), Allow::default());
         prop_assert_eq!(plan.count(Verdict::Blocked) > 0, plan.is_blocked());
+        if waiting.iter().any(|label| !desired.attachments[*label].optional) {
+            prop_assert!(plan.is_blocked(), "a device that must be there is not");
+        }
         if plan.is_blocked() {
             return Ok(());
         }
@@ -353,10 +396,26 @@ proptest! {
             .filter(|(_, p)| p.record.as_ref().unwrap().config != desired.config)
             .map(|(label, pinned)| (label.clone(), pinned.clone()))
             .collect();
+        let before = host.interfaces.clone();
         host.execute(&plan, &desired);
         let again = plan::plan(&desired, &host.observed(), Allow::default());
         prop_assert!(again.is_empty(), "{:#?}", again);
-        prop_assert_eq!(again.unchanged, desired.attachments.len());
+        prop_assert_eq!(again.unchanged + waiting.len(), desired.attachments.len());
+        prop_assert_eq!(again.notes.len(), waiting.len(), "each device that is waited for is told");
+        for label in &waiting {
+            prop_assert_eq!(host.interfaces.get(*label), before.get(*label), "pins of absent devices stay");
+        }
+        // Where they come back, they are attached.
+        host.devices.extend(absent.iter().map(|n| new_device(*n)));
+        let return_of_devices = plan::plan(&desired, &host.observed(), Allow::default());
+        if return_of_devices.is_blocked() {
+            return Ok(());
+        }
+        for label in &waiting {
+            prop_assert!(return_of_devices.interfaces.contains_key(*label));
+        }
+        host.execute(&return_of_devices, &desired);
+        prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
         for (label, pinned) in foreign {
             prop_assert_eq!(host.interfaces.get(&label), Some(&pinned), "what another config owns is left alone");
         }
@@ -377,11 +436,22 @@ proptest! {
     ) {
         let mut labels = BTreeSet::new();
         let want: BTreeMap<_, _> = want.into_iter().filter(|(_, (label, _))| labels.insert(*label)).collect();
-        let desired = desired(&want);
-        let mut host = Host::new(&BTreeMap::new());
+        let mut desired = desired(&want, None);
+        let mut host = Host::new(&BTreeMap::new(), &BTreeSet::new());
         let first = plan::plan(&desired, &host.observed(), Allow::default());
         prop_assert_eq!(first.count(Verdict::Add), desired.attachments.len());
         host.execute(&first, &desired);
+        prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
+        // Readers alone change no program and no map.
+        desired.readers = Some(Readers { gid: 5, name: "5".into() });
+        let shared = plan::plan(&desired, &host.observed(), Allow::default());
+        prop_assert_eq!(shared.count(Verdict::Change), desired.attachments.len());
+        for (_, work) in shared.work() {
+            let Work::Install(install) = work else { panic!("{work:?}") };
+            prop_assert!(matches!((install.program, install.link), (ProgramWork::Keep(_), LinkWork::Keep)));
+            prop_assert!(install.maps.values().all(|map| matches!(map, MapWork::Keep(_))));
+        }
+        host.execute(&shared, &desired);
         prop_assert!(plan::plan(&desired, &host.observed(), Allow::default()).is_empty());
     }
 }

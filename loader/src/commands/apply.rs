@@ -7,15 +7,17 @@ use anyhow::anyhow;
 
 use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure};
 use crate::cli::ConfigArg;
-use crate::desired::Desired;
 use crate::devices::Devices;
 use crate::engine::Engines;
 use crate::execute::{self, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
+use crate::output::human::printable_lines;
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
+use crate::privileges;
+use crate::readers;
 use crate::root::{self, PinRoot};
 use crate::trial::Trial;
 
@@ -55,8 +57,20 @@ pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Int
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
         return refused(inputs, &survey.plan, options);
     }
+    // Told before anything is begun, and not by whichever call fails first.
+    if let Some(lacking) = privileges::lacking() {
+        return failed(
+            inputs,
+            options,
+            &survey.plan,
+            Exit::Refused,
+            anyhow!("{lacking}; nothing was changed"),
+        );
+    }
+    privileges::work_is_known(&inputs.config, &survey.observed);
     let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
-    let root = match PinRoot::lock(&survey.desired.pin_root, options.lock_timeout, &interrupt) {
+    let permissions = readers::of_directories(survey.desired.readers.as_ref());
+    let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {
         Ok(root) => root,
         Err(e) => return failed(inputs, options, &survey.plan, Exit::Refused, e.into()),
     };
@@ -94,6 +108,7 @@ fn execute(
     interrupt: &Interrupt,
 ) -> Outcome {
     let plan = &survey.plan;
+    output::say_all(&plan.notes);
     if !options.json {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }
@@ -107,7 +122,7 @@ fn execute(
         interrupt,
         trial: options.confirm_timeout.map(|timeout| Trial { config: &inputs.config.path, timeout }),
     };
-    let result = executor.run(plan, || verify(inputs, &survey.desired, options.allow));
+    let result = executor.run(plan, || verify(inputs, survey, options.allow));
     match result {
         Ok(leftovers) if leftovers.is_empty() => {
             if options.json {
@@ -123,7 +138,7 @@ fn execute(
         }
         Err(failure) => {
             if let Some(log) = failure.error.verifier_log() {
-                output::say(format_args!("the verifier's log:\n{}", log.trim_end()));
+                output::say(format_args!("{}\nthe verifier's log:\n{}", failure.error, printable_lines(log)));
             }
             let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired.pin_root);
             failed(inputs, options, plan, exit, error)
@@ -147,20 +162,24 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
 
 /// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
 ///
-/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that vanished is no
-/// failure where a glob had matched it.
-fn verify(inputs: &Inputs, desired: &Desired, allow: Allow) -> Result<(), StepError> {
+/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional may
+/// have vanished, or have been made anew.
+fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepError> {
     let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
     let devices =
         Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref())).map_err(unreadable)?;
-    let (vanished, desired) = desired.without_vanished(&devices);
+    let desired = &before.desired;
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
-    observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(unreadable)?;
-    observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(unreadable)?;
-    observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(unreadable)?;
-    let mut plan = plan::plan(&desired, &observed, allow);
-    plan.interfaces.retain(|label, _| !vanished.contains(label));
+    observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
+    observed.read_excess(&plan::shrinking(desired, &observed)).map_err(unreadable)?;
+    observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
+    let mut plan = plan::plan(desired, &observed, allow);
+    plan.interfaces.retain(|label, _| {
+        desired.attachments.get(label).is_none_or(|a| {
+            !a.optional || observed.devices.agrees(&before.observed.devices, a.netns.as_deref(), &a.device)
+        })
+    });
     if plan.is_empty() {
         return Ok(());
     }
@@ -184,9 +203,14 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
                 }
                 if new.maps.iter().map(|(n, m)| (n, m.id)).ne(old.maps.iter().map(|(n, m)| (n, m.id))) {
                     problems.push(format!("{label}: other maps are pinned"));
+                } else if new.permissions.of(&new.maps) != old.permissions.of(&old.maps) {
+                    problems.push(format!("{label}: others may read its pins"));
                 }
             }
         }
+    }
+    if after.place.root != before.place.root {
+        problems.push(format!("{}: others may read it", pin_root.display()));
     }
     let added = after.interfaces.keys().filter(|label| !before.interfaces.contains_key(*label));
     problems.extend(added.map(|label| format!("{label}: its pins are still there")));
@@ -194,6 +218,7 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
 }
 
 fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
+    output::say_all(&plan.notes);
     if options.json {
         print_json(inputs, plan, json::Outcome::Unchanged, None);
     } else {
@@ -204,6 +229,7 @@ fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
 }
 
 fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
+    output::say_all(&plan.notes);
     if !options.json {
         output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
     }

@@ -1,96 +1,142 @@
-//! `xdpd check`: everything that can be known of a file offline and without privileges.
+//! `xdpd check`: everything that can be known of a file and its objects offline and without privileges.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use anyhow::anyhow;
 use xdpd_config::{Config, ObjectRef, Program, Selector};
-use xdpd_kernel::map::map_type_name;
 
 use super::{Failure, Inputs, Outcome, diagnosed};
-use crate::cli::ConfigArg;
-use crate::entries::{Lists, grouped};
+use crate::entries::Lists;
 use crate::exit::Exit;
-use crate::object::MapOrigin;
-use crate::objects::{Loaded, Objects};
-use crate::output::{self, human::printable};
+use crate::object::explain::Explanation;
+use crate::objects::{self, Loaded, Objects};
+use crate::output::check::{ConfigFacts, InterfaceFacts, ObjectFacts, ProgramUse, Report, RunBy, text};
+use crate::output::{self, json};
 
-/// Checks; prints what the file describes.
-pub fn run(config: &ConfigArg) -> Outcome {
-    let Inputs { config, objects, lists } = Inputs::read(config.config.as_deref())?;
+/// Version of the report's JSON.
+const FORMAT_VERSION: &str = "1.0";
+
+/// Checks; prints what the file describes and what its objects hold. `file` may be an object itself.
+pub fn run(file: Option<&Path>, json: bool) -> Outcome {
+    if let Some(path) = file.filter(|path| is_elf(path)) {
+        return run_object(path, json);
+    }
+    let Inputs { config, objects, lists } = Inputs::read(file)?;
     let problems = objects.problems(&config);
     if !problems.is_empty() {
         return Err(diagnosed(&config.diagnostics(problems)));
     }
-    output::data(&describe(&config, &objects, &lists)).map_err(Failure::refused)?;
+    print(&report(&config, &objects, &lists), json)
+}
+
+/// Whether the file is an object. Anything else is a config, which says what is wrong with it.
+fn is_elf(path: &Path) -> bool {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let Ok(mut file) = file else { return false };
+    let mut magic = [0; 4];
+    file.metadata().is_ok_and(|m| m.is_file()) && file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF"
+}
+
+fn run_object(path: &Path, json: bool) -> Outcome {
+    let loaded = objects::read(&ObjectRef::File(path.to_owned())).map_err(Failure::refused)?;
+    let explanation = Explanation::of(&loaded.object);
+    if let Some(defect) = explanation.programs.iter().map(|p| p.defect).min().flatten() {
+        return Err(Failure::refused(anyhow!("{}: {defect}", path.display())));
+    }
+    let object = ObjectFacts { object: path.display().to_string(), run_by: Vec::new(), explanation };
+    let report = Report {
+        format_version: FORMAT_VERSION,
+        config: None,
+        interfaces: Vec::new(),
+        programs: Vec::new(),
+        objects: vec![object],
+    };
+    print(&report, json)
+}
+
+fn print(report: &Report<'_>, json: bool) -> Outcome {
+    let text = if json { json::line(report) } else { text(report) };
+    output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 
-fn describe(config: &Config, objects: &Objects, lists: &Lists) -> String {
-    let mut out = format!("{}: ok\n", config.path.display());
-    for interface in &config.interfaces {
-        let program = config.program_of(interface);
-        let modes: Vec<String> = interface.modes.iter().map(ToString::to_string).collect();
-        let (what, name) = match &interface.selector {
-            Selector::Device { label, device } if label.as_str() == device => ("interface", device.clone()),
-            Selector::Device { label, device } => ("interface", format!("{label} (device {device})")),
-            Selector::Glob(glob) => ("interfaces", glob.as_str().to_owned()),
-        };
-        let place =
-            interface.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
-        let _ = writeln!(
-            out,
-            "{what} {}{place}: program {}, {}",
-            printable(&name),
-            printable(&program.name),
-            modes.join(" or ")
-        );
-    }
+fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report<'a> {
     let default = Config::default_program();
     let uses_default = config.interfaces.iter().any(|i| i.program.is_none());
-    for program in config.programs.values().chain(uses_default.then_some(&default)) {
-        if let Some(loaded) = objects.get(&program.object.value) {
-            describe_program(&mut out, program, loaded, lists);
-        }
+    let programs: Vec<(&Program, &Loaded, String)> = config
+        .programs
+        .values()
+        .chain(uses_default.then_some(&default))
+        .filter_map(|program| {
+            let loaded = objects.get(&program.object.value)?;
+            Some((program, loaded, loaded.function(program).ok()?))
+        })
+        .collect();
+    let mut by_object: BTreeMap<String, (&Loaded, BTreeMap<String, Vec<String>>)> = BTreeMap::new();
+    for (program, loaded, function) in &programs {
+        let (_, run_by) = by_object.entry(object_name(program)).or_insert_with(|| (*loaded, BTreeMap::new()));
+        let runs = config.interfaces.iter().filter(|i| config.program_of(i).name == program.name);
+        run_by.entry(function.clone()).or_default().extend(runs.map(|i| key(&i.selector)));
     }
-    out
+    Report {
+        format_version: FORMAT_VERSION,
+        config: Some(ConfigFacts { path: config.path.display().to_string(), sha256: &config.sha256 }),
+        interfaces: config.interfaces.iter().map(|i| interface(config, i)).collect(),
+        programs: programs
+            .iter()
+            .map(|(program, loaded, function)| ProgramUse {
+                program: program.name.clone(),
+                object: object_name(program),
+                function: function.clone(),
+                entries: loaded
+                    .object
+                    .maps()
+                    .keys()
+                    .filter_map(|map| Some((map.clone(), lists.get(program, map)?.len())))
+                    .collect(),
+            })
+            .collect(),
+        objects: by_object
+            .into_iter()
+            .map(|(object, (loaded, run_by))| ObjectFacts {
+                object,
+                run_by: run_by
+                    .into_iter()
+                    .map(|(function, interfaces)| RunBy { function, interfaces })
+                    .collect(),
+                explanation: Explanation::of(&loaded.object),
+            })
+            .collect(),
+    }
 }
 
-fn describe_program(out: &mut String, program: &Program, loaded: &Loaded, lists: &Lists) {
-    let Ok(function) = loaded.object.program(program.function()) else { return };
-    let object = match &program.object.value {
-        ObjectRef::Builtin => "the builtin object".to_owned(),
+fn interface(config: &Config, interface: &xdpd_config::Interface) -> InterfaceFacts {
+    InterfaceFacts {
+        interface: key(&interface.selector),
+        device: match &interface.selector {
+            Selector::Device { device, .. } => Some(device.clone()),
+            Selector::Glob(_) => None,
+        },
+        netns: interface.netns.clone(),
+        program: config.program_of(interface).name.clone(),
+        modes: interface.modes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn key(selector: &Selector) -> String {
+    match selector {
+        Selector::Device { label, .. } => label.to_string(),
+        Selector::Glob(glob) => glob.as_str().to_owned(),
+    }
+}
+
+fn object_name(program: &Program) -> String {
+    match &program.object.value {
+        ObjectRef::Builtin => "builtin".to_owned(),
         ObjectRef::File(path) => path.display().to_string(),
-    };
-    let dialect = loaded.object.dialect();
-    let license = match loaded.object.license() {
-        "" => "no license".to_owned(),
-        license => format!("license {license}"),
-    };
-    let btf = if loaded.object.btf().is_some() { "BTF" } else { "no BTF" };
-    let frags = if function.frags { ", frags" } else { "" };
-    let core = if function.needs_kernel_types { ", CO-RE" } else { "" };
-    let _ = writeln!(
-        out,
-        "program {}: {} of {} ({dialect}, {btf}, {license}{frags}{core})",
-        printable(&program.name),
-        function.name,
-        printable(&object)
-    );
-    for (name, map) in loaded.object.maps() {
-        if map.origin == MapOrigin::ReadOnlyData {
-            continue;
-        }
-        let def = &map.def;
-        let holds = match lists.get(program, name) {
-            Some(declared) => format!(", of which the file fills {}", grouped(declared.len())),
-            None => String::new(),
-        };
-        let _ = writeln!(
-            out,
-            "  map {name}: {}, key {} B, value {} B, {} entries{holds}",
-            map_type_name(def.map_type),
-            def.key_size,
-            def.value_size,
-            def.max_entries
-        );
     }
 }

@@ -42,6 +42,7 @@ pub fn run(args: &Detach) -> Outcome {
     let desired = Desired {
         config: owner.unwrap_or_default(),
         pin_root: pin_root.clone(),
+        readers: None,
         stats_map: String::new(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),

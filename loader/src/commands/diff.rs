@@ -27,6 +27,7 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     {
         output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
     }
+    output::say_all(&survey.plan.notes);
     let delivery = output::data(&text).map_err(Failure::refused)?;
     Ok(if delivery == Delivery::Unwanted {
         Exit::Done

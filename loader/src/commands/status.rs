@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use xdpd_config::{Config, LoadError};
+use xdpd_config::{Config, LoadError, Selector};
 use xdpd_kernel::program::Program;
 use xdpd_kernel::{MapId, ProgramId, clock};
 
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
-use crate::plan::{self, Drift};
+use crate::plan::{self, Drift, Note};
 use crate::root;
 
 #[derive(Serialize)]
@@ -33,6 +33,8 @@ struct Status {
     foreign_pins: Vec<ForeignPin>,
     interrupted: Vec<String>,
     drift: Vec<Drift>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
 }
 
 #[derive(Serialize)]
@@ -91,26 +93,25 @@ struct ForeignPin {
 /// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
 pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     let path = find(config.config.as_deref())?;
-    let (pin_root, spaces, filled) = match Config::load(&path) {
+    let (pin_root, entries, filled) = match Config::load(&path) {
         Ok(config) => {
-            let spaces: BTreeSet<_> = config.interfaces.into_iter().filter_map(|i| i.netns).collect();
             let maps = config.programs.into_values().flat_map(|program| program.maps);
             let filled = maps.filter(|(_, settings)| settings.entries.is_some()).map(|(name, _)| name);
-            (config.pin_root, spaces, filled.collect())
+            (config.pin_root, config.interfaces, filled.collect())
         }
         Err(LoadError::Invalid(_)) => {
             let pin_root = Config::load_pin_root(&path).map_err(load_failure)?;
             output::say("the file has errors, which `xdpd check` tells; this is what is pinned");
-            (pin_root, BTreeSet::new(), BTreeSet::new())
+            (pin_root, Vec::new(), BTreeSet::new())
         }
         Err(other) => return Err(load_failure(other)),
     };
     let devices =
-        Devices::observe(spaces.iter().map(|netns| Some(netns.as_str()))).map_err(kernel_failure)?;
+        Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
     let mut observed =
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
     observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
-    let status = collect(&path, &pin_root, &observed);
+    let status = collect(&path, &pin_root, &observed, &entries);
     let text = if as_json { json::line(&status) } else { table(&status) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
@@ -123,7 +124,7 @@ fn filled_maps(config: &Path, names: &BTreeSet<String>, observed: &Observed) -> 
     maps.map(|(_, map)| map.id).collect()
 }
 
-fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
+fn collect(config: &Path, root: &Path, observed: &Observed, entries: &[xdpd_config::Interface]) -> Status {
     Status {
         format_version: "1.0",
         config: config.display().to_string(),
@@ -145,7 +146,19 @@ fn collect(config: &Path, root: &Path, observed: &Observed) -> Status {
             .iter()
             .flat_map(|(label, pinned)| plan::drift(label, pinned, &observed.devices))
             .collect(),
+        notes: entries.iter().filter_map(|entry| absent(entry, &observed.devices)).collect(),
     }
+}
+
+/// The device of an entry is not there. Of a pattern, none need be.
+fn absent(entry: &xdpd_config::Interface, devices: &Devices) -> Option<Note> {
+    let Selector::Device { label, device } = &entry.selector else { return None };
+    let netns = entry.netns.as_deref();
+    let optional = if entry.optional { " (optional)" } else { "" };
+    devices
+        .device(netns, device)
+        .is_none()
+        .then(|| Note::of(label, format!("{}{optional}", devices.absence(netns, device))))
 }
 
 fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
@@ -254,6 +267,9 @@ fn table(status: &Status) -> String {
     }
     for drift in &status.drift {
         let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
+    }
+    for note in &status.notes {
+        let _ = writeln!(out, "{}", printable(&note.to_string()));
     }
     for foreign in &status.foreign_programs {
         let place =

@@ -129,7 +129,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads the file and its objects again. Where they are wrong, what was read before stays in force.
+    /// Reads the file, its objects and its lists again. Where they are wrong, what was read before stays in force.
     fn reread(&mut self) {
         self.failures = 0;
         match read(&self.path, &mut self.triggers) {

@@ -55,6 +55,9 @@ pub(super) fn load(bytes: &[u8], request: &Request, maps: &Dir) -> Result<OwnedF
         )))?;
         object.relocate_btf(&kernel).map_err(aya("cannot resolve references to types of the kernel"))?;
     }
+    // Others may refer to what nothing can resolve.
+    object.programs.retain(|name, _| *name == request.function);
+    object.functions.retain(|at, _| request.functions.contains(at));
     let given = given_maps(&object, request, maps)?;
     let code: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let numbers: Vec<(String, i32, Map)> = given

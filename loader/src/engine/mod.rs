@@ -7,12 +7,13 @@
 mod aya;
 mod protocol;
 mod redbpf;
+mod refusal;
 mod worker;
 
 use xdpd_kernel::Dir;
 use xdpd_kernel::program::Program;
 
-use crate::object::{Dialect, Object};
+use crate::object::{Dialect, Object, SourceLine};
 
 pub use worker::run as run_worker;
 pub use worker::{WORKER_ARG, Worker};
@@ -32,10 +33,12 @@ pub struct LoadRequest<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The kernel's verifier refused it.
-    #[error("the kernel refused the program: {cause}")]
+    #[error("the kernel refused the program{}: {cause}", .line.as_ref().map_or_else(String::new, |l| format!(" at {l}")))]
     Rejected {
         /// The line of the log that tells why, or the errno in words.
         cause: String,
+        /// The line of the source, where it is known.
+        line: Option<Box<SourceLine>>,
         /// The whole verifier log.
         log: String,
     },

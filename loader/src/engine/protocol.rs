@@ -27,6 +27,8 @@ pub(super) struct Request {
     pub(super) dialect: Dialect,
     /// Program to load.
     pub(super) function: String,
+    /// The functions that it consists of: index of the section, address in it.
+    pub(super) functions: Vec<(usize, u64)>,
     /// Maps that the object declares: names of section and pin.
     pub(super) maps: Vec<MapPin>,
     /// Maps made of data sections: likewise.

@@ -18,8 +18,10 @@ use xdpd_kernel::Dir;
 use xdpd_kernel::program::Program;
 
 use super::protocol::{self, MapPin, Reply, Request};
+use super::refusal::Refusal;
 use super::{Engine, EngineError, LoadRequest};
 use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
+use crate::privileges;
 
 /// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
 pub const WORKER_ARG: &str = "__load";
@@ -49,7 +51,15 @@ impl Worker {
             .stderr(Stdio::null())
             // An interrupt from the terminal is for the parent, which undoes what it has begun.
             .process_group(0)
-            .spawn()?;
+            .spawn()
+            .map_err(|e| match e.kind() {
+                // Root has no right to everything any more.
+                io::ErrorKind::PermissionDenied => io::Error::new(
+                    e.kind(),
+                    format!("{e}; the file of this program must be executable for everybody: chmod a+x"),
+                ),
+                _ => e,
+            })?;
         Ok(Self { child, socket: ours })
     }
 
@@ -86,6 +96,7 @@ impl Engine for Worker {
         let message = Request {
             dialect: request.object.dialect(),
             function: request.function.to_owned(),
+            functions: request.object.functions(program).collect(),
             maps: pins(MapOrigin::Declared),
             data: pins(MapOrigin::Data),
             license: request.object.license().to_owned(),
@@ -104,7 +115,10 @@ impl Engine for Worker {
                 None => Err(EngineError::Failed("the loader process returned no program".into())),
             },
             Ok(Some((Reply::Rejected { errno, log }, _))) => {
-                Err(EngineError::Rejected { cause: cause(&log).unwrap_or(errno), log })
+                let refusal = Refusal::read(&log);
+                let known = |insn| request.object.source_line(program, insn);
+                let line = refusal.line.or_else(|| refusal.insn.and_then(known)).map(Box::new);
+                Err(EngineError::Rejected { cause: refusal.cause.unwrap_or(errno), line, log })
             }
             Ok(Some((Reply::Failed(why), _))) => Err(EngineError::Failed(why)),
             Ok(None) => Err(self.ended()),
@@ -115,15 +129,6 @@ impl Engine for Worker {
             },
         }
     }
-}
-
-/// The line of a verifier log that tells why: the last one that is not its statistics.
-fn cause(log: &str) -> Option<String> {
-    let noise = ["processed ", "verification time", "stack depth", "max_states_per_insn"];
-    log.lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
-        .map(str::to_owned)
 }
 
 fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
@@ -137,11 +142,12 @@ fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// The loader process itself: answers requests on standard input until it closes.
 pub fn run() -> io::Result<()> {
+    privileges::start_loader()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::setrlimit(
-        Resource::As,
-        Rlimit { current: Some(MAX_MEMORY), maximum: Some(MAX_MEMORY) },
-    )?;
+    // It writes no file, not even of its own end.
+    for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, 0), (Resource::Core, 0)] {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
     let socket = UnixStream::from(rustix::io::dup(io::stdin())?);
     while let Some((request, fds)) = protocol::receive::<Request>(&socket)? {
         let [object, maps] =
@@ -177,17 +183,4 @@ fn read_all(fd: &OwnedFd) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cause;
-
-    #[test]
-    fn the_cause_is_the_last_line_of_the_log_that_is_not_statistics() {
-        let log = "0: (b7) r0 = 1\ninvalid access to packet, off=0 size=4\nR1 offset is outside of the packet\n\
-                   processed 5 insns (limit 1000000) max_states_per_insn 0\n";
-        assert_eq!(cause(log).as_deref(), Some("R1 offset is outside of the packet"));
-        assert_eq!(cause(""), None);
-    }
 }

@@ -10,7 +10,7 @@ use super::undo::Undo;
 use super::{Executor, Held, Leaving, RECORD_BESIDE, Staged, StepError};
 use crate::engine::Engine;
 use crate::observed::{OLD, Taken};
-use crate::plan::{Install, LinkWork};
+use crate::plan::{Install, LinkWork, Plan};
 use crate::{devices, mode};
 
 /// Where a program is attached.
@@ -25,15 +25,19 @@ impl<'a, E: Engine> Executor<'a, E> {
     /// The short part. Every step that is made is noted in `undo` first to last.
     pub(super) fn commit<'s>(
         &self,
+        plan: &Plan,
         staged: &'s [Staged<'a>],
         leaving: &'s [Leaving<'a>],
         undo: &mut Vec<Undo<'s, 'a>>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), StepError>
+    where
+        'a: 's,
+    {
         let mut vanished = Vec::new();
         for staged in staged {
             self.interrupt.check()?;
             match commit_link(staged, undo) {
-                Err(StepError::Kernel { source, .. }) if staged.install.glob && has_vanished(&source) => {
+                Err(StepError::Kernel { source, .. }) if staged.install.optional && has_vanished(&source) => {
                     vanished.push(staged.name.as_str());
                 }
                 other => other?,
@@ -63,7 +67,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             let old = format!("{OLD}{}", leaving.label.file_name());
             self.rename(leaving.label, leaving.directory, &old, undo)?;
         }
-        Ok(())
+        self.commit_root(plan.root.as_ref(), undo)
     }
 
     /// Lets the new state be judged, where that was asked for. For that it must be all there: programs that go are
@@ -85,6 +89,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     }
 
     fn commit_pins<'s>(&self, staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
+        Self::commit_permissions(staged, undo)?;
         let name = staged.label.file_name();
         match &staged.install.replaces {
             Some(old) if *old == name => {

@@ -11,6 +11,7 @@ mod clean_up;
 mod commit;
 mod entries;
 mod error;
+mod permissions;
 mod prepare;
 mod recover;
 mod undo;
@@ -27,6 +28,7 @@ use crate::observed::{Observed, Taken};
 use crate::plan::{Install, Plan};
 use crate::trial::Trial;
 use carry::Carried;
+use permissions::Grant;
 use undo::Undo;
 
 pub use carry::CarryError;
@@ -81,6 +83,8 @@ struct Staged<'a> {
     record: Record,
     /// Where the interface is pinned now.
     old: Option<Old>,
+    /// Who may read the pins that stay, from now on.
+    grants: Vec<Grant>,
     /// Someone else's program that runs now.
     taken: Option<Taken>,
     /// The maps whose entries are carried over.
@@ -131,7 +135,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let mut undo = Vec::new();
         let committed = self
             .fill(&fillings, &mut undo)
-            .and_then(|()| self.commit(&staged, &leaving, &mut undo))
+            .and_then(|()| self.commit(plan, &staged, &leaving, &mut undo))
             .and_then(|()| verify())
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {

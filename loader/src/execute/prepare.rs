@@ -65,6 +65,7 @@ impl<'a, E: Engine> Executor<'a, E> {
 
         let maps = self.stage_maps(label, install, instance, &dir, old.as_ref(), btf)?;
         let kept = self.carry_over(label, install, &dir, old.as_ref())?;
+        let grants = self.stage_permissions(label, install, &dir)?;
         let program = match install.program {
             ProgramWork::Keep(id) => {
                 Program::open_by_id(id).map_err(at(label, "open the running program"))?
@@ -102,7 +103,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
         // Last, so that little happens meanwhile that is to be settled.
         let carried = self.carry_entries(label, install, instance, &dir, old.as_ref())?;
-        Ok(Staged { label, install, name, dir, program, record, old, taken, carried })
+        Ok(Staged { label, install, name, dir, program, record, old, grants, taken, carried })
     }
 
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the

@@ -2,7 +2,7 @@
 
 use libc::ENOENT;
 use xdpd_config::{LINK_PIN, Label, retired};
-use xdpd_kernel::XdpLink;
+use xdpd_kernel::{Dir, XdpLink};
 
 use super::commit::{Place, create_link};
 use super::entries::Filling;
@@ -12,6 +12,7 @@ use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
 use crate::observed::map_pin;
 use crate::plan::MapWork;
+use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
@@ -25,6 +26,8 @@ pub(super) enum Undo<'s, 'a> {
     Detach { label: &'a Label, old: &'s Old, place: Place<'s> },
     /// Someone else's program gets its place back.
     Takeover { staged: &'s Staged<'a> },
+    /// A pin, or the directory itself, gets its old permissions back.
+    Permissions { dir: &'s Dir, entry: Option<&'s str>, to: Permissions },
     /// Two directories change places once more.
     Exchange { a: String, b: String },
     /// A directory gets its name back.
@@ -40,9 +43,9 @@ impl<'s, 'a> Undo<'s, 'a> {
         }
     }
 
-    /// It gives directories their names back.
+    /// It is about what readers find, and who may read it.
     fn is_of_names(&self) -> bool {
-        matches!(self, Self::Exchange { .. } | Self::Rename { .. })
+        matches!(self, Self::Exchange { .. } | Self::Rename { .. } | Self::Permissions { .. })
     }
 }
 
@@ -78,6 +81,10 @@ impl<E: Engine> Executor<'_, E> {
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                }
+                Undo::Permissions { dir, entry, to } => {
+                    let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));
+                    (format!("give {} back {to}", path.display()), readers::set(dir, entry, to))
                 }
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());

@@ -3,17 +3,26 @@
 //! The format is described in the kernel's Documentation/bpf/btf.rst. The bytes come either from an object's
 //! `.BTF` section or from the kernel; both are treated as hostile, so every access is checked.
 
+use std::collections::BTreeSet;
+
 const MAGIC: u16 = 0xeb9f;
 /// Flags of numbers in linux/btf.h.
 const BTF_INT_SIGNED: u32 = 1;
 const BTF_INT_BOOL: u32 = 1 << 2;
 const HEADER_LEN: usize = 24;
-/// `BTF_KIND_TYPE_TAG`.
-const TYPE_TAG: u32 = 18;
+/// Numbers of kinds.
+const STRUCT: u32 = 4;
+const TYPEDEF: u32 = 8;
+const FUNC: u8 = 12;
+const TYPE_TAG: u8 = 18;
 /// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
 const MAX_DEPTH: usize = 16;
 /// Visits of types while one layout is told: bounds the work that mangled BTF can cause.
 const MAX_VISITS: usize = 16 * 1024;
+/// Bytes of the paths of one layout: likewise.
+const MAX_PATHS: usize = 1 << 20;
+/// The kernel refuses longer names (`KSYM_NAME_LEN`). Many types may share one, so its length costs as often.
+const MAX_NAME: usize = 512;
 
 /// Why some bytes are not BTF that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +43,10 @@ struct Type {
     name: u32,
     /// Where the type's record starts in the type section, for patching.
     at: usize,
+    /// `BTF_KIND_*`: what the kinds that are alike here differ in.
+    number: u8,
+    /// Of functions and variables: static, global or extern.
+    linkage: u32,
     kind: Kind,
 }
 
@@ -90,6 +103,17 @@ struct SecVar {
     size: u32,
     /// Where the entry's record is in the type section.
     at: usize,
+}
+
+/// A variable of a data section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variable<'a> {
+    pub(super) name: &'a str,
+    pub(super) type_id: u32,
+    /// Bytes from the start of the section.
+    pub(super) offset: u32,
+    /// Bytes.
+    pub(super) size: u32,
 }
 
 /// One leaf of a key or value: a number, a pointer or an array of them.
@@ -215,10 +239,11 @@ pub struct StructMember<'a> {
     pub bitfield: bool,
 }
 
-/// What a walk over a type has found, and how many types it may still visit.
+/// What a walk over a type has found, how many types it may still visit, and how long their paths may still be.
 struct Collected {
     fields: Vec<Field>,
     visits: usize,
+    paths: usize,
 }
 
 /// Reads little-endian words out of a byte slice, never past its end.
@@ -297,8 +322,15 @@ impl Btf {
 
     fn name(&self, offset: u32) -> &str {
         let tail = self.strings.get(offset as usize..).unwrap_or_default();
+        let tail = &tail[..tail.len().min(MAX_NAME)];
         let len = tail.iter().position(|b| *b == 0).unwrap_or(0);
         std::str::from_utf8(&tail[..len]).unwrap_or("?")
+    }
+
+    /// Whether that is the name at an offset.
+    fn is_named(&self, offset: u32, wanted: &str) -> bool {
+        let tail = self.strings.get(offset as usize..).unwrap_or_default();
+        tail.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 
     /// The string at an offset; empty where there is none.
@@ -322,7 +354,7 @@ impl Btf {
     /// The id of the type that the global variable `name` has.
     pub fn variable(&self, name: &str) -> Option<u32> {
         self.types.iter().find_map(|t| match t.kind {
-            Kind::Var(type_id) if self.name(t.name) == name => Some(type_id),
+            Kind::Var(type_id) if self.is_named(t.name, name) => Some(type_id),
             _ => None,
         })
     }
@@ -331,7 +363,7 @@ impl Btf {
     pub fn member(&self, id: u32, name: &str) -> Option<u32> {
         match &self.get(id)?.kind {
             Kind::Struct { members, .. } => {
-                members.iter().find(|m| self.name(m.name) == name).map(|m| m.type_id)
+                members.iter().find(|m| self.is_named(m.name, name)).map(|m| m.type_id)
             }
             _ => None,
         }
@@ -342,7 +374,7 @@ impl Btf {
         let at = self
             .types
             .iter()
-            .position(|t| matches!(t.kind, Kind::DataSec { .. }) && self.name(t.name) == name)?;
+            .position(|t| matches!(t.kind, Kind::DataSec { .. }) && self.is_named(t.name, name))?;
         u32::try_from(at + 1).ok()
     }
 
@@ -354,6 +386,22 @@ impl Btf {
             _ => None,
         };
         vars.iter().map(variable).collect()
+    }
+
+    /// The variables in the data section `name`, in the order of the section; none where it is not described.
+    pub(super) fn section_variables(&self, name: &str) -> Vec<Variable<'_>> {
+        let section = self.data_section(name).and_then(|id| self.get(id));
+        let Some(Kind::DataSec { vars, .. }) = section.map(|t| &t.kind) else { return Vec::new() };
+        let variable = |var: &SecVar| match self.get(var.type_id)? {
+            Type { kind: Kind::Var(type_id), name, .. } => Some(Variable {
+                name: self.name(*name),
+                type_id: *type_id,
+                offset: var.offset,
+                size: var.size,
+            }),
+            _ => None,
+        };
+        vars.iter().filter_map(variable).collect()
     }
 
     /// Names and type ids of the members of the struct `id`.
@@ -453,7 +501,7 @@ impl Btf {
 
     /// The layout of the type `id`; `None` where it cannot be told (a dangling id, a cycle, too many fields).
     pub fn layout(&self, id: u32) -> Option<Layout> {
-        let mut out = Collected { fields: Vec::new(), visits: MAX_VISITS };
+        let mut out = Collected { fields: Vec::new(), visits: MAX_VISITS, paths: MAX_PATHS };
         self.collect(id, "", 0, None, MAX_DEPTH, &mut out)?;
         Some(Layout(out.fields))
     }
@@ -469,6 +517,7 @@ impl Btf {
     ) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         out.visits = out.visits.checked_sub(1)?;
+        out.paths = out.paths.checked_sub(path.len())?;
         let mut leaf = |bits: u32, kind: FieldKind| {
             let size = width.unwrap_or(bits);
             out.fields.push(Field { path: path.to_owned(), offset, size, kind, element: size });
@@ -587,8 +636,10 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
     let info = words.next()?;
     let size_or_type = words.next()?;
     let vlen = (info & 0xffff) as usize;
+    let number = (info >> 24) as u8 & 0x1f;
+    let mut linkage = info & 0xffff;
     let flag = info >> 31 == 1;
-    let kind = match (info >> 24) & 0x1f {
+    let kind = match number {
         1 => Kind::Int { size: size_or_type, encoding: words.next()? },
         2 => Kind::Ptr(size_or_type),
         3 => {
@@ -618,7 +669,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             Kind::Other
         }
         14 => {
-            words.skip(1)?;
+            linkage = words.next()?;
             Kind::Var(size_or_type)
         }
         15 => {
@@ -646,8 +697,50 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
         _ => return Err(BtfError("unknown kind of type")),
     };
     // A tag is no name of its type.
-    let name = if (info >> 24) & 0x1f == TYPE_TAG { 0 } else { name };
-    Ok(Type { name, at, kind })
+    let name = if number == TYPE_TAG { 0 } else { name };
+    Ok(Type { name, at, number, linkage, kind })
+}
+
+/// Rewrites what tells of things outside of the object, `.kconfig`, `.ksyms` and what is in them: the kernel refuses
+/// BTF with such. What refers to those things cannot be loaded anyway, but other programs of the object can.
+///
+/// Their sections become structs of so many numbers, which take the same space; functions become other names of their
+/// types.
+fn hide_externs(
+    btf: &Btf,
+    types: &mut [u8],
+    section_size: impl Fn(&str) -> Option<u32>,
+) -> Result<(), BtfError> {
+    /// `BTF_VAR_GLOBAL_EXTERN` and `BTF_FUNC_EXTERN`.
+    const EXTERN: u32 = 2;
+    let mut put = |at: usize, value: u32| {
+        if let Some(word) = types.get_mut(at..at + 4) {
+            word.copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    let number = btf.types.iter().zip(1..).find_map(|(t, id)| match t.kind {
+        Kind::Int { size, .. } => Some((id, size)),
+        _ => None,
+    });
+    for t in &btf.types {
+        match (&t.kind, t.number) {
+            (Kind::Var(_), _) if t.linkage == EXTERN => put(t.at + 12, 1),
+            (_, FUNC) if t.linkage == EXTERN => put(t.at + 4, TYPEDEF << 24),
+            (Kind::DataSec { size: 0, vars }, _) if section_size(btf.name(t.name)).is_none() => {
+                let (id, size) = number.ok_or(BtfError("a data section has no section"))?;
+                put(t.at, 0);
+                put(t.at + 4, STRUCT << 24 | u32::try_from(vars.len()).unwrap_or(0));
+                put(t.at + 8, size);
+                for var in vars {
+                    put(var.at, 0);
+                    put(var.at + 4, id);
+                    put(var.at + 8, 0);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes an object's BTF acceptable to the kernel.
@@ -663,6 +756,8 @@ pub(super) fn make_loadable(
 ) -> Result<(), BtfError> {
     let btf = Btf::parse(raw)?;
     let (type_range, string_range) = sections(raw)?;
+    hide_externs(&btf, &mut raw[type_range.clone()], &section_size)?;
+    let btf = Btf::parse(raw)?;
     let mut put = |at: usize, value: u32| {
         if let Some(word) = raw.get_mut(type_range.start + at..type_range.start + at + 4) {
             word.copy_from_slice(&value.to_le_bytes());
@@ -689,11 +784,21 @@ pub(super) fn make_loadable(
             put(var.at + 8, size);
         }
     }
-    for name in btf.types.iter().filter(|t| !t.is_number()).flat_map(Type::names) {
-        for byte in raw[string_range.clone()].iter_mut().skip(name as usize).take_while(|b| **b != 0) {
+    // Names may share their ends, and each byte is looked at once.
+    let names: BTreeSet<u32> = btf.types.iter().filter(|t| !t.is_number()).flat_map(Type::names).collect();
+    let strings = &mut raw[string_range];
+    let mut done = 0;
+    for name in names {
+        let name = name as usize;
+        if name < done {
+            continue;
+        }
+        done = name;
+        for byte in strings.iter_mut().skip(name).take_while(|b| **b != 0) {
             if !byte.is_ascii_alphanumeric() && *byte != b'.' {
                 *byte = b'_';
             }
+            done += 1;
         }
     }
     Ok(())

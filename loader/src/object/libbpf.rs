@@ -14,9 +14,9 @@ use xdpd_kernel::cpu;
 use xdpd_kernel::map::{MapDef, map_type_name};
 
 use super::{
-    Btf, Dialect, Elf, INSN_LEN, LD_IMM64, LE, MAX_MAPS, MAX_OBJECT_SIZE, MapOrigin, MapSpec, ObjectBtf,
-    ObjectError, Parsed, Patch, XdpProgram, check_name, corrupt, data_map, is_code, license_text, map_layout,
-    section_of,
+    Btf, Dialect, Elf, INSN_LEN, LD_IMM64, LE, MAX_OBJECT_SIZE, MapOrigin, MapSpec, ObjectBtf, ObjectError,
+    Parsed, Patch, XdpProgram, check_name, corrupt, data_map, is_code, license_text, map_layout, section_of,
+    too_many_maps,
 };
 
 /// `BPF_JMP | BPF_CALL`.
@@ -33,6 +33,10 @@ const RINGBUF: u32 = 27;
 /// cgroups, and maps of maps.
 const MAP_TYPES: [u32; 20] =
     [1, 2, 3, PERF_EVENT_ARRAY, 5, 6, 7, 9, 10, LPM_TRIE, 14, 15, 16, 17, 18, 22, 23, 25, RINGBUF, 30];
+/// Functions of an object: what is done for each pair of them takes bounded time then.
+const MAX_FUNCTIONS: usize = 1024;
+/// Functions of one program, with itself (`BPF_MAX_SUBPROGS`, `include/linux/bpf_verifier.h`).
+const MAX_FUNCTIONS_OF_PROGRAM: usize = 256;
 const MAPS_OF_MAPS: [u32; 2] = [12, 13];
 /// The types of maps whose keys and values may have types of their own in BTF. The kernel refuses it for the others
 /// (`map_check_no_btf` in kernel/bpf/syscall.c).
@@ -48,6 +52,10 @@ struct Function {
     global: bool,
     maps: BTreeSet<String>,
     calls: BTreeSet<At>,
+    /// Some of those functions are not called, but their addresses are loaded.
+    callbacks: bool,
+    /// What it refers to that nothing can resolve: it must not be loaded.
+    defect: Option<String>,
 }
 
 /// The sections by what they are for.
@@ -125,8 +133,10 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
             declared_maps(&parsed, &map_symbols, &mut maps)?;
             data_types(&parsed, &mut maps);
             if let Some(core) = core_relocations(elf, &parsed)? {
+                let sections: BTreeSet<&str> = core.blocks.iter().map(|(name, _)| *name).collect();
                 for program in &mut programs {
-                    program.needs_kernel_types = core.concern(&program.section);
+                    program.needs_kernel_types =
+                        sections.contains(".text") || sections.contains(&*program.section);
                 }
             }
             Some(btf)
@@ -138,12 +148,7 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
             ));
         }
     };
-    if maps.len() > MAX_MAPS {
-        return Err(ObjectError::Unsupported(format!(
-            "{} maps, the kernel takes {MAX_MAPS} per program",
-            maps.len()
-        )));
-    }
+    too_many_maps(maps.len())?;
     Ok(Parsed { dialect: Dialect::Libbpf, license, programs, maps, btf, data: contents })
 }
 
@@ -197,9 +202,26 @@ fn functions(elf: &Elf<'_>, sections: &Sections) -> Result<BTreeMap<At, Function
             return Err(corrupt(format!("function `{name}`: {len} bytes at {start} of {size}")));
         }
         let global = symbol.st_bind() != elf::STB_LOCAL;
-        let function = Function { name, len, global, maps: BTreeSet::new(), calls: BTreeSet::new() };
+        let function = Function {
+            name,
+            len,
+            global,
+            maps: BTreeSet::new(),
+            calls: BTreeSet::new(),
+            callbacks: false,
+            defect: None,
+        };
+        if functions.len() == MAX_FUNCTIONS {
+            return Err(corrupt(format!("more than {MAX_FUNCTIONS} functions")));
+        }
         if let Some(other) = functions.insert((section, start), function) {
             return Err(corrupt(format!("two functions start where `{}` does", other.name)));
+        }
+    }
+    let neighbours = functions.iter().zip(functions.iter().skip(1));
+    for (((section, start), function), ((next_section, next), _)) in neighbours {
+        if section == next_section && start + function.len > *next {
+            return Err(corrupt(format!("function `{}` reaches into the next one", function.name)));
         }
     }
     Ok(functions)
@@ -214,6 +236,7 @@ fn map_symbols(elf: &Elf<'_>, section: Option<usize>) -> Result<BTreeMap<usize, 
             let name = elf.symbol_name(symbol)?;
             check_name("map", name)?;
             names.insert(index.0, name.to_owned());
+            too_many_maps(names.len())?;
         }
     }
     Ok(names)
@@ -273,6 +296,7 @@ fn references(
                     return Err(corrupt(format!("`{}` refers to code that is no function", function.name)));
                 }
                 resolved.insert(at);
+                function.callbacks |= is_load;
                 let base = symbol.st_value(LE);
                 let to = match (symbol.st_type() == elf::STT_SECTION, is_load) {
                     (false, _) => Some(base),
@@ -287,9 +311,16 @@ fn references(
                 data => data,
             };
             let Some(map) = map.filter(|_| is_load) else {
-                return Err(unresolved(elf, &function.name, symbol)?);
+                if function.defect.is_none() {
+                    function.defect = Some(unresolved(elf, &function.name, symbol)?);
+                }
+                // It is not a call to a function of the object, whatever it looks like.
+                resolved.insert(at);
+                continue;
             };
-            function.maps.insert(map.clone());
+            if !function.maps.contains(map) {
+                function.maps.insert(map.clone());
+            }
         }
     }
     // Calls within a section need no relocation.
@@ -332,18 +363,21 @@ fn unresolved(
     elf: &Elf<'_>,
     function: &str,
     symbol: &elf::Sym64<object::Endianness>,
-) -> Result<ObjectError, ObjectError> {
+) -> Result<String, ObjectError> {
     let name = String::from_utf8_lossy(elf.symbols.symbol_name(LE, symbol).map_err(corrupt)?).into_owned();
+    let name = name.escape_debug();
     let why = match section_of(symbol) {
         0 => "it is not in the object; extern variables (`.kconfig`, `.ksyms`) and kernel functions are not \
               supported"
             .to_owned(),
         index => match elf.sections.section(SectionIndex(index)) {
-            Ok(section) => format!("section `{}` is neither a map nor data", elf.name(section)?),
+            Ok(section) => {
+                format!("section `{}` is neither a map nor data", elf.name(section)?.escape_debug())
+            }
             Err(_) => "it is in no section".to_owned(),
         },
     };
-    Ok(ObjectError::Unsupported(format!("`{function}` refers to `{name}`: {why}")))
+    Ok(format!("`{function}` refers to `{name}`: {why}"))
 }
 
 /// The programs in the order of the file, each with what it reaches through the functions that it calls.
@@ -353,21 +387,33 @@ fn programs(
     functions: &BTreeMap<At, Function>,
 ) -> Result<Vec<XdpProgram>, ObjectError> {
     let mut programs: Vec<XdpProgram> = Vec::new();
+    let mut names = BTreeSet::new();
     for (at, function) in functions {
         let Some(frags) = sections.programs.get(&at.0) else { continue };
         if !function.global {
             continue;
         }
         check_name("program", &function.name)?;
-        if programs.iter().any(|p| p.name == function.name) {
+        if !names.insert(&*function.name) {
             return Err(corrupt(format!("two programs are called `{}`", function.name)));
         }
+        let name = &function.name;
         let (mut reached, mut open) = (BTreeSet::from([*at]), vec![*at]);
-        let (mut maps, mut len) = (BTreeSet::new(), 0);
-        while let Some(function) = open.pop().and_then(|at| functions.get(&at)) {
+        let (mut maps, mut len, mut code) = (BTreeSet::new(), 0, Vec::new());
+        let (mut callbacks, mut defect) = (false, None);
+        while let Some((at, function)) = open.pop().and_then(|at| Some((at, functions.get(&at)?))) {
             len += function.len;
+            code.push(elf.code_range(at.0, at.1, function.len)?);
+            callbacks |= function.callbacks;
+            defect = defect.or_else(|| function.defect.clone());
             maps.extend(function.maps.iter().cloned());
             open.extend(function.calls.iter().filter(|callee| reached.insert(**callee)));
+            if reached.len() > MAX_FUNCTIONS_OF_PROGRAM {
+                defect = Some(format!(
+                    "`{name}` consists of more than {MAX_FUNCTIONS_OF_PROGRAM} functions, which the kernel refuses"
+                ));
+                break;
+            }
         }
         let section = elf.sections.section(SectionIndex(at.0)).map_err(corrupt)?;
         programs.push(XdpProgram {
@@ -377,6 +423,9 @@ fn programs(
             needs_kernel_types: false,
             instructions: len / INSN_LEN,
             maps,
+            code,
+            callbacks,
+            defect,
         });
     }
     if programs.is_empty() {
@@ -538,15 +587,10 @@ impl CoreRelocations<'_> {
     /// Where the header says where they are: offset and length.
     const PLACE: usize = 24;
 
-    /// Whether a program in this section, or a function that it may call, has any.
-    fn concern(&self, section: &str) -> bool {
-        self.blocks.iter().any(|(name, _)| concerns(name, section))
-    }
-
     /// The same section with nothing but those of one section of programs.
     fn only(&self, section: &str) -> Option<Patch> {
         let mut kept = self.data.get(self.range.start..self.range.start + 4)?.to_vec();
-        for (_, block) in self.blocks.iter().filter(|(name, _)| concerns(name, section)) {
+        for (_, block) in self.blocks.iter().filter(|(name, _)| [section, ".text"].contains(name)) {
             kept.extend(self.data.get(block.clone())?);
         }
         let len = if kept.len() > 4 { u32::try_from(kept.len()).ok()? } else { 0 };
@@ -555,10 +599,6 @@ impl CoreRelocations<'_> {
         bytes.get_mut(Self::PLACE + 4..Self::PLACE + 8)?.copy_from_slice(&len.to_le_bytes());
         Some(Patch { at: self.at, bytes })
     }
-}
-
-fn concerns(block: &str, section: &str) -> bool {
-    block == section || block == ".text"
 }
 
 /// Reads `.BTF.ext`: what it tells of functions and lines is only checked, since aya trusts it.
@@ -595,7 +635,7 @@ fn core_relocations<'a>(elf: &Elf<'a>, btf: &'a Btf) -> Result<Option<CoreReloca
 }
 
 /// The blocks of one kind of record: the size of a record, then per section its name, how many there are, and they.
-fn info_blocks<'a>(
+pub(super) fn info_blocks<'a>(
     data: &[u8],
     range: Range<usize>,
     min_record: usize,
@@ -620,7 +660,7 @@ fn info_blocks<'a>(
     Some(blocks)
 }
 
-fn read_word(data: &[u8], at: usize) -> Option<usize> {
+pub(super) fn read_word(data: &[u8], at: usize) -> Option<usize> {
     let bytes = data.get(at..at.checked_add(4)?)?;
     usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
 }
@@ -646,8 +686,7 @@ pub(super) fn patches(
             patches.push(patch(names + u64::from(header.sh_name(LE)) + cut as u64, vec![0]));
         }
         if is_code(header) && name != section && name != ".text" {
-            let headers = elf.header.e_shoff(LE) + index.0 as u64 * u64::from(elf.header.e_shentsize(LE));
-            patches.push(patch(headers + SH_FLAGS, vec![0; 8]));
+            patches.push(Patch::of_header(elf, index, SH_FLAGS, vec![0; 8]));
         }
     }
     let Some(btf) = btf else { return Ok(patches) };

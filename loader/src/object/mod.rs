@@ -4,11 +4,16 @@
 //! read: an object that passes [`Object::inspect`] has every offset, size and reference checked that they rely on.
 
 mod btf;
+pub mod explain;
+pub mod features;
+mod helpers;
 mod libbpf;
+mod lines;
 pub mod typed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 
 use object::elf;
 use object::read::elf::{FileHeader, Rel, SectionHeader, SectionTable, Sym, SymbolTable};
@@ -17,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
+pub use lines::SourceLine;
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::program::ATTACH_TYPE_XDP;
 
@@ -24,6 +30,10 @@ use xdpd_kernel::program::ATTACH_TYPE_XDP;
 pub const MAX_OBJECT_SIZE: u64 = 16 << 20;
 /// The kernel refuses a program that uses more maps (`MAX_USED_MAPS`, `include/linux/bpf_verifier.h`).
 const MAX_MAPS: usize = 64;
+/// Sections of an object: real ones have some dozens. What is done per section then takes bounded time.
+const MAX_SECTIONS: usize = 4096;
+/// Bytes of a symbol's or section's name. Many symbols may share one name, so its length costs as often.
+const MAX_NAME: usize = 4096;
 /// Size of redbpf's `bpf_map_def`: type, key size, value size, max entries, flags.
 const MAP_DEF_LEN: usize = 20;
 const INSN_LEN: u64 = 8;
@@ -87,6 +97,23 @@ pub struct XdpProgram {
     pub instructions: u64,
     /// The maps that it refers to, itself or in functions that it calls.
     pub maps: BTreeSet<String>,
+    /// Where its instructions are in the object, function by function, its own first.
+    code: Vec<CodeRange>,
+    /// It hands addresses of functions to helpers that call them.
+    callbacks: bool,
+    /// Why it cannot be loaded: it refers to something that nothing can resolve.
+    pub defect: Option<String>,
+}
+
+/// One function of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CodeRange {
+    /// The index of its section.
+    section: usize,
+    /// Where it starts in the section, in bytes.
+    start: u64,
+    /// Where it is in the object.
+    bytes: Range<usize>,
 }
 
 /// A map as the object defines it.
@@ -237,20 +264,29 @@ impl Object {
     /// The program called `function`, or the only one.
     pub fn program(&self, function: Option<&str>) -> Result<&XdpProgram, ObjectError> {
         let names = || self.programs.iter().map(|p| p.name.clone()).collect();
-        match (function, &*self.programs) {
+        let program = match (function, &*self.programs) {
             (Some(wanted), programs) => programs
                 .iter()
                 .find(|p| p.name == wanted)
                 .ok_or_else(|| ObjectError::NoSuchFunction { wanted: wanted.to_owned(), have: names() }),
             (None, [only]) => Ok(only),
             (None, _) => Err(ObjectError::Ambiguous(names())),
+        }?;
+        match &program.defect {
+            Some(why) => Err(ObjectError::Unsupported(why.clone())),
+            None => Ok(program),
         }
+    }
+
+    /// The functions that `program` consists of: the index of the section, and the address in it.
+    pub fn functions<'a>(&self, program: &'a XdpProgram) -> impl Iterator<Item = (usize, u64)> + use<'a> {
+        program.code.iter().map(|range| (range.section, range.start))
     }
 
     /// The bytes to hand to the engine that loads `program`.
     ///
     /// redbpf gets no BTF: newer kinds make it panic, and it would load it into the kernel a second time, while the maps
-    /// are made by us and carry it already. aya gets BTF that is completed, and no code but what the program needs.
+    /// are made by us and carry it already. aya gets BTF that is completed. Neither gets the other programs' sections.
     pub fn engine_bytes(&self, program: &XdpProgram) -> Result<Vec<u8>, ObjectError> {
         let mut bytes = self.bytes.clone();
         let mut put = |at: usize, new: &[u8]| {
@@ -263,11 +299,13 @@ impl Object {
             (Some(btf), Dialect::Libbpf) => put(btf.at, &btf.raw),
             (None, _) => {}
         }
-        if self.dialect == Dialect::Libbpf {
-            let elf = Elf::parse(&self.bytes)?;
-            for patch in libbpf::patches(&elf, self.btf.as_ref(), &program.section)? {
-                put(patch.at, &patch.bytes);
-            }
+        let elf = Elf::parse(&self.bytes)?;
+        let patches = match self.dialect {
+            Dialect::Redbpf => elf.hide_other_programs(program)?,
+            Dialect::Libbpf => libbpf::patches(&elf, self.btf.as_ref(), &program.section)?,
+        };
+        for patch in patches {
+            put(patch.at, &patch.bytes);
         }
         Ok(bytes)
     }
@@ -280,6 +318,14 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(s, "{b:02x}");
         s
     })
+}
+
+impl Patch {
+    /// Of some bytes of a section's header.
+    fn of_header(elf: &Elf<'_>, index: SectionIndex, field: u64, bytes: Vec<u8>) -> Self {
+        let headers = elf.header.e_shoff(LE) + index.0 as u64 * u64::from(elf.header.e_shentsize(LE));
+        Self { at: usize::try_from(headers + field).unwrap_or(usize::MAX), bytes }
+    }
 }
 
 struct Parsed {
@@ -315,21 +361,43 @@ impl<'a> Elf<'a> {
         }
         let header = Header::parse(bytes).map_err(corrupt)?;
         if header.e_machine(LE) != elf::EM_BPF {
-            return Err(ObjectError::NotBpf(format!(
-                "its machine is {}, BPF is 247",
-                header.e_machine(LE).0
-            )));
+            return Err(ObjectError::NotBpf(format!("its machine is {}, BPF is 247", header.e_machine(LE))));
         }
         if header.e_type(LE) != elf::ET_REL {
             return Err(ObjectError::NotBpf("it is not relocatable".into()));
         }
         let sections = header.sections(LE, bytes).map_err(corrupt)?;
+        if sections.len() > MAX_SECTIONS {
+            return Err(corrupt(format!("{} sections, at most {MAX_SECTIONS} are read", sections.len())));
+        }
         let symbols = sections.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(corrupt)?;
         let elf = Self { bytes, header, sections, symbols };
+        elf.check_names()?;
+        let mut total = 0;
         for (index, section) in elf.sections.iter().enumerate() {
             elf.check_section(SectionIndex(index), section)?;
+            total += elf.data(section)?.len();
+        }
+        // Sections that share their bytes would make a small file as large as somebody likes.
+        if total > bytes.len() {
+            return Err(corrupt("its sections overlap"));
         }
         Ok(elf)
+    }
+
+    /// The two tables of names hold none that is too long.
+    fn check_names(&self) -> Result<(), ObjectError> {
+        let of_sections = self.header.shstrndx(LE, self.bytes).map_err(corrupt)?;
+        for index in [SectionIndex(of_sections as usize), self.symbols.string_section()] {
+            if index.0 == 0 {
+                continue;
+            }
+            let names = self.data(self.sections.section(index).map_err(corrupt)?)?;
+            if names.split(|byte| *byte == 0).any(|name| name.len() > MAX_NAME) {
+                return Err(corrupt(format!("a name of more than {MAX_NAME} bytes")));
+            }
+        }
+        Ok(())
     }
 
     /// Every section lies within the file and has a readable name: the engines' parsers index without asking.
@@ -415,8 +483,9 @@ impl<'a> Elf<'a> {
                     return Err(corrupt("section `version` is shorter than 4 bytes"));
                 }
             } else if let Some(program) = name.strip_prefix("xdp/") {
-                programs.insert(index.0, xdp_program(program, name, data)?);
+                programs.insert(index.0, self.xdp_program(index, program, name, section)?);
             } else if let Some(map) = name.strip_prefix("maps/") {
+                too_many_maps(maps.len() + 1)?;
                 let (spec, symbol) = self.declared_map(index, map, data)?;
                 symbols.insert(map.to_owned(), symbol);
                 maps_by_section.insert(index.0, map.to_owned());
@@ -438,12 +507,7 @@ impl<'a> Elf<'a> {
                 "the object holds no XDP program: no section is called `xdp/NAME`".into(),
             ));
         }
-        if maps.len() > MAX_MAPS {
-            return Err(ObjectError::Unsupported(format!(
-                "{} maps, the kernel takes {MAX_MAPS} per program",
-                maps.len()
-            )));
-        }
+        too_many_maps(maps.len())?;
         self.relocations(&mut programs, &maps_by_section)?;
         let license =
             license.ok_or_else(|| ObjectError::Unsupported("the object has no `license` section".into()))?;
@@ -456,6 +520,41 @@ impl<'a> Elf<'a> {
             btf,
             data: contents,
         })
+    }
+
+    /// The program of a section `xdp/NAME`, which it fills.
+    fn xdp_program(
+        &self,
+        index: SectionIndex,
+        name: &str,
+        section: &str,
+        header: &'a elf::SectionHeader64<Endianness>,
+    ) -> Result<XdpProgram, ObjectError> {
+        let len = self.data(header)?.len() as u64;
+        if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
+            return Err(corrupt(format!("program section `{}` of {len} bytes", section.escape_debug())));
+        }
+        check_name("program", name)?;
+        Ok(XdpProgram {
+            name: name.to_owned(),
+            section: section.to_owned(),
+            frags: false,
+            needs_kernel_types: false,
+            instructions: len / INSN_LEN,
+            maps: BTreeSet::new(),
+            code: vec![self.code_range(index.0, 0, len)?],
+            callbacks: false,
+            defect: None,
+        })
+    }
+
+    /// Where the instructions of a function are, which lie within its section.
+    fn code_range(&self, section: usize, start: u64, len: u64) -> Result<CodeRange, ObjectError> {
+        let header = self.sections.section(SectionIndex(section)).map_err(corrupt)?;
+        let at = header.sh_offset(LE).checked_add(start).and_then(|at| usize::try_from(at).ok());
+        let end = at.and_then(|at| at.checked_add(usize::try_from(len).ok()?));
+        let (at, end) = at.zip(end).ok_or_else(|| corrupt("code outside of the file"))?;
+        Ok(CodeRange { section, start, bytes: at..end })
     }
 
     /// The map of a `maps/NAME` section, and the name of its symbol, which its BTF goes by.
@@ -528,7 +627,10 @@ impl<'a> Elf<'a> {
                 let Some(program) = programs.get_mut(&target.0) else { continue };
                 let at = rel.r_offset(LE);
                 let Some(map) = maps.get(&section_of(symbol)) else {
-                    return Err(self.unresolved(&program.name, symbol)?);
+                    if program.defect.is_none() {
+                        program.defect = Some(self.unresolved(&program.name, symbol)?);
+                    }
+                    continue;
                 };
                 let is_load = at.is_multiple_of(INSN_LEN)
                     && at.checked_add(2 * INSN_LEN).is_some_and(|end| end <= code.len() as u64)
@@ -545,12 +647,8 @@ impl<'a> Elf<'a> {
         Ok(())
     }
 
-    fn unresolved(
-        &self,
-        program: &str,
-        symbol: &'a elf::Sym64<Endianness>,
-    ) -> Result<ObjectError, ObjectError> {
-        let name = self.symbol_name(symbol)?;
+    fn unresolved(&self, program: &str, symbol: &'a elf::Sym64<Endianness>) -> Result<String, ObjectError> {
+        let name = self.symbol_name(symbol)?.escape_debug();
         let section = self
             .sections
             .section(SectionIndex(section_of(symbol)))
@@ -566,9 +664,23 @@ impl<'a> Elf<'a> {
                 "redbpf has no zero-initialised global variables; give it a value, or use a map".to_owned()
             }
             "" => "it is not defined in the object".to_owned(),
-            other => format!("section `{other}` is neither a map nor data"),
+            other => format!("section `{}` is neither a map nor data", other.escape_debug()),
         };
-        Ok(ObjectError::Unsupported(format!("program `{program}` refers to `{name}`: {why}")))
+        Ok(format!("program `{program}` refers to `{name}`: {why}"))
+    }
+
+    /// What redbpf gets to see differently when it loads one program: it would fail over references of the others.
+    fn hide_other_programs(&self, program: &XdpProgram) -> Result<Vec<Patch>, ObjectError> {
+        /// Where `sh_type` is in a section header.
+        const SH_TYPE: u64 = 4;
+        let mut patches = Vec::new();
+        for (index, section) in self.sections.enumerate() {
+            let name = self.name(section)?;
+            if name.starts_with("xdp/") && name != program.section {
+                patches.push(Patch::of_header(self, index, SH_TYPE, vec![0; 4]));
+            }
+        }
+        Ok(patches)
     }
 
     /// The object's BTF, completed for the kernel.
@@ -628,24 +740,22 @@ fn license_text(data: &[u8]) -> Result<String, ObjectError> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
-fn xdp_program(name: &str, section: &str, data: &[u8]) -> Result<XdpProgram, ObjectError> {
-    let len = data.len() as u64;
-    if name.is_empty() || len == 0 || !len.is_multiple_of(INSN_LEN) {
-        return Err(corrupt(format!("program section `{section}` of {len} bytes")));
+/// The kernel's limit is per program; objects come near it neither.
+fn too_many_maps(count: usize) -> Result<(), ObjectError> {
+    if count <= MAX_MAPS {
+        return Ok(());
     }
-    check_name("program", name)?;
-    Ok(XdpProgram {
-        name: name.to_owned(),
-        section: section.to_owned(),
-        frags: false,
-        needs_kernel_types: false,
-        instructions: len / INSN_LEN,
-        maps: BTreeSet::new(),
-    })
+    Err(ObjectError::Unsupported(format!(
+        "more than {MAX_MAPS} maps, which is what the kernel takes per program"
+    )))
 }
 
 /// The kernel takes few characters in the names of maps and programs.
 fn check_name(kind: &str, name: &str) -> Result<(), ObjectError> {
+    // As long as the name of a pin may be.
+    if name.len() > 255 {
+        return Err(ObjectError::Unsupported(format!("a {kind}'s name has more than 255 bytes")));
+    }
     if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
         return Ok(());
     }
@@ -657,12 +767,12 @@ fn check_name(kind: &str, name: &str) -> Result<(), ObjectError> {
 
 /// The section holds instructions.
 fn is_code(section: &elf::SectionHeader64<Endianness>) -> bool {
-    section.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0
+    section.sh_flags(LE) & u64::from(elf::SHF_EXECINSTR) != 0
 }
 
 /// The index of the section that a symbol is defined in.
 fn section_of(symbol: &elf::Sym64<Endianness>) -> usize {
-    usize::from(symbol.st_shndx(LE).0)
+    usize::from(symbol.st_shndx(LE))
 }
 
 /// The layouts of a map's key and value. Maps of data sections have no type for their key (`void`, 0).

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::entries;
+use super::{entries, write_wrapped};
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
-/// A terminal's usual width.
-const WIDTH: usize = 80;
+/// In front of text below a change.
+const DETAIL: &str = "        ";
 const LEGEND: &str = "+ apply adds   ~ changes   - removes   ! blocked";
 
 /// Paints the marks.
@@ -35,6 +35,10 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
     let _ = writeln!(out, "{LEGEND}");
     if plan.mount {
         let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
+    }
+    if let Some(root) = &plan.root {
+        let path = printable(&root.path.display().to_string());
+        let _ = writeln!(out, "\n{} {path}: {}", paint.mark('~'), root.from.difference(root.to));
     }
     for leftover in &plan.interrupted {
         let _ = writeln!(out, "\n{} {}: {}", paint.mark('~'), leftover.directory(), leftover.settlement());
@@ -82,32 +86,15 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
     entries::write(out, change, |mark| paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
-        write_wrapped(out, &detail);
+        write_wrapped(out, DETAIL, DETAIL, &detail);
     }
-}
-
-/// Writes text below a change, at most [`WIDTH`] columns wide unless a single word is wider.
-fn write_wrapped(out: &mut String, text: &str) {
-    const INDENT: &str = "        ";
-    let mut line = INDENT.to_owned();
-    for word in text.split(' ') {
-        if line.len() > INDENT.len() && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(out, "{line}");
-            line.clear();
-            line.push_str(INDENT);
-        } else if line.len() > INDENT.len() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    let _ = writeln!(out, "{line}");
 }
 
 /// What happens, on the line of the thing; and why, below it, unless that says it all.
 fn words(change: &Change) -> (String, Option<String>) {
     let reason = || change.reason.clone().unwrap_or_default();
     match (&change.address, change.action, &change.before, &change.after) {
-        (Address::Program, Action::Update, ..) => (reason(), None),
+        (Address::Program, Action::Update, ..) | (_, _, _, Some(Facts::Permissions(_))) => (reason(), None),
         (Address::Map(_), Action::Replace, ..) => ("replaced".to_owned(), change.reason.clone()),
         (
             _,
@@ -140,6 +127,7 @@ fn facts(facts: &Facts) -> String {
         }
         Facts::Mode { mode } => mode.to_string(),
         Facts::Entries(facts) => format!("{} entries", facts.entries),
+        Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
             let mut text = format!("{} on {}", modes.join(" or "), printable(device));
@@ -164,4 +152,17 @@ fn facts(facts: &Facts) -> String {
 /// Names come from files and from other people's programs: nothing of them may steer a terminal.
 pub fn printable(text: &str) -> String {
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}
+
+/// The same for text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    let lines = text.trim_end().lines().map(|line| {
+        // The verifier's log quotes the source, which is indented with tabs.
+        if line.contains(|c: char| c.is_control() && c != '\t') {
+            line.escape_debug().to_string()
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use xdpd_config::Config;
 
-use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
+use crate::plan::{Action, Address, Change, Facts, Note, Plan, RootChange, Verdict};
 
 /// Version of the plan's JSON.
 const FORMAT_VERSION: &str = "1.0";
@@ -37,6 +37,8 @@ struct Document<'a> {
     applyable: bool,
     changes: Vec<ChangeDocument<'a>>,
     drift: Vec<DriftDocument<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
     summary: Summary,
 }
 
@@ -85,6 +87,7 @@ pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Optio
         applyable: !plan.is_blocked(),
         changes: changes.collect(),
         drift: drift(plan),
+        notes: plan.root.iter().map(root_change).chain(plan.notes.iter().cloned()).collect(),
         summary: Summary {
             add: plan.count(Verdict::Add),
             change: plan.count(Verdict::Change),
@@ -105,6 +108,14 @@ fn drift(plan: &Plan) -> Vec<DriftDocument<'_>> {
         DriftDocument { interface: leftover.label(), what: what.into() }
     });
     drift.chain(leftovers).collect()
+}
+
+/// The pin root is no interface's, so a change of it has no address.
+fn root_change(root: &RootChange) -> Note {
+    Note {
+        interface: None,
+        what: format!("apply changes {}: {}", root.path.display(), root.from.difference(root.to)),
+    }
 }
 
 /// Any document as one line.

@@ -1,12 +1,16 @@
 //! What people and tools read. Only here is anything printed: data to stdout, words for people to stderr.
 
+pub mod check;
 mod entries;
 pub mod human;
 pub mod json;
 mod progress;
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+
+/// A terminal's usual width.
+const WIDTH: usize = 80;
 
 pub use progress::Progress;
 
@@ -33,6 +37,11 @@ pub fn say(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "xdpd: {message}");
 }
 
+/// Tells people several things, each on a line of its own.
+pub fn say_all<T: Display>(messages: &[T]) {
+    messages.iter().for_each(say);
+}
+
 /// Whether stderr takes colour.
 pub fn stderr_colour() -> bool {
     io::stderr().is_terminal() && colour_wanted()
@@ -46,4 +55,23 @@ pub fn stdout_colour() -> bool {
 /// <https://no-color.org>: set and not empty means none.
 fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Writes text behind `first`, its further lines behind `rest`, at most [`WIDTH`] columns wide unless a single word is
+/// wider.
+fn write_wrapped(out: &mut String, first: &str, rest: &str, text: &str) {
+    let (mut line, mut empty) = (first.to_owned(), true);
+    for word in text.split(' ') {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(out, "{line}");
+            rest.clone_into(&mut line);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    let _ = writeln!(out, "{line}");
 }

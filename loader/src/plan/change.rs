@@ -8,6 +8,7 @@ use xdpd_kernel::{MapId, ProgramId};
 
 use super::entries::EntriesFacts;
 use super::{MapEdits, Work};
+use crate::readers::Permissions;
 
 /// The changes of one interface.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,6 +116,8 @@ pub enum Facts {
         #[serde(skip_serializing_if = "Option::is_none")]
         config: Option<String>,
     },
+    /// Of a pin that stays, or of the directory of pins.
+    Permissions(Permissions),
     /// Of a map.
     Map {
         /// Name of the type, as bpftool spells it.

@@ -5,10 +5,12 @@ use xdpd_config::escape::escape;
 
 use super::change::program_facts;
 use super::drift::moved;
-use super::{Action, Address, Allow, Change, Facts, Install, InterfacePlan, ProgramWork, Verdict, Work};
+use super::{
+    Action, Address, Allow, Change, Facts, Install, InterfacePlan, Note, ProgramWork, Verdict, Work,
+};
 use crate::desired::{Attachment, Desired, Instance};
 use crate::devices::Space;
-use crate::observed::{LinkState, Observed, OtherKind, Pinned};
+use crate::observed::{LinkState, NEXT, OLD, Observed, OtherKind, Pinned, TAKEN};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -53,10 +55,14 @@ impl Planner<'_> {
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
         }
+        self.permissions(&maps, &mut changes);
         let only_entries = changes.is_empty();
         let entries = self.entries(&maps, &mut changes);
         if changes.is_empty() {
             return None;
+        }
+        if let Some(obstacle) = self.in_the_way(&[NEXT, OLD, TAKEN]) {
+            return Some(self.refusal(obstacle));
         }
         if changes.iter().any(|c| c.blocked_by.is_some()) {
             return Some(InterfacePlan::blocked(changes));
@@ -70,7 +76,7 @@ impl Planner<'_> {
             replaces: pinned.map(|p| p.directory.clone()),
             device: device.name.clone(),
             ifindex: device.ifindex,
-            glob: self.attachment.glob,
+            optional: self.attachment.optional,
             netns: self.attachment.netns.clone(),
             netns_id: *netns_id,
             modes,
@@ -85,6 +91,18 @@ impl Planner<'_> {
         Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)), entries })
     }
 
+    /// What to tell of an optional device that is not there; then there is nothing to plan.
+    pub(super) fn absent(&self) -> Option<Note> {
+        let Attachment { device, optional, .. } = self.attachment;
+        let devices = &self.observed.devices;
+        let is_absent = *optional && devices.device(self.netns(), device).is_none();
+        is_absent.then(|| {
+            let pins = if self.pinned.is_some() { ", and its pins stay" } else { "" };
+            let absence = devices.absence(self.netns(), device);
+            Note::of(self.label, format!("{absence}; optional: apply attaches it once it is there{pins}"))
+        })
+    }
+
     pub(super) fn netns(&self) -> Option<&str> {
         self.attachment.netns.as_deref()
     }
@@ -92,13 +110,8 @@ impl Planner<'_> {
     /// What makes any change of this interface impossible.
     fn blocked(&self) -> Option<String> {
         let pinned = self.pinned;
-        if let Space::Absent(why) = self.observed.devices.space(self.netns()) {
-            return Some(format!("network namespace `{}`: {why}", self.netns().unwrap_or("of xdpd")));
-        }
         let name = &self.attachment.device;
         let Some(device) = self.observed.devices.device(self.netns(), name) else {
-            let place =
-                self.netns().map_or_else(|| "this network namespace".into(), |n| format!("netns `{n}`"));
             let known =
                 self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
             let hint = xdpd_config::suggest(name, known)
@@ -108,7 +121,7 @@ impl Planner<'_> {
             let hint = went.map_or(hint, |went| {
                 format!("; {went}, its program still attached: follow it in the file, or move it back")
             });
-            return Some(format!("no device `{name}` in {place}{hint}"));
+            return Some(format!("{}{hint}", self.observed.devices.absence(self.netns(), name)));
         };
         if let Some(problem) = self.observed.root.problem(&self.desired.pin_root) {
             return Some(problem);
@@ -141,18 +154,25 @@ impl Planner<'_> {
                 ));
             }
         }
-        if pinned.is_none() {
-            let taken = |f: &&crate::observed::ForeignPin| f.name == self.label.file_name();
-            if let Some(foreign) = self.observed.foreign.iter().find(taken) {
-                return Some(format!(
-                    "{}/{} is {}; move it away, or choose another pin_root",
-                    self.desired.pin_root.display(),
-                    foreign.name,
-                    foreign.what
-                ));
-            }
+        if pinned.is_none()
+            && let Some(obstacle) = self.in_the_way(&[""])
+        {
+            return Some(obstacle);
         }
         if self.takeover(device).is_some() { None } else { self.foreign_program(device) }
+    }
+
+    /// Something that is not ours has the name of the label behind one of these prefixes.
+    fn in_the_way(&self, prefixes: &[&str]) -> Option<String> {
+        let label = self.label.file_name();
+        let is_in_the_way = |name: &str| prefixes.iter().any(|p| name.strip_prefix(p) == Some(&*label));
+        let foreign = self.observed.foreign.iter().find(|foreign| is_in_the_way(&foreign.name))?;
+        Some(format!(
+            "{}/{} is {}; move it away, or choose another pin_root",
+            self.desired.pin_root.display(),
+            foreign.name,
+            foreign.what
+        ))
     }
 
     fn refusal(&self, why: String) -> InterfacePlan {

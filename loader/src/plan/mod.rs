@@ -10,6 +10,8 @@ mod entries;
 mod interface;
 mod link;
 mod maps;
+mod note;
+mod readers;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,8 @@ pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
 pub use definition::definition_difference;
 pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
+pub use note::Note;
+pub use readers::RootChange;
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -37,16 +41,20 @@ pub struct Plan {
     pub unchanged: usize,
     /// Where the kernel is not as our own record says.
     pub drift: Vec<Drift>,
+    /// What people should know of and is no difference.
+    pub notes: Vec<Note>,
     /// What an interrupted run left, to be settled first.
     pub interrupted: Vec<Interrupted>,
     /// A bpffs must be mounted first.
     pub mount: bool,
+    /// The permissions of the pin root change.
+    pub root: Option<RootChange>,
 }
 
 impl Plan {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.interfaces.is_empty() && self.interrupted.is_empty()
+        self.interfaces.is_empty() && self.interrupted.is_empty() && self.root.is_none()
     }
 
     /// Some interface cannot be done.
@@ -125,6 +133,8 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
     let mut plan = Plan {
         interrupted: observed.interrupted.clone(),
         mount: observed.root == Root::Mountable,
+        root: readers::root_change(desired, observed),
+        notes: readers::obstacles(desired, observed).into_iter().collect(),
         ..Plan::default()
     };
     let mut moved = BTreeSet::new();
@@ -135,6 +145,10 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         let planner = Planner { desired, observed, allow, label, attachment, instance, pinned, from };
         if let Some(pinned) = pinned {
             plan.drift.extend(drift(label, pinned, &observed.devices));
+        }
+        if let Some(note) = planner.absent() {
+            plan.notes.push(note);
+            continue;
         }
         match planner.plan() {
             Some(interface) => drop(plan.interfaces.insert(label.clone(), interface)),

@@ -30,8 +30,8 @@ pub struct Install {
     pub device: String,
     /// Its index.
     pub ifindex: IfIndex,
-    /// It was matched by a glob: when it vanishes meanwhile, that is no failure.
-    pub glob: bool,
+    /// That it vanishes meanwhile is no failure.
+    pub optional: bool,
     /// Its namespace: as the file names it, and its identity.
     pub netns: Option<String>,
     /// Device and inode of the namespace.

@@ -6,8 +6,17 @@ use std::path::Path;
 use xdpd_testlab::Invocation;
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well.
-pub const CALLS: [&str; 8] =
-    ["bpf", "renameat2", "unlinkat", "mkdirat", "symlinkat", "linkat", "chmod,fchmodat", "sendto"];
+pub const CALLS: [&str; 9] = [
+    "bpf",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "chmod,fchmodat",
+    "chown,fchownat",
+    "sendto",
+];
 
 /// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
 pub type Fault<'a> = (&'a str, &'a str, usize);

@@ -116,10 +116,12 @@ fn shown<'i>(
     what: &str,
     interrupt: &'i Interrupt,
 ) -> impl FnMut(usize) -> Result<(), CarryError> + use<'i> {
-    let what = format!("{label}: {what} map {}", trio.name());
-    let mut progress = Progress::new(what, "entries at most", trio.room());
+    let what = format!("{label}: {what} the entries of map {}", trio.name());
+    let mut progress = Progress::of(what, trio.room());
+    let mut all = 0;
     move |done| {
-        progress.add(done);
+        all += done;
+        progress.show(all);
         Ok(interrupt.check()?)
     }
 }

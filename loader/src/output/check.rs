@@ -1,0 +1,235 @@
+//! What `check` found, as people read it. Tools get the same as one line of JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::human::printable;
+use super::write_wrapped;
+use crate::entries::grouped;
+use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
+
+/// Everything that `check` tells.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// Of this document.
+    pub format_version: &'static str,
+    /// The file; none where an object was given instead.
+    pub config: Option<ConfigFacts<'a>>,
+    /// Its interfaces, in the order of the file.
+    pub interfaces: Vec<InterfaceFacts>,
+    /// Its programs, by name.
+    pub programs: Vec<ProgramUse>,
+    /// The objects of those programs.
+    pub objects: Vec<ObjectFacts<'a>>,
+}
+
+/// Which file.
+#[derive(Debug, Serialize)]
+pub struct ConfigFacts<'a> {
+    /// Its path.
+    pub path: String,
+    /// SHA-256.
+    pub sha256: &'a str,
+}
+
+/// An entry of `interfaces`.
+#[derive(Debug, Serialize)]
+pub struct InterfaceFacts {
+    /// Its key: a label or a glob.
+    pub interface: String,
+    /// The device's name; none for a glob.
+    pub device: Option<String>,
+    /// The network namespace, as the file has it.
+    pub netns: Option<String>,
+    /// The program it runs.
+    pub program: String,
+    /// Modes, in the order in which they are tried.
+    pub modes: Vec<String>,
+}
+
+/// An entry of `programs`, or the default program where it is used.
+#[derive(Debug, Serialize)]
+pub struct ProgramUse {
+    /// Its name.
+    pub program: String,
+    /// The path of its object, or `builtin`.
+    pub object: String,
+    /// The function of it.
+    pub function: String,
+    /// The maps that the file fills, and with how many entries.
+    pub entries: BTreeMap<String, usize>,
+}
+
+/// An object, and who runs what of it.
+#[derive(Debug, Serialize)]
+pub struct ObjectFacts<'a> {
+    /// Its path, or `builtin`.
+    pub object: String,
+    /// For each of its programs that a program of the file is: the interfaces that run it.
+    pub run_by: Vec<RunBy>,
+    /// What it holds.
+    #[serde(flatten)]
+    pub explanation: Explanation<'a>,
+}
+
+/// The interfaces that run a function.
+#[derive(Debug, Serialize)]
+pub struct RunBy {
+    /// The function.
+    pub function: String,
+    /// Keys of `interfaces`.
+    pub interfaces: Vec<String>,
+}
+
+/// The report as text.
+pub fn text(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    if let Some(config) = &report.config {
+        let _ = writeln!(out, "{}: ok", printable(&config.path));
+    }
+    for interface in &report.interfaces {
+        write_interface(&mut out, interface);
+    }
+    for program in &report.programs {
+        let (name, object) = (printable(&program.program), printable(&program.object));
+        let _ = writeln!(out, "program {name}: {} of {object}", program.function);
+        for (map, count) in &program.entries {
+            let entries = if *count == 1 { "entry" } else { "entries" };
+            let _ = writeln!(out, "  fills map {} with {} {entries}", printable(map), grouped(*count));
+        }
+    }
+    for object in &report.objects {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        write_object(&mut out, object);
+    }
+    out
+}
+
+fn write_interface(out: &mut String, interface: &InterfaceFacts) {
+    let name = printable(&interface.interface);
+    let _ = match &interface.device {
+        None => write!(out, "interfaces {name}"),
+        Some(device) if *device == interface.interface => write!(out, "interface {name}"),
+        Some(device) => write!(out, "interface {name} (device {})", printable(device)),
+    };
+    if let Some(netns) = &interface.netns {
+        let _ = write!(out, " in netns {}", printable(netns));
+    }
+    let _ = writeln!(out, ": program {}, {}", printable(&interface.program), interface.modes.join(" or "));
+}
+
+fn write_object(out: &mut String, object: &ObjectFacts<'_>) {
+    let explanation = &object.explanation;
+    let btf = if explanation.btf { "BTF" } else { "no BTF" };
+    let license = match (explanation.license, explanation.gpl_compatible) {
+        ("", _) => "no license".to_owned(),
+        (license, true) => format!("license {license}"),
+        (license, false) => format!("license {license} (for the kernel not the GPL)"),
+    };
+    let _ = writeln!(out, "object {}: {}, {btf}, {license}", printable(&object.object), explanation.dialect);
+    for program in &explanation.programs {
+        let run_by = object.run_by.iter().find(|run_by| run_by.function == program.name);
+        write_program(out, program, run_by);
+    }
+    for map in &explanation.maps {
+        write_map(out, map);
+    }
+}
+
+fn write_program(out: &mut String, program: &ProgramFacts<'_>, run_by: Option<&RunBy>) {
+    let count = program.instructions;
+    let instructions = if count == 1 { "instruction" } else { "instructions" };
+    let _ = writeln!(
+        out,
+        "  program {}: {count} {instructions} in section {}",
+        program.name,
+        printable(program.section)
+    );
+    match run_by.map(|run_by| &*run_by.interfaces) {
+        None => {}
+        Some([]) => detail(out, "run by", "no interface"),
+        Some(interfaces) => {
+            let names: Vec<String> = interfaces.iter().map(|name| printable(name)).collect();
+            detail(out, "run by", &names.join(", "));
+        }
+    }
+    if let Some(defect) = program.defect {
+        detail(out, "defect", defect);
+    }
+    if !program.maps.is_empty() {
+        let maps: Vec<String> = program.maps.iter().map(|name| printable(name)).collect();
+        detail(out, "maps", &maps.join(", "));
+    }
+    if !program.helpers.is_empty() {
+        detail(out, "helpers", &program.helpers.join(", "));
+    }
+    if !program.features.is_empty() {
+        let features: Vec<&str> = program.features.iter().map(|feature| feature.words()).collect();
+        detail(out, "uses", &features.join(", "));
+    }
+    detail(out, "kernel", &kernel(program));
+    for note in &program.notes {
+        detail(out, "note", note);
+    }
+}
+
+fn kernel(program: &ProgramFacts<'_>) -> String {
+    if program.kernel == OLDEST_KERNEL {
+        return format!("{OLDEST_KERNEL} or newer, as xdpd itself");
+    }
+    format!("{} or newer, for {}", program.kernel, program.kernel_reasons.join(", "))
+}
+
+fn write_map(out: &mut String, map: &MapFacts<'_>) {
+    let entries = if map.max_entries == 1 { "entry" } else { "entries" };
+    let _ = writeln!(
+        out,
+        "  map {}: {}, key {} B, value {} B, {} {entries}{}",
+        printable(map.name),
+        map.kind,
+        map.key_size,
+        map.value_size,
+        map.max_entries,
+        if map.pinned { "" } else { ", not pinned" }
+    );
+    if !map.flags.is_empty() {
+        detail(out, "flags", &map.flags.join(", "));
+    }
+    if map.map_extra != 0 {
+        detail(out, "extra", &map.map_extra.to_string());
+    }
+    for (what, side) in [("key", &map.key), ("value", &map.value)] {
+        if let Some(side) = side {
+            detail(out, what, &printable(&side.spelling));
+        }
+    }
+    for variable in &map.variables {
+        write_variable(out, variable);
+    }
+    if map.variables_left_out > 0 {
+        let _ = writeln!(out, "    and {} more variables", map.variables_left_out);
+    }
+}
+
+fn write_variable(out: &mut String, variable: &VariableFacts) {
+    let bytes = if variable.size == 1 { "byte" } else { "bytes" };
+    let initial = variable.initial.as_ref().map_or_else(String::new, |value| format!(" = {value}"));
+    let text = format!(
+        "{}: {}, {} {bytes}{}",
+        printable(&variable.name),
+        printable(&variable.spelling),
+        variable.size,
+        printable(&initial)
+    );
+    write_wrapped(out, "    ", "      ", &text);
+}
+
+/// A line below a program or map: what it is about, and the text.
+fn detail(out: &mut String, what: &str, text: &str) {
+    const REST: &str = "             ";
+    write_wrapped(out, &format!("    {what:<9}"), REST, text);
+}

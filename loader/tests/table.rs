@@ -1,0 +1,318 @@
+//! One table of objects: what `check` says of each, what `apply` makes of it, and how both exit.
+//!
+//! The objects are C programs of tests/programs, compiled here, or made of such. A row per feature, and one per refusal.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::fmt;
+use std::path::Path;
+
+use common::{DROP, PASS, Site, compile_with, flat};
+use xdpd_testlab::{Veth, require_root, xdpd};
+
+/// An object, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    object: Source,
+    function: Option<&'static str>,
+    /// Further lines of its entry in `programs`.
+    extra: &'static str,
+    /// `eth0`, or `large` with an MTU of 9000.
+    device: &'static str,
+    /// What `check` says on stdout of an object that it takes.
+    told: &'static [&'static str],
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// A program of tests/programs, and options to compile it with.
+    C(&'static str, &'static [&'static str]),
+    /// The programs that are built in, as a file.
+    Builtin,
+    /// Anything else.
+    Bytes(&'static str, fn() -> Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// `check` and `apply` exit with 0, and packets are counted under this action.
+    Counts(u32),
+    /// `check` and `apply` exit with 0; the program counts nothing.
+    Runs,
+    /// Both exit with 2 and say this.
+    Unfit(&'static str),
+    /// `check` exits with 0, `apply` with 2 since the kernel refuses it, and says this.
+    Refused(&'static str),
+}
+use Fate::{Counts, Refused, Runs, Unfit};
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.object {
+            Source::C(name, options) => write!(f, "{name}.c {}", options.join(" "))?,
+            Source::Builtin => f.write_str("builtin")?,
+            Source::Bytes(what, _) => f.write_str(what)?,
+        }
+        write!(f, " {}", self.function.unwrap_or_default())
+    }
+}
+
+const fn c(name: &'static str, fate: Fate) -> Row {
+    Row { object: Source::C(name, &[]), function: None, extra: "", device: "eth0", told: &[], fate }
+}
+
+const fn bytes(what: &'static str, make: fn() -> Vec<u8>, why: &'static str) -> Row {
+    Row { object: Source::Bytes(what, make), ..c("", Unfit(why)) }
+}
+
+impl Row {
+    const fn function(mut self, function: &'static str) -> Self {
+        self.function = Some(function);
+        self
+    }
+
+    const fn compiled(mut self, options: &'static [&'static str]) -> Self {
+        if let Source::C(name, _) = self.object {
+            self.object = Source::C(name, options);
+        }
+        self
+    }
+
+    const fn on(mut self, device: &'static str) -> Self {
+        self.device = device;
+        self
+    }
+
+    const fn told(mut self, told: &'static [&'static str]) -> Self {
+        self.told = told;
+        self
+    }
+
+    const fn builtin(mut self) -> Self {
+        self.object = Source::Builtin;
+        self
+    }
+
+    fn write(&self, object: &Path) {
+        match self.object {
+            Source::C(name, options) => drop(compile_with(object, name, options)),
+            Source::Builtin => std::fs::write(object, common::builtin_object()).unwrap(),
+            Source::Bytes(_, make) => std::fs::write(object, make()).unwrap(),
+        }
+    }
+
+    fn config(&self) -> String {
+        let function = self.function.map_or_else(String::new, |f| format!("function = \"{f}\"\n"));
+        let (extra, device) = (self.extra, self.device);
+        format!(
+            "[programs.p]\nobject = \"own.o\"\n{function}{extra}\n\
+             [interfaces.{device}]\nnetns = \"$NETNS\"\nprogram = \"p\"\nreuse = \"never\"\n"
+        )
+    }
+}
+
+#[rustfmt::skip] // a table
+const TABLE: &[Row] = &[
+    // What libbpf's conventions bring.
+    c("counter", Counts(DROP)).told(&[
+        "libbpf, BTF, license GPL", "program xdp_count: ", " instructions in section xdp", "run by eth0",
+        "maps xdp_stats_map", "helpers bpf_map_lookup_elem", "kernel 6.1 or newer",
+        "map xdp_stats_map: percpu_array, key 4 B, value 16 B, 5 entries", "key __u32",
+        "value struct datarec { __u64 rx_packets; __u64 rx_bytes; }",
+    ]),
+    c("frags", Counts(DROP)).told(&["in section xdp.frags", "uses packets of several buffers (frags)"]),
+    c("frags", Counts(DROP)).on("large").told(&["run by large"]),
+    c("two_functions", Counts(DROP)).function("xdp_function_that_drops"),
+    c("two_functions", Counts(PASS)).function("xdp_function_that_passes"),
+    c("named_sections", Counts(DROP)).function("xdp_named").told(&["in section xdp/named"]),
+    c("named_sections", Counts(PASS)).function("xdp_named_frags"),
+    c("one_is_broken", Counts(DROP)).function("xdp_sound"),
+    c("one_is_unresolvable", Counts(DROP)).function("xdp_sound").told(&[
+        "defect `xdp_of_this_version` refers to `LINUX_KERNEL_VERSION`",
+        "defect `xdp_with_timestamp` refers to `bpf_xdp_metadata_rx_timestamp`",
+    ]),
+    c("other_hooks", Counts(DROP)),
+    c("calls", Counts(DROP)).told(&["uses functions of its own, callbacks", "bpf_loop"]),
+    c("globals", Counts(PASS)).told(&[
+        "map .data: array", "budget: __u64, 8 bytes = 3", "seen: __u64, 8 bytes = 0",
+        "uses global variables, atomic operations",
+    ]),
+    c("constants", Counts(DROP)).told(&[
+        "map .rodata: array, key 4 B, value 8 B, 1 entry, not pinned", "action: __u32, 4 bytes = 1",
+        "flags rdonly_prog",
+    ]),
+    c("maps", Counts(DROP)).told(&[
+        "map bloom: bloom_filter", "map cpus: cpumap", "map devices: devmap_hash", "map events: ringbuf",
+        "map hash: hash", "map lpm: lpm_trie", "map lru: lru_hash", "map queue: queue",
+        "map samples: perf_event_array", "map sockets: xskmap", "key struct prefix { __u32 len; __u32 address; }",
+        "flags no_common_lru",
+    ]),
+    c("more_maps", Counts(DROP)).told(&[
+        "map array: array", "map percpu_hash: percpu_hash", "map lru_percpu_hash: lru_percpu_hash",
+        "map stack_trace: stack_trace", "map devmap: devmap", "map sockmap: sockmap",
+        "map sockhash: sockhash", "map stack: stack",
+    ]),
+    c("tail_calls", Counts(DROP)).told(&["map next: prog_array", "uses tail calls"]),
+    c("newer_types", Counts(DROP)).told(&["global_wide: enum wide { SMALL, LARGE }, 8 bytes = \"LARGE\""]),
+    c("core", Counts(DROP)).told(&["types of the running kernel (CO-RE)"]),
+    c("version_4", Counts(DROP)).compiled(&["-mcpu=v4"]).told(&["kernel 6.6 or newer, for instructions of BPF CPU v4"]),
+    c("free_license", Counts(DROP)).told(&["no license"]),
+    c("unreachable_helper", Counts(DROP)).told(&["note bpf_trace_printk is for programs under the GPL"]),
+    c("no_maps", Runs).compiled(&["-g0"]).told(&["libbpf, no BTF", "program xdp_no_maps: "]),
+
+    // What redbpf's bring.
+    c("", Counts(DROP)).builtin().function("xdp_drop_func").told(&["redbpf, BTF, license Dual MIT/GPL", "key u32"]),
+    c("", Counts(PASS)).builtin().function("xdp_pass_func"),
+    c("redbpf_programs", Counts(DROP)).function("sound").told(&[
+        "redbpf, BTF", "defect program `with_bss` refers to `zero`", "defect program `with_call` refers to",
+    ]),
+    c("redbpf_programs", Counts(DROP)).function("with_data").told(&["limit: __u64, 8 bytes = 3"]),
+
+    // What the file gets wrong.
+    c("two_functions", Unfit("choose one with `function`")),
+    c("two_functions", Unfit("did you mean `xdp_function_that_drops`?")).function("xdp_function_that_drop"),
+    c("", Unfit("choose one with `function`")).builtin(),
+    c("", Unfit("did you mean `xdp_drop_func`?")).builtin().function("xdp_drp_func"),
+
+    // What cannot be loaded.
+    c("no_xdp", Unfit("holds no XDP program: no function is in `xdp`, `xdp.frags` or `xdp/NAME`; its programs are in `tc`")),
+    c("counter", Unfit("no BTF, which describes the maps in `.maps`: compile it with -g")).compiled(&["-g0"]),
+    c("externs", Unfit("refers to `LINUX_KERNEL_VERSION`: it is not in the object")),
+    c("one_is_unresolvable", Unfit("kernel functions are not supported")).function("xdp_with_timestamp"),
+    c("map_of_maps", Unfit("map `outer`: maps of maps")),
+    c("addresses", Unfit("section `.data` holds addresses")),
+    c("old_maps", Unfit("section `maps`: maps must be in `.maps`")),
+    c("strange_map", Unfit("map `strange`: its type 200 (unknown) is none that XDP programs can use")),
+    c("strange_map", Unfit("map `strange`: `colour` in its definition is not supported")).compiled(&["-DMEMBER"]),
+    c("too_many_maps", Unfit("more than 64 maps")),
+    c("mixed", Unfit("the object mixes two conventions")),
+    c("ambiguous_sections", Unfit("use one of the two")),
+    c("redbpf_programs", Unfit("refers to `zero`: redbpf has no zero-initialised global variables")).function("with_bss"),
+    c("redbpf_programs", Unfit("redbpf cannot call functions that are not inlined")).function("with_call"),
+    c("redbpf_no_license", Unfit("no `license` section")),
+
+    // What is no object at all.
+    c("counter", Unfit("a BPF object for this host is 64-bit little-endian")).compiled(&["-target", "bpfeb"]),
+    bytes("another machine", || std::fs::read("/proc/self/exe").unwrap(), "not a BPF object"),
+    bytes("nothing", Vec::new, "the file is empty"),
+    bytes("a script", || b"#!/bin/sh\necho hello\n".to_vec(), "not an ELF object"),
+    bytes("the first half", || half(&common::builtin_object()), "corrupt or truncated object"),
+    bytes("overlapping sections", overlapping, "its sections overlap"),
+
+    // What the kernel refuses.
+    c("rejected", Refused("at rejected.c:10, `return data[13]; /* here */`: R7 offset is outside of the packet")),
+    c("one_is_broken", Refused("at one_is_broken.c:7, `return *(volatile __u8 *)(long)ctx->data;`: ")).function("xdp_broken"),
+    c("redbpf_programs", Refused("redbpf_programs.c:39, `return *(volatile __u8 *)(long)ctx->data;`: ")).function("rejected"),
+    c("no_license", Refused("cannot call GPL-restricted function from non-GPL compatible program"))
+        .told(&["no license", "note bpf_trace_printk is for programs under the GPL"]),
+    c("closed_license", Refused("cannot call GPL-restricted function from non-GPL compatible program"))
+        .told(&["license Proprietary (for the kernel not the GPL)"]),
+    c("foreign_helper", Refused("at foreign_helper.c:9, `skb_vlan_pop(ctx);`: "))
+        .told(&["note bpf_skb_vlan_pop is not for XDP programs"]),
+    c("counter", Refused("the MTU is too large for native XDP without frags")).on("large"),
+];
+
+fn half(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len() / 2].to_vec()
+}
+
+/// The builtin object, whose license lies where the whole file does.
+fn overlapping() -> Vec<u8> {
+    use object::{Object as _, ObjectSection as _};
+    let mut bytes = common::builtin_object();
+    let file = object::File::parse(&*bytes).unwrap();
+    let index = file.section_by_name(".BTF").unwrap().index().0;
+    let headers = u64::from_le_bytes(bytes[40..48].try_into().unwrap());
+    let header = usize::try_from(headers).unwrap() + index * 64;
+    let len = (bytes.len() as u64).to_le_bytes();
+    bytes[header + 24..header + 32].fill(0);
+    bytes[header + 32..header + 40].copy_from_slice(&len);
+    bytes
+}
+
+#[test]
+fn check_says_of_every_object_what_it_holds_or_why_it_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    for row in TABLE {
+        row.write(&dir.path().join("own.o"));
+        std::fs::write(&config, row.config().replace("$NETNS", "/no/such/netns")).unwrap();
+        let check = || xdpd().arg("check").arg(&config);
+        let output = check().run();
+        if let Unfit(why) = row.fate {
+            assert_eq!(output.code(), Some(2), "{row}: {}", output.stdout);
+            assert!(flat(&output.stderr).contains(why), "{row}: {}", output.stderr);
+            assert!(output.stderr.contains("config.toml:"), "{row}: {}", output.stderr);
+            assert_eq!(output.stdout, "", "{row}");
+            continue;
+        }
+        assert_eq!((output.code(), &*output.stderr), (Some(0), ""), "{row}");
+        let said = flat(&output.stdout);
+        for told in row.told {
+            assert!(said.contains(told), "{row}: no `{told}` in\n{}", output.stdout);
+        }
+        // Paths are as long as they are.
+        let wide = output.stdout.lines().find(|line| line.chars().count() > 80 && !line.contains("own.o"));
+        assert_eq!(wide, None, "{row}");
+        let json = check().arg("--json").run().expect_code(0);
+        assert_eq!((json.stdout.lines().count(), &*json.stderr), (1, ""), "{row}");
+        let object = &json.json()["objects"][0];
+        let programs = object["programs"].as_array().unwrap();
+        let function = object["run_by"][0]["function"].as_str().unwrap();
+        assert_eq!(object["run_by"][0]["interfaces"][0], row.device, "{row}");
+        assert!(programs.iter().any(|p| p["name"] == function && p["defect"].is_null()), "{row}");
+        // The object alone, without a file around it.
+        let alone = xdpd().arg("check").arg(dir.path().join("own.o")).run().expect_code(0);
+        let shared = |text: &str| {
+            let lines = text.lines().skip_while(|line| !line.starts_with("object "));
+            lines.filter(|line| !line.starts_with("    run by")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shared(&alone.stdout), shared(&output.stdout), "{row}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_object_runs_or_is_refused_with_its_reason_and_changes_nothing_then() {
+    require_root!();
+    let site = Site::new("table");
+    let veths = ["eth0", "large"].map(|near| site.lab.veth(near, &format!("p{near}")));
+    site.lab.set_mtu(&veths[1], 9000);
+    for row in TABLE {
+        row.write(&site.lab.dir().join("own.o"));
+        site.config(&row.config());
+        let running = || veths.each_ref().map(|veth: &Veth| site.running(&veth.near));
+        let before = (site.bpffs.tree(), running());
+        let veth = veths.iter().find(|veth| veth.near == row.device).unwrap();
+        let (code, why) = match row.fate {
+            Counts(_) | Runs => (0, ""),
+            Unfit(why) | Refused(why) => (2, why),
+        };
+        let output = site.run("apply config.toml").run();
+        assert_eq!(output.code(), Some(code), "{row}: {}", output.stderr);
+        match row.fate {
+            Counts(action) => {
+                site.send(veth, row.device, action, 3);
+                site.expect("diff", 0);
+            }
+            Runs => {
+                assert!(site.running(row.device).is_some(), "{row}");
+                site.expect("diff", 0);
+            }
+            Unfit(_) => assert!(flat(&output.stderr).contains(why), "{row}: {}", output.stderr),
+            Refused(_) => {
+                let last = output.stderr.trim_end().lines().last().unwrap();
+                assert!(
+                    last.contains(why) && last.ends_with("nothing was changed"),
+                    "{row}: {}",
+                    output.stderr
+                );
+            }
+        }
+        if code != 0 {
+            assert_eq!((site.bpffs.tree(), running()), before, "{row}");
+        }
+    }
+}
