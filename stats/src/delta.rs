@@ -192,7 +192,8 @@ impl Ledger {
 
     /// Whether a retired map is to be read.
     pub(crate) fn wants(&self, map: MapId) -> bool {
-        self.find(map).is_none_or(|known| known.standing != Standing::Settled)
+        let is_base = self.last.is_some_and(|last| last.base == Some(map));
+        is_base || self.find(map).is_none_or(|known| known.standing != Standing::Settled)
     }
 
     /// Whether a map will be read at the next tick wherever its pin is by then: its descriptor is to be kept.
@@ -268,11 +269,9 @@ impl Ledger {
         if let Some(old) = replaced {
             events.push(Event::MapReplaced { old: old.map, new: now.map, generation: now.generation });
         }
+        self.take_back(now, seen, events);
         let is_new = self.find(now.map).is_none();
-        // The migration was taken back, and what the other map had counted was added to this one.
-        let taken_back = replaced.filter(|last| last.base == Some(now.map));
-        let is_known = !is_new || taken_back.is_some();
-        let lineage = if is_known { Lineage::Known } else { self.lineage(now, seen.retired) };
+        let lineage = if is_new { self.lineage(now, seen.retired) } else { Lineage::Known };
 
         let mut unread = 0;
         if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
@@ -292,12 +291,31 @@ impl Ledger {
                 reason: "detached and applied anew since the last reading; what came in between is unknown",
             }),
         }
-        let start = match taken_back {
-            Some(other) => self.start(Some(other.map)),
-            None if is_new => self.start(now.base),
-            None => Start::Known,
-        };
+        let start = if is_new { self.start(now.base) } else { Start::Known };
         self.sample(reading, start, Role::Current, events);
+    }
+
+    /// Where the map that was current is neither kept nor carried on, but the one is whose entries it had taken over,
+    /// that migration was taken back: what it had counted was added to the other one, which was current again since, if
+    /// only between two looks.
+    fn take_back(&mut self, now: Current, seen: &Observation<'_>, events: &mut Vec<Event>) {
+        let Some(Current { map, generation, base: Some(base) }) = self.last else { return };
+        let is_there = |id: MapId| {
+            now.map == id || now.base == Some(id) || seen.retired.iter().any(|retired| retired.map == id)
+        };
+        if is_there(map) || !is_there(base) {
+            return;
+        }
+        if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
+            self.sample(reading, Start::Known, Role::Replaced, events);
+        }
+        let Some(known) = self.known.iter_mut().find(|known| known.map == map) else { return };
+        known.standing = Standing::Settled;
+        let (slots, read) = (known.slots.clone(), known.read);
+        self.known.retain(|known| known.map != base);
+        self.known.push(Known { map: base, slots, read, standing: Standing::Current });
+        let generation = generation.map(|generation| generation.saturating_sub(1));
+        self.last = Some(Current { map: base, generation, base: None });
     }
 
     /// There is no stats map any more: reads what can still be read.

@@ -221,6 +221,31 @@ fn a_migration_that_is_taken_back_is_counted_once() {
 }
 
 #[test]
+fn a_migration_that_is_taken_back_between_two_looks_is_counted_once() {
+    let (old, new) = (map(1, [15, 0]), map(2, [18, 0]));
+    let begin = || {
+        let mut followed = Followed::new();
+        followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+        followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
+        followed
+    };
+    // One more came to the new map, two to the old one after it was back, and three to the one that took its place then.
+    let (last, back) = (map(2, [19, 0]), map(1, [21, 0]));
+    let events = begin().tick(migrated(&map(3, [24, 0]), 1, 1), &[retired(1, 0)], &[&last, &back]);
+    let expected = vec![(2, 1, true), (1, 2, true), (3, 3, false)];
+    assert_eq!((samples(&events), gaps(&events)), (expected.clone(), vec![]));
+    // The same where the third one began at zero.
+    let events = begin().tick(current(&map(3, [3, 0]), 1), &[retired(1, 0)], &[&last, &back]);
+    assert_eq!((samples(&events), gaps(&events)), (expected, vec![]));
+    // And where the old one is not to be read.
+    let mut followed = begin();
+    let events = followed.tick(migrated(&map(3, [24, 0]), 1, 1), &[retired(1, 0)], &[&last]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (3, 5, false)], vec![]));
+    let events = followed.tick(migrated(&map(3, [25, 0]), 1, 1), &[retired(1, 0)], &[&last, &back]);
+    assert_eq!(samples(&events), [(3, 1, false)]);
+}
+
+#[test]
 fn a_reader_that_starts_after_entries_were_carried_over_counts_none_of_them() {
     let mut followed = Followed::new();
     let (old, kept) = (map(1, [10, 0]), [retired(1, 0)]);
