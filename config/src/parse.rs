@@ -202,12 +202,12 @@ impl Reader<'_> {
         if let Some(rules) = table.get("merge").and_then(|value| self.errors.table("merge", value)) {
             self.merge("", rules, &mut merge);
         }
-        let lossy = table.get("lossy").is_some_and(|value| match value.get_ref() {
-            DeValue::Boolean(lossy) => *lossy,
-            _ => {
+        let lossy = table.get("lossy").is_some_and(|value| {
+            let lossy = value.get_ref().as_bool();
+            if lossy.is_none() {
                 self.errors.wrong_type("lossy", value, "a boolean");
-                false
             }
+            lossy.unwrap_or(false)
         });
         let (reuse, entries) = (self.reuse(table), self.entries(table));
         MapSettings { reuse, merge, lossy, entries, span: key.span() }
@@ -431,14 +431,12 @@ impl Reader<'_> {
         let value = table.get("reuse")?;
         let name = self.errors.string("reuse", value)?;
         let known = Reuse::ALL.map(Reuse::as_str);
-        match name.parse() {
-            Ok(reuse) => Some(Located { value: reuse, span: value.span() }),
-            Err(_) => {
-                let near = suggest(name, known);
-                self.errors.unknown(value.span(), "reuse policy", name, &known, near);
-                None
-            }
+        let reuse = name.parse().ok();
+        if reuse.is_none() {
+            let near = suggest(name, known);
+            self.errors.unknown(value.span(), "reuse policy", name, &known, near);
         }
+        reuse.map(|reuse| Located { value: reuse, span: value.span() })
     }
 
     fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {

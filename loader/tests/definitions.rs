@@ -23,6 +23,9 @@ enum Migrate {
 }
 use Migrate::{Blocked, Carried, Partly, Same};
 
+/// Bytes from the start of a value, and how many.
+type Place = (usize, usize);
+
 struct Case {
     name: &'static str,
     /// How the two versions are compiled.
@@ -32,12 +35,12 @@ struct Case {
     settings: &'static str,
     migrate: Migrate,
     /// Places and sizes of numbers in the old value and in the new one; the first counts packets.
-    fields: &'static [((usize, usize), (usize, usize))],
+    fields: &'static [(Place, Place)],
     /// Keys of 4 bytes that are in the map beside that of the packets; those of a trie are prefixes.
     keys: u32,
 }
 
-const PACKETS: ((usize, usize), (usize, usize)) = ((0, 8), (0, 8));
+const PACKETS: (Place, Place) = ((0, 8), (0, 8));
 const ATOMIC: &str = "COUNT=__sync_fetch_and_add(&entry->packets,1)";
 const TRIE: [&str; 4] = [
     "TYPE=BPF_MAP_TYPE_LPM_TRIE",
@@ -287,14 +290,6 @@ impl Stand<'_> {
         self.site.dir("eth0").open_map("state", Access::ReadWrite).unwrap()
     }
 
-    /// The key with a number; that of the packets is 1.
-    fn key(&self, map: &Map, number: u32) -> Vec<u8> {
-        match map.key_len() {
-            8 => [32_u32.to_ne_bytes(), number.to_ne_bytes()].concat(),
-            _ => number.to_ne_bytes().to_vec(),
-        }
-    }
-
     fn has_entries(&self) -> bool {
         self.state().key_len() > 0
     }
@@ -308,7 +303,7 @@ impl Stand<'_> {
         for number in 1..=self.case.keys + 1 {
             let mut value = vec![0; map.value_len()];
             for (slot, bytes) in value.chunks_mut(map.slot_len()).enumerate() {
-                let places: Vec<(usize, usize)> = self.case.fields.iter().map(|(old, _)| *old).collect();
+                let places: Vec<Place> = self.case.fields.iter().map(|(old, _)| *old).collect();
                 let places = if places.is_empty() { vec![(0, 8)] } else { places };
                 for (field, (at, size)) in places.into_iter().enumerate() {
                     if number > 1 {
@@ -316,7 +311,7 @@ impl Stand<'_> {
                     }
                 }
             }
-            map.update(&self.key(&map, number), &value, 0).unwrap();
+            map.update(&key(&map, number), &value, 0).unwrap();
         }
     }
 
@@ -325,7 +320,7 @@ impl Stand<'_> {
         let map = self.state();
         let mut value = vec![0; map.value_len()];
         for number in 1..=self.case.keys + 1 {
-            assert!(map.lookup(&self.key(&map, number), &mut value).unwrap(), "{context}: entry {number}");
+            assert!(map.lookup(&key(&map, number), &mut value).unwrap(), "{context}: entry {number}");
             for (field, (_, (at, size))) in self.case.fields.iter().enumerate() {
                 let slots = value.chunks(map.slot_len()).enumerate();
                 let found: Vec<u64> = slots.clone().map(|(_, bytes)| read(&bytes[*at..at + size])).collect();
@@ -388,7 +383,7 @@ impl Stand<'_> {
             ("migrate", Partly(words, entries)) => {
                 assert!(reason.contains(words), "{context}: {reason} {blocked_by}");
                 assert!(is_new && applied.code() == Some(0), "{context}: {applied}");
-                let packets = self.state().lookup(&self.key(&old, 1), &mut vec![0; old.value_len()]);
+                let packets = self.state().lookup(&key(&old, 1), &mut vec![0; old.value_len()]);
                 let zero = self.state().value_len() == old.value_len() && packets.unwrap();
                 assert!([entries, entries - usize::from(zero)].contains(&self.count()), "{context}");
             }
@@ -400,16 +395,27 @@ impl Stand<'_> {
                 assert!(blocked_by.contains(why), "{context}: {blocked_by}");
                 assert_eq!((diff.code(), applied.code()), (Some(2), Some(2)), "{context}: {applied}");
                 assert!(!is_new, "{context}");
-                if self.has_entries() {
+                if let Some(((at, size), _)) = self.case.fields.first() {
                     let map = self.state();
                     let mut value = vec![0; map.value_len()];
-                    assert!(map.lookup(&self.key(&map, 1), &mut value).unwrap());
+                    assert!(map.lookup(&key(&map, 1), &mut value).unwrap());
+                    let packets: u64 =
+                        value.chunks(map.slot_len()).map(|slot| read(&slot[*at..at + size])).sum();
+                    assert_eq!(packets, sent, "{context}: it goes on counting");
                 }
             }
             (other, _) => panic!("{other}"),
         }
         self.site.expect("diff", if applied.code() == Some(0) { 0 } else { 2 });
         self.site.expect("detach", 0);
+    }
+}
+
+/// The key with a number; that of the packets is 1.
+fn key(map: &Map, number: u32) -> Vec<u8> {
+    match map.key_len() {
+        8 => [32_u32.to_ne_bytes(), number.to_ne_bytes()].concat(),
+        _ => number.to_ne_bytes().to_vec(),
     }
 }
 

@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use common::{DROP, Site, compile_with};
+use common::{DROP, Site, compile_file, compile_with, flat};
 use xdpd_kernel::{Access, Map, cpu};
 use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
 
@@ -171,4 +172,66 @@ fn a_migration_that_is_taken_back_loses_no_count() {
     assert_eq!(site.packets("eth0", DROP), sent);
     assert_eq!(sum(&old, &key, 0, 8), Some(sent));
     assert!(site.bpffs.tree().iter().all(|pin| !pin.contains("%snap") && !pin.contains("%next")));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_example_goes_on_counting_in_its_second_version() {
+    require_root!();
+    let site = Site::new("flows");
+    let veth = site.lab.veth("eth0", "peer0");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs");
+    let object = site.lab.dir().join("flows.o");
+    let text = std::fs::read_to_string(examples.join("flows.toml")).unwrap();
+    site.config(&text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""));
+    let protocol = 0x88b5_u32.to_ne_bytes();
+    let flows = || site.dir("eth0").open_map("flows", Access::ReadOnly).unwrap();
+    let traffic = |at: usize, size: usize, frames: u64| {
+        wait_until("all frames", DEADLINE, || sum(&flows(), &protocol, at, size) == Some(frames));
+    };
+    compile_file(&object, &examples.join("flows.c"), &["-DVERSION=1"]);
+    site.apply();
+    site.lab.sender(&veth).send(100);
+    traffic(0, 4, 100);
+    compile_file(&object, &examples.join("flows.c"), &["-DVERSION=2"]);
+    let diff = flat(&site.expect("diff", 1).stdout);
+    let said = "entries are carried over: max entries 256 -> 1024, field `packets` widened 32 -> 64 bits, field `bytes` \
+                is new";
+    assert!(diff.contains(said), "{diff}");
+    site.apply();
+    site.lab.sender(&veth).send(50);
+    traffic(8, 8, 150);
+    traffic(16, 8, 50 * 64);
+    assert!(sum(&flows(), &protocol, 0, 8) > Some(0), "when the last one was seen");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn global_variables_are_carried_over_by_their_names() {
+    require_root!();
+    let site = Site::new("globals");
+    let veth = site.lab.veth("eth0", "peer0");
+    let count = "COUNT=seen++";
+    version(&site, "one.o", &["MORE=__u64 seen;__u32 limit=7;", "TYPE=BPF_MAP_TYPE_ARRAY", count]);
+    let more = "MORE=__u64 other;__u64 seen;__u32 limit=8,fresh=9;";
+    version(&site, "two.o", &[more, "TYPE=BPF_MAP_TYPE_ARRAY", "COUNT=seen++;other++;limit+=fresh*0"]);
+    file(&site, "one.o", "");
+    site.apply();
+    let sent = site.lab.sender(&veth).send(100);
+    wait_until("all frames", DEADLINE, || site.packets("eth0", DROP) == sent);
+    file(&site, "two.o", "");
+    let plan = flat(&site.expect("diff", 1).stdout);
+    assert!(plan.contains("field `other` is new"), "{plan}");
+    site.apply();
+    let map = |pin: &str| {
+        let map = site.dir("eth0").open_map(pin, Access::ReadOnly).unwrap();
+        let mut value = vec![0; map.value_len()];
+        assert!(map.lookup(&0_u32.to_ne_bytes(), &mut value).unwrap());
+        value
+    };
+    let bss = map("%2Ebss");
+    assert!(bss.chunks(8).any(|word| word == sent.to_ne_bytes()), "{bss:?}");
+    let data: Vec<u32> =
+        map("%2Edata").chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect();
+    assert_eq!(data, [7, 9], "what was there is kept, and what is new begins as the object says");
 }

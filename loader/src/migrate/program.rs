@@ -1,7 +1,7 @@
 //! The instructions that settle one entry: an XDP program that is run for it, and attached nowhere.
 //!
 //! Its packet names the entry and the CPU whose values are meant. While a program runs for a test, no packet is handled on
-//! its CPU (`bpf_test_run` in net/bpf/test_run.c turns softirqs off), so what it does to the values of that CPU happens at
+//! its CPU (`bpf_test_run` in `net/bpf/test_run.c` turns softirqs off), so what it does to the values of that CPU happens at
 //! once for every other program. Values that all CPUs share are added to atomically where the machine can: 32 and 64
 //! bits, aligned.
 
@@ -84,7 +84,7 @@ pub fn packet(cpu: u32, key: &[u8]) -> Vec<u8> {
 fn find(key_size: u32, per_cpu: bool, maps: Descriptors) -> Option<Vec<Insn>> {
     const CTX: u8 = 1;
     const KEY: u8 = 6;
-    let needed = i32::try_from(HEADER as u32 + key_size).ok()?;
+    let needed = i32::try_from(HEADER).ok()? + i32::try_from(key_size).ok()?;
     let lookup = |map: i32, into: Option<u8>, left: usize| {
         let mut code = vec![
             // BPF_PSEUDO_MAP_FD

@@ -27,7 +27,7 @@ impl Mapping {
     /// Whether the old program has changed a field since the snapshot.
     pub fn changed(&self, old: &[u8], base: &[u8]) -> bool {
         self.parts.iter().any(|part| {
-            let range = part.from..part.from + part.from_len();
+            let range = part.from..part.from + part.old_len();
             old[range.clone()] != base[range]
         })
     }
@@ -60,9 +60,10 @@ impl Mapping {
                         let n = read(new, at_new, to);
                         let widen = |value| cut(if signed { extend(value, from) } else { value }, to);
                         let (o_wide, b_wide) = (widen(o), widen(b));
-                        let greater = match signed {
-                            true => extend(o_wide, to).cast_signed() > extend(n, to).cast_signed(),
-                            false => o_wide > n,
+                        let greater = if signed {
+                            extend(o_wide, to).cast_signed() > extend(n, to).cast_signed()
+                        } else {
+                            o_wide > n
                         };
                         let settled = match part.merge {
                             Merge::Sum => n.wrapping_add(extend(o.wrapping_sub(b), from)),
@@ -103,7 +104,7 @@ impl Mapping {
 
 impl Part {
     /// Bytes of the old value that are carried.
-    pub(super) fn from_len(&self) -> usize {
+    pub(super) fn old_len(&self) -> usize {
         match self.shape {
             Shape::Numbers { from, count, .. } => from * count,
             Shape::Bytes(len) => len,

@@ -60,7 +60,9 @@ fn types() -> Btf {
     }
     let mut value = |words: &mut Vec<u32>, text: &str, size: u32, fields: &[(&str, u32, u32)]| {
         words.extend([name(text), 4 << 24 | u32::try_from(fields.len()).unwrap(), size]);
-        fields.iter().for_each(|(field, id, at)| words.extend([name(field), *id, at * 8]));
+        for (field, id, at) in fields {
+            words.extend([name(field), *id, at * 8]);
+        }
     };
     value(&mut words, "old", 8, &[("count", 1, 0), ("state", 3, 4)]);
     value(&mut words, "new", 24, &[("state", 4, 0), ("count", 2, 8), ("fresh", 1, 16)]);

@@ -127,7 +127,7 @@ impl Trio {
         self.old.for_each_batch(|keys, values| {
             let (mut new_keys, mut base_keys) = (Vec::new(), Vec::new());
             let (mut new_values, mut base_values) = (Vec::new(), Vec::new());
-            for (key, value) in self.entries(&self.old, keys, values) {
+            for (key, value) in entries(&self.old, keys, values) {
                 if !migrate::fits(self.new.def(), key) || (may_skip && nothing(value)) {
                     continue;
                 }
@@ -142,8 +142,8 @@ impl Trio {
                 Err(e) if is_full(&e) && self.settings.lossy => {
                     // Those that have no room are in no base: they are as if they had never been.
                     let mut kept = (Vec::new(), Vec::new());
-                    let new = self.entries(&self.new, &new_keys, &new_values);
-                    let base = self.entries(&self.base, &base_keys, &base_values);
+                    let new = entries(&self.new, &new_keys, &new_values);
+                    let base = entries(&self.base, &base_keys, &base_values);
                     for ((key, value), (base_key, base_value)) in new.zip(base) {
                         match self.new.update(key, value, 0) {
                             Err(e) if is_full(&e) => {}
@@ -174,7 +174,7 @@ impl Trio {
         self.old.for_each_batch(|keys, values| {
             let mut queue = Queue::default();
             let bases = self.bases(keys)?;
-            for (key, value) in self.entries(&self.old, keys, values) {
+            for (key, value) in entries(&self.old, keys, values) {
                 if !migrate::fits(self.new.def(), key) {
                     continue;
                 }
@@ -193,7 +193,7 @@ impl Trio {
                 if family == Some(Family::Trie) {
                     present.insert(base_key);
                 }
-                for (slot, (old, base)) in self.pairs(&self.old, value, &base).enumerate() {
+                for (slot, (old, base)) in pairs(&self.old, value, &base).enumerate() {
                     if self.mapping.changed(old, base) {
                         queue.add(slot, key);
                     }
@@ -210,7 +210,7 @@ impl Trio {
         let is_trie = migrate::family(self.old.def().map_type) == Some(Family::Trie);
         let (mut old, mut new) = (vec![0; self.old.value_len()], vec![0; self.new.value_len()]);
         self.base.for_each_batch(|keys, values| {
-            for (key, base) in self.entries(&self.base, keys, values) {
+            for (key, base) in entries(&self.base, keys, values) {
                 // What a trie finds may be a shorter prefix.
                 let is_there =
                     if is_trie { present.contains(key) } else { self.old.lookup(key, &mut old)? };
@@ -218,7 +218,7 @@ impl Trio {
                     continue;
                 }
                 if self.new.lookup(key, &mut new)?
-                    && self.pairs(&self.base, base, &new).all(|(base, new)| self.mapping.untouched(base, new))
+                    && pairs(&self.base, base, &new).all(|(base, new)| self.mapping.untouched(base, new))
                 {
                     self.new.delete(key)?;
                 }
@@ -235,7 +235,7 @@ impl Trio {
         self.new.for_each_batch(|keys, values| -> Result<(), CarryError> {
             let mut queue = Queue::default();
             let bases = self.bases(keys)?;
-            for (key, value) in self.entries(&self.new, keys, values) {
+            for (key, value) in entries(&self.new, keys, values) {
                 if !migrate::fits(self.old.def(), key) {
                     continue;
                 }
@@ -249,7 +249,7 @@ impl Trio {
                     }
                     base.fill(0);
                 }
-                for (slot, (new, base)) in self.pairs(&self.new, value, &base).enumerate() {
+                for (slot, (new, base)) in pairs(&self.new, value, &base).enumerate() {
                     if self.mapping.counted(new, base) {
                         queue.add(slot, key);
                     }
@@ -342,26 +342,6 @@ impl Trio {
         Ok(Bases { base: &self.base, run })
     }
 
-    fn entries<'v>(
-        &self,
-        map: &Map,
-        keys: &'v [u8],
-        values: &'v [u8],
-    ) -> impl Iterator<Item = (&'v [u8], &'v [u8])> + use<'v> {
-        keys.chunks_exact(map.key_len()).zip(values.chunks_exact(map.value_len()))
-    }
-
-    /// The values of all CPUs, side by side: `value` is of this map.
-    fn pairs<'v>(
-        &self,
-        map: &Map,
-        value: &'v [u8],
-        other: &'v [u8],
-    ) -> impl Iterator<Item = (&'v [u8], &'v [u8])> + use<'v> {
-        let slots = map.slots();
-        value.chunks_exact(map.slot_len()).zip(other.chunks_exact(other.len() / slots))
-    }
-
     /// Fills the values of all CPUs from others.
     fn slots(&self, from: &[u8], to: &mut [u8], each: impl Fn(&[u8], &mut [u8])) {
         let slots = self.cpus.len();
@@ -375,6 +355,25 @@ impl Trio {
             self.name
         ))
     }
+}
+
+/// The entries of a batch of this map.
+fn entries<'v>(
+    map: &Map,
+    keys: &'v [u8],
+    values: &'v [u8],
+) -> impl Iterator<Item = (&'v [u8], &'v [u8])> + use<'v> {
+    keys.chunks_exact(map.key_len()).zip(values.chunks_exact(map.value_len()))
+}
+
+/// The values of all CPUs, side by side: `value` is of this map.
+fn pairs<'v>(
+    map: &Map,
+    value: &'v [u8],
+    other: &'v [u8],
+) -> impl Iterator<Item = (&'v [u8], &'v [u8])> + use<'v> {
+    let slots = map.slots();
+    value.chunks_exact(map.slot_len()).zip(other.chunks_exact(other.len() / slots))
 }
 
 /// The base of the entries of a batch.
