@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Mode, Reuse, Span, Value,
-    escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Merge, Mode, Reuse, Span,
+    Value, escape,
 };
 
 /// A value and where in the file it is written.
@@ -85,6 +85,10 @@ pub struct Global {
 pub struct MapSettings {
     /// The policy of this map, before that of the interface and of the file.
     pub reuse: Option<Located<Reuse>>,
+    /// What becomes of fields that change on both sides while entries are carried over, by the field's path.
+    pub merge: BTreeMap<String, Located<Merge>>,
+    /// Entries are carried over even where some, or a part of each, have no room in the new map.
+    pub lossy: bool,
     /// What the map holds; `None`: that is not the file's business.
     pub entries: Option<Entries>,
     /// The key that names the map.

@@ -36,7 +36,7 @@ pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};
 pub use load::{Found, LoadError, find};
 pub use parse::parse_interval;
-pub use policy::{Mode, Reuse, UnknownName};
+pub use policy::{Merge, Mode, Reuse, UnknownName};
 pub use record::{Record, RecordError};
 pub use suggest::suggest;
 pub use value::Value;

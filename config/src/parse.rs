@@ -16,8 +16,8 @@ use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
     BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
-    Global, Group, Interface, Label, Located, MapSettings, Mode, ObjectRef, Program, Reuse, Selector, Stats,
-    suggest,
+    Global, Group, Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector,
+    Stats, suggest,
 };
 use crate::{entries, names, value};
 
@@ -33,8 +33,11 @@ const FILE: Shape = Shape {
 };
 const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "globals", "maps"], not_yet: &[] };
-const MAP: Shape =
-    Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "entries", "value"], not_yet: &["merge"] };
+const MAP: Shape = Shape {
+    place: "in [programs.NAME.maps.MAP]",
+    keys: &["reuse", "entries", "value", "merge", "lossy"],
+    not_yet: &[],
+};
 const INTERFACE: Shape = Shape {
     place: "in [interfaces.NAME]",
     keys: &["program", "mode", "reuse", "name", "netns", "optional"],
@@ -188,9 +191,7 @@ impl Reader<'_> {
             if let Err(reason) = names::map(name) {
                 self.errors.add(key.span(), "the key must be the name of a map", found(name, reason));
             }
-            self.errors.keys(table, &MAP, &SHAPES);
-            let (reuse, entries) = (self.reuse(table), self.entries(table));
-            maps.insert(name.to_owned(), MapSettings { reuse, entries, span: key.span() });
+            maps.insert(name.to_owned(), self.map(key, table));
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
         Program { name: name.to_owned(), object, function, globals, maps, span: key.span() }
@@ -213,6 +214,47 @@ impl Reader<'_> {
         }
         globals.sort_by_key(|global| global.name.span.start);
         globals
+    }
+
+    fn map(&mut self, key: &Key<'_>, table: &DeTable<'_>) -> MapSettings {
+        self.errors.keys(table, &MAP, &SHAPES);
+        let mut merge = BTreeMap::new();
+        if let Some(rules) = table.get("merge").and_then(|value| self.errors.table("merge", value)) {
+            self.merge("", rules, &mut merge);
+        }
+        let lossy = table.get("lossy").is_some_and(|value| {
+            let lossy = value.get_ref().as_bool();
+            if lossy.is_none() {
+                self.errors.wrong_type("lossy", value, "a boolean");
+            }
+            lossy.unwrap_or(false)
+        });
+        let (reuse, entries) = (self.reuse(table), self.entries(table));
+        MapSettings { reuse, merge, lossy, entries, span: key.span() }
+    }
+
+    /// Rules by the path of a field: `a.b` is a table in a table, or one key in quotes.
+    fn merge(&mut self, prefix: &str, table: &DeTable<'_>, merge: &mut BTreeMap<String, Located<Merge>>) {
+        for (key, value) in table {
+            let field = format!("{prefix}{}", key.get_ref());
+            if let Some(inner) = value.get_ref().as_table() {
+                self.merge(&format!("{field}."), inner, merge);
+                continue;
+            }
+            let Some(name) = self.errors.string(&field, value) else { continue };
+            let known = Merge::ALL.map(Merge::as_str);
+            match name.parse() {
+                Ok(rule) if merge.contains_key(&field) => {
+                    let message = format!("two rules for the field {}", quoted(&field));
+                    self.errors.add(value.span(), message, format!("expected no second one, `{rule}`"));
+                }
+                Ok(rule) => drop(merge.insert(field, Located { value: rule, span: value.span() })),
+                Err(_) => {
+                    let near = suggest(name, known);
+                    self.errors.unknown(value.span(), "merge rule", name, &known, near);
+                }
+            }
+        }
     }
 
     /// What a map is to hold.
@@ -406,22 +448,15 @@ impl Reader<'_> {
 
     /// The policy that a table sets, at whichever level it is.
     fn reuse(&mut self, table: &DeTable<'_>) -> Option<Located<Reuse>> {
-        let supported = [Reuse::IfCompatible, Reuse::Require, Reuse::Never].map(Reuse::as_str);
         let value = table.get("reuse")?;
         let name = self.errors.string("reuse", value)?;
-        match name.parse() {
-            Ok(Reuse::Migrate) => {
-                let help = format!("use {}", one_of(&supported));
-                self.errors.not_yet(value.span(), "reuse = \"migrate\"", &help);
-                None
-            }
-            Ok(reuse) => Some(Located { value: reuse, span: value.span() }),
-            Err(_) => {
-                let near = suggest(name, supported);
-                self.errors.unknown(value.span(), "reuse policy", name, &supported, near);
-                None
-            }
+        let known = Reuse::ALL.map(Reuse::as_str);
+        let reuse = name.parse().ok();
+        if reuse.is_none() {
+            let near = suggest(name, known);
+            self.errors.unknown(value.span(), "reuse policy", name, &known, near);
         }
+        reuse.map(|reuse| Located { value: reuse, span: value.span() })
     }
 
     fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {

@@ -20,6 +20,20 @@ pub enum Reuse {
     Never,
 }
 
+/// What becomes of a field that both the old and the new program have changed while its entry was carried over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Merge {
+    /// The new program's value stays.
+    New,
+    /// The old program's value takes its place.
+    Old,
+    /// The greater of the two.
+    Max,
+    /// What the old program has added is added.
+    Sum,
+}
+
 /// How a program is attached to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,6 +78,21 @@ impl Reuse {
     }
 }
 
+impl Merge {
+    /// Every rule, in the order in which messages list them.
+    pub const ALL: [Self; 4] = [Self::New, Self::Old, Self::Max, Self::Sum];
+
+    /// The rule's name in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Old => "old",
+            Self::Max => "max",
+            Self::Sum => "sum",
+        }
+    }
+}
+
 impl Mode {
     /// Every mode, in the order in which messages list them.
     pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Offload];
@@ -84,6 +113,12 @@ impl fmt::Display for Reuse {
     }
 }
 
+impl fmt::Display for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -95,6 +130,15 @@ impl FromStr for Reuse {
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
         let known = Self::ALL.into_iter().find(|reuse| reuse.as_str() == name);
+        known.ok_or_else(|| UnknownName::new(name, Self::ALL.map(Self::as_str)))
+    }
+}
+
+impl FromStr for Merge {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let known = Self::ALL.into_iter().find(|merge| merge.as_str() == name);
         known.ok_or_else(|| UnknownName::new(name, Self::ALL.map(Self::as_str)))
     }
 }

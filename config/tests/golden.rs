@@ -63,6 +63,12 @@ fn summary(config: &Config) -> String {
         }
         for (map, settings) in &program.maps {
             writeln!(summary, "  reuse {} of {map}", config.reuse_of(interface, program, map)).unwrap();
+            for (field, rule) in &settings.merge {
+                writeln!(summary, "    of {field} the {}", rule.value).unwrap();
+            }
+            if settings.lossy {
+                writeln!(summary, "    lossy").unwrap();
+            }
             let Some(entries) = &settings.entries else { continue };
             match &entries.source {
                 EntriesSource::File(path) => {

@@ -58,6 +58,7 @@ pub(crate) const BPF_MAP_TYPE_ARRAY: u32 = 2;
 pub(crate) const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
 pub(crate) const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 pub(crate) const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
+pub(crate) const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 pub(crate) const BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: u32 = 21;
 
 pub(crate) const BPF_PROG_TYPE_XDP: u32 = 6;

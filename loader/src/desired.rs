@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use xdpd_config::{Config, Diagnostic, Diagnostics, Interface, Label, Mode, Program, Reuse, Selector};
+use xdpd_config::{
+    Config, Diagnostic, Diagnostics, Interface, Label, MapSettings, Mode, Program, Reuse, Selector,
+};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
 use crate::entries::{Declared, Lists};
 use crate::globals::Globals;
+use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
 use crate::readers::Readers;
@@ -59,6 +62,8 @@ pub struct DesiredMap {
     pub spec: MapSpec,
     /// What a (re)load does when it is pinned already.
     pub reuse: Reuse,
+    /// How its entries are carried over, where they are.
+    pub settings: Settings,
     /// What it holds; `None` where that is not the file's business.
     pub entries: Option<Arc<Declared>>,
 }
@@ -143,8 +148,9 @@ fn instance(
         .filter(|(_, spec)| spec.origin != MapOrigin::ReadOnlyData)
         .map(|(name, spec)| {
             let reuse = config.reuse_of(interface, program, name);
+            let settings = program.maps.get(name).map(settings).unwrap_or_default();
             let entries = lists.get(program, name).cloned();
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse, entries })
+            (name.clone(), DesiredMap { spec: spec.clone(), reuse, settings, entries })
         })
         .collect();
     Some(Instance {
@@ -155,6 +161,11 @@ fn instance(
         globals: Arc::new(Globals::resolve(&loaded.object, program).ok()?),
         maps,
     })
+}
+
+fn settings(map: &MapSettings) -> Settings {
+    let merge = map.merge.iter().map(|(field, rule)| (field.clone(), rule.value)).collect();
+    Settings { merge, lossy: map.lossy }
 }
 
 /// Labels and devices that an entry stands for. An explicit one is there even when its device is not.

@@ -15,6 +15,7 @@ pub mod execute;
 pub mod exit;
 pub mod globals;
 pub mod interrupt;
+pub mod migrate;
 pub mod mode;
 pub mod object;
 pub mod objects;

@@ -10,6 +10,7 @@ use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest, trust};
 
 use crate::builtin;
 use crate::globals::Globals;
+use crate::migrate::check_rule;
 use crate::object::{MAX_OBJECT_SIZE, Object, ObjectError};
 
 /// The objects of one file.
@@ -122,6 +123,15 @@ impl Objects {
                     help: suggest(name, have.iter().copied()).map(|name| format!("did you mean `{name}`?")),
                     ..Diagnostic::new(message).at(settings.span.clone())
                 });
+                continue;
+            }
+            let layout = loaded.object.maps().get(name).and_then(|map| map.layout.as_ref());
+            for (field, rule) in &settings.merge {
+                let checked = check_rule(layout.map(|layout| &layout.value), field, rule.value);
+                problems.extend(checked.err().map(|(why, near)| Diagnostic {
+                    help: near.map(|name| format!("did you mean `{name}`?")),
+                    ..Diagnostic::new(format!("map `{name}`: {why}")).at(rule.span.clone())
+                }));
             }
         }
         problems.extend(Globals::resolve(&loaded.object, program).err().into_iter().flatten());

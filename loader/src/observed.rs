@@ -14,13 +14,14 @@ use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN, retired};
 use xdpd_kernel::bpffs;
 use xdpd_kernel::{
-    Access, Attached, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, PinError,
-    PinnedObject, Program, ProgramId, XdpLink,
+    Access, Attached, BtfId, Dir, EntryKind, IfIndex, LinkId, LinkKind, Map, MapDef, MapId, MapInfo,
+    PinError, PinnedObject, Program, ProgramId, XdpLink,
 };
 
 use crate::devices::Devices;
 use crate::dispatcher::{self, Dispatcher};
 use crate::entries::{self, Content};
+use crate::migrate::{Family, family};
 use crate::mode;
 use crate::object::{Btf, MapLayout, map_layout};
 use crate::readers::Permissions;
@@ -34,6 +35,8 @@ pub const OLD: &str = "%old-";
 pub const TAKEN: &str = "%taken-";
 /// Prefix of a map that tells what global variables held before an apply wrote them.
 pub const FORMER: &str = "%former-";
+/// Prefix of a directory with the maps whose entries are on their way.
+pub const SNAP: &str = "%snap-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
 
@@ -182,6 +185,8 @@ pub struct PinnedMap {
     pub btf: Option<(BtfId, u32, u32)>,
     /// The layout by that BTF; read only where a plan needs it.
     pub layout: Option<MapLayout>,
+    /// How many of its entries have no room in the map that is to take its place; read only where a plan needs it.
+    pub excess: Option<u64>,
 }
 
 /// A retired map.
@@ -270,6 +275,11 @@ pub enum Interrupted {
         /// The interface they are of.
         label: Label,
     },
+    /// Entries that were on their way: settled with the program that runs.
+    Settle {
+        /// Name of the directory.
+        directory: String,
+    },
     /// A takeover that was cut off: the other's program is put back if nothing runs in its place.
     GiveBack {
         /// Name of the directory.
@@ -282,6 +292,7 @@ impl Interrupted {
     pub fn directory(&self) -> &str {
         match self {
             Self::DropStage { directory }
+            | Self::Settle { directory }
             | Self::GiveBack { directory }
             | Self::FinishExchange { directory, .. }
             | Self::TakeBack { directory, .. } => directory,
@@ -292,8 +303,8 @@ impl Interrupted {
     /// The interface it is about.
     pub fn label(&self) -> &str {
         match self {
-            Self::DropStage { directory } | Self::GiveBack { directory } => {
-                let prefixes = [NEXT, OLD, TAKEN];
+            Self::DropStage { directory } | Self::Settle { directory } | Self::GiveBack { directory } => {
+                let prefixes = [NEXT, OLD, SNAP, TAKEN];
                 prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
             }
             Self::FinishExchange { label, .. }
@@ -311,6 +322,7 @@ impl Interrupted {
             Self::SettleGlobals { .. } => {
                 "global variables of an interrupted apply, put back unless its program runs"
             }
+            Self::Settle { .. } => "entries that were being carried over, settled first",
             Self::GiveBack { .. } => {
                 "an interrupted takeover; the other's program is put back where nothing runs"
             }
@@ -475,6 +487,11 @@ impl Observed {
                 }
             } else if let Some(rest) = name.strip_prefix(FORMER) {
                 notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
+            } else if name.starts_with(SNAP) {
+                // Before the stages that are folded below: their maps are settled first.
+                if leftovers == Leftovers::FoldIn {
+                    self.interrupted.push(Interrupted::Settle { directory: name });
+                }
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
@@ -591,22 +608,68 @@ impl Observed {
 
     /// Reads the layouts of the maps of these interfaces, for comparing them with an object's.
     pub fn read_layouts(&mut self, labels: &BTreeSet<Label>) -> Result<(), xdpd_kernel::Error> {
-        let mut known: BTreeMap<BtfId, Option<Btf>> = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for (_, pinned) in self.interfaces.iter_mut().filter(|(label, _)| labels.contains(*label)) {
             for map in pinned.maps.values_mut() {
-                let Some((object, key, value)) = map.btf else { continue };
-                let btf = match known.entry(object) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => {
-                        let raw = xdpd_kernel::Btf::open_by_id(object)?.raw()?;
-                        new.insert(Btf::parse(&raw).ok())
-                    }
-                };
-                map.layout = btf.as_ref().and_then(|btf| map_layout(btf, key, value));
+                map.layout = map.btf.map(|btf| read_layout(btf, &mut known)).transpose()?.flatten();
             }
         }
         Ok(())
     }
+
+    /// Counts what the maps hold beyond these numbers of entries.
+    pub fn read_excess(&mut self, wanted: &BTreeMap<(Label, String), u32>) -> Result<(), xdpd_kernel::Error> {
+        for ((label, name), room) in wanted {
+            let pinned = self.interfaces.get_mut(label).and_then(|pinned| pinned.maps.get_mut(name));
+            if let Some(pinned) = pinned {
+                pinned.excess = match Map::open_by_id(pinned.id) {
+                    Ok(map) => Some(excess(&map, *room)?),
+                    // It went away meanwhile.
+                    Err(e) if e.errno() == libc::ENOENT => None,
+                    Err(e) => return Err(e),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many entries of a map have no room among so many: of an array those that hold anything.
+fn excess(map: &Map, room: u32) -> Result<u64, xdpd_kernel::Error> {
+    let is_array = family(map.def().map_type) == Some(Family::Array);
+    let mut count = 0_u64;
+    map.for_each(|key, value| {
+        let index = <[u8; 4]>::try_from(key).map(u32::from_ne_bytes);
+        let beyond = index.is_ok_and(|index| index >= room) && value.iter().any(|byte| *byte != 0);
+        count += u64::from(!is_array || beyond);
+    })?;
+    Ok(if is_array { count } else { count.saturating_sub(room.into()) })
+}
+
+/// The layout of a map's keys and values, where type information tells it.
+pub fn layout_of(info: &MapInfo) -> Result<Option<MapLayout>, xdpd_kernel::Error> {
+    Ok(types_of(info).map(|btf| read_layout(btf, &mut BTreeMap::new())).transpose()?.flatten())
+}
+
+/// BTF object with the type ids of key and value.
+type Types = (BtfId, u32, u32);
+
+fn types_of(info: &MapInfo) -> Option<Types> {
+    info.btf_id.map(|btf| (btf, info.btf_key_type_id, info.btf_value_type_id))
+}
+
+fn read_layout(
+    (object, key, value): Types,
+    known: &mut BTreeMap<BtfId, Option<Btf>>,
+) -> Result<Option<MapLayout>, xdpd_kernel::Error> {
+    let btf = match known.entry(object) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let raw = xdpd_kernel::Btf::open_by_id(object)?.raw()?;
+            new.insert(Btf::parse(&raw).ok())
+        }
+    };
+    Ok(btf.as_ref().and_then(|btf| map_layout(btf, key, value)))
 }
 
 impl Observed {
@@ -857,8 +920,7 @@ fn is_no_pin_of_ours(error: &xdpd_kernel::Error) -> bool {
 
 fn read_map(map: &Map) -> PinnedMap {
     let info = map.info();
-    let btf = info.btf_id.map(|btf| (btf, info.btf_key_type_id, info.btf_value_type_id));
-    PinnedMap { id: info.id, def: info.def, btf, layout: None }
+    PinnedMap { id: info.id, def: info.def, btf: types_of(info), layout: None, excess: None }
 }
 
 /// Names with `%` and no two hex digits are ours: what an interrupted step left, to go with its directory.

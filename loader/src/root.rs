@@ -8,7 +8,7 @@ use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, TAKEN};
+use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
 use crate::readers::{self, Permissions};
 use crate::trial;
 
@@ -173,6 +173,7 @@ impl PinRoot {
                 && name != LOCK
                 && (name.starts_with(NEXT)
                     || name.starts_with(OLD)
+                    || name.starts_with(SNAP)
                     || name.starts_with(TAKEN)
                     || self.dir.open_dir(&entry.name).is_ok_and(|dir| is_roots(&dir) && has_record(&dir)))
         };

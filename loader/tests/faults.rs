@@ -65,6 +65,18 @@ const TAKEN: &str = "
     program = 'pass'
 ";
 
+/// Entries are carried over, with a stand of their own for the many calls of that.
+const PLAIN: &str = "
+    [interfaces.replaced]
+    program = 'drop'
+    reuse = 'migrate'
+";
+const MIGRATED: &str = "
+    [interfaces.replaced]
+    program = 'other'
+    reuse = 'migrate'
+";
+
 /// The labels of a file, sorted.
 fn labels(file: &str) -> impl Iterator<Item = &str> {
     file.lines().filter_map(|line| line.trim().strip_prefix("[interfaces.")?.strip_suffix(']'))
@@ -196,6 +208,13 @@ impl Stand {
         let mut expected: Vec<String> = labels(file).flat_map(entries).collect();
         expected.sort();
         assert_eq!(pins, expected.iter().collect::<Vec<_>>(), "{context}");
+        if [PLAIN, MIGRATED].contains(&file) {
+            assert_eq!(
+                self.site.packets("replaced", DROP),
+                3,
+                "{context}: what was counted is carried along"
+            );
+        }
     }
 
     /// Each device runs what it ran before, or what the file says, with its map pinned. Only the change of mode and the
@@ -432,11 +451,8 @@ fn a_kill_at_any_call_of_a_takeover_can_be_settled() {
     kill_at_each("a kill in a takeover", &Stand::new("takes", (NOTHING, TAKEN)));
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
-    require_root!();
-    let stand = Stand::new("undo", (BEFORE, AFTER));
+/// Lets the verification fail, and kills the apply at each call of the undo in turn.
+fn kill_while_undoing(what: &str, stand: &Stand) {
     let mut points = Points::default();
     // The last look at the devices, for verifying the commit, fails. So all of it is undone.
     let (_, log) = stand.strace(&[]);
@@ -454,11 +470,39 @@ fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
         let (killed, _) = stand.strace(&[failure, (call, "signal=KILL", n)]);
         assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
         points.count(call, 9);
-        stand.assert_old_or_new(&before, AFTER, &context);
+        stand.assert_old_or_new(&before, stand.way.1, &context);
         stand.xdpd("apply config.toml --takeover").expect_code(0);
-        stand.assert_converged(AFTER, &context);
+        stand.assert_converged(stand.way.1, &context);
         stand.reset();
     }
-    points.print("a kill while undoing");
+    points.print(what);
     stand.assert_no_residue();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_kill_while_a_failed_apply_is_undone_is_settled_as_well() {
+    require_root!();
+    kill_while_undoing("a kill while undoing", &Stand::new("undo", (BEFORE, AFTER)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_call_that_fails_while_entries_are_carried_over_leaves_everything_as_it_was() {
+    require_root!();
+    fail_each("a call of a migration that fails", &Stand::new("migrates", (PLAIN, MIGRATED)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_kill_while_entries_are_carried_over_loses_no_count() {
+    require_root!();
+    kill_at_each("a kill in a migration", &Stand::new("migration", (PLAIN, MIGRATED)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_kill_while_a_migration_is_taken_back_loses_no_count() {
+    require_root!();
+    kill_while_undoing("a kill while a migration is undone", &Stand::new("unmigrate", (PLAIN, MIGRATED)));
 }

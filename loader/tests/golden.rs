@@ -17,7 +17,7 @@ use xdpd::desired;
 use xdpd::devices::{Devices, Space};
 use xdpd::dispatcher::Dispatcher;
 use xdpd::entries::Lists;
-use xdpd::object::{Field, Layout, MapLayout, Object};
+use xdpd::object::{Field, FieldKind, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
 use xdpd::observed::{
     ForeignPin, ForeignProgram, Interrupted, LinkState, Observed, OtherEntry, OtherKind, PinPermissions,
@@ -166,6 +166,7 @@ struct MapText {
     #[serde(default)]
     flags: u32,
     value: Option<Vec<(String, u32, u32)>>,
+    excess: Option<u64>,
     /// What it holds.
     #[serde(default)]
     entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -260,12 +261,15 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
                 path: path.clone(),
                 offset: *offset,
                 size: *size,
+                kind: FieldKind::Unsigned,
+                element: *size,
             };
             MapLayout {
-                key: Layout(vec![Field { path: String::new(), offset: 0, size: 32 }]),
+                key: Layout(vec![field(&(String::new(), 0, 32))]),
                 value: Layout(fields.iter().map(field).collect()),
             }
         }),
+        excess: map.excess,
     };
     Pinned {
         directory: label(name).file_name(),

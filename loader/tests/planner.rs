@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
 use xdpd::globals::Globals;
+use xdpd::migrate::Settings;
 use xdpd::object::{MapOrigin, MapSpec, Object, Store};
 use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
@@ -32,6 +33,10 @@ fn device(n: u32) -> String {
 
 fn def(entries: u32) -> MapDef {
     MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: entries, flags: 0, map_extra: 0 }
+}
+
+fn pinned_map(id: MapId, def: MapDef) -> PinnedMap {
+    PinnedMap { id, def, btf: None, layout: None, excess: None }
 }
 
 /// What the file says of one interface.
@@ -72,7 +77,7 @@ struct Held {
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
-    let reuse = prop_oneof![Just(Reuse::IfCompatible), Just(Reuse::Require), Just(Reuse::Never)];
+    let reuse = prop::sample::select(Reuse::ALL.to_vec());
     let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
     (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps, values()).prop_map(
         |(function, digest, generic, optional, reuse, maps, globals)| Wanted {
@@ -151,7 +156,8 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
         };
         let declared = wanted.maps.iter().map(|(n, entries)| (format!("map{n}"), spec(*entries)));
         let data = [".data", ".bss"].map(|name| (name.to_owned(), settings().maps()[name].clone()));
-        let map = |spec| DesiredMap { spec, reuse: wanted.reuse, entries: None };
+        let map =
+            |spec| DesiredMap { spec, reuse: wanted.reuse, settings: Settings::default(), entries: None };
         let maps = declared.chain(data).map(|(name, spec)| (name, map(spec)));
         let instance = Instance {
             object: "builtin".into(),
@@ -250,10 +256,7 @@ impl Host {
             let id = self.id();
             recorded.insert(format!("map{n}"), id);
             if *is_pinned {
-                pinned.insert(
-                    format!("map{n}"),
-                    PinnedMap { id: MapId(id), def: def(*entries), btf: None, layout: None },
-                );
+                pinned.insert(format!("map{n}"), pinned_map(MapId(id), def(*entries)));
             }
         }
         let globals = globals(&held.globals);
@@ -261,7 +264,7 @@ impl Host {
             if spec.origin == MapOrigin::Data {
                 let id = self.id();
                 recorded.insert(name.clone(), id);
-                let map = PinnedMap { id: MapId(id), def: spec.def, btf: None, layout: None };
+                let map = pinned_map(MapId(id), spec.def);
                 pinned.insert(name.clone(), map);
                 self.contents
                     .insert(MapId(id), globals.content(settings(), name).unwrap_or_else(|| zeros(spec)));
@@ -374,15 +377,14 @@ impl Host {
                     assert_eq!(kept.id, *id);
                     kept
                 }
-                MapWork::Repin(id) => {
-                    PinnedMap { id: *id, def: instance.maps[name].spec.def, btf: None, layout: None }
+                MapWork::Repin(id) => pinned_map(*id, instance.maps[name].spec.def),
+                MapWork::Migrate(id) => {
+                    let carried = &old.as_ref().unwrap().maps[name];
+                    assert_eq!(carried.id, *id);
+                    assert_ne!(carried.def, instance.maps[name].spec.def);
+                    pinned_map(MapId(self.id()), instance.maps[name].spec.def)
                 }
-                MapWork::Create => PinnedMap {
-                    id: MapId(self.id()),
-                    def: instance.maps[name].spec.def,
-                    btf: None,
-                    layout: None,
-                },
+                MapWork::Create => pinned_map(MapId(self.id()), instance.maps[name].spec.def),
             };
             let spec = &instance.maps[name].spec;
             if spec.origin == MapOrigin::Data && *work == MapWork::Create {

@@ -21,6 +21,20 @@ impl Map {
     /// once. Needs no more than a map that was opened read-only.
     pub fn for_each(&self, mut entry: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let (key_len, value_len) = (self.key_len(), self.value_len());
+        self.for_each_batch(|keys, values| {
+            let entries = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
+            entries.for_each(|(key, value)| entry(key, value));
+            Ok(())
+        })
+    }
+
+    /// As [`for_each`](Self::for_each), with as many entries at a time as one call gives: their keys, and as many values.
+    /// Ends with the first error of `batch`.
+    pub fn for_each_batch<E: From<Error>>(
+        &self,
+        mut batch: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (key_len, value_len) = (self.key_len(), self.value_len());
         let most = self.def().max_entries as usize;
         let mut room = (ROOM / (key_len + value_len).max(1)).clamp(1, most.max(1));
         // A hash map's position is the number of a bucket, that of the others a key.
@@ -36,15 +50,33 @@ impl Map {
                     room = (room * 2).min(most);
                     continue;
                 }
-                batch => batch?,
+                found => found?,
             };
-            let entries = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
-            entries.take(found).for_each(|(key, value)| entry(key, value));
+            if found > 0 {
+                batch(&keys[..found * key_len], &values[..found * value_len])?;
+            }
             if ended {
                 return Ok(());
             }
             begun = true;
         }
+    }
+
+    /// Reads the values of an array from the index `first` on: as many as there is room for in `values`, a multiple of
+    /// [`value_len`](Self::value_len) bytes.
+    pub fn lookup_run(&self, first: u32, values: &mut [u8]) -> Result<()> {
+        let wanted = values.len() / self.value_len().max(1);
+        if wanted == 0 {
+            return Ok(());
+        }
+        let mut keys = vec![0; wanted * self.key_len()];
+        // The kernel goes on after the position.
+        let mut position = first.wrapping_sub(1).to_ne_bytes();
+        let (found, _) = self.next_batch(&mut keys, values, &mut position, first > 0)?;
+        if found != wanted {
+            return Err(self.refusal(BPF_MAP_LOOKUP_BATCH, format!("{found} of {wanted} entries")));
+        }
+        Ok(())
     }
 
     /// One `BPF_MAP_LOOKUP_BATCH`, from the beginning or from where the last one has left `position`. Tells how many

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Failure, Inputs, Outcome, Survey, diff, kernel_failure};
+use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
@@ -95,7 +95,7 @@ fn settle(inputs: &Inputs, options: Options, root: &PinRoot) -> Result<(Survey, 
     if survey.plan.interrupted.is_empty() {
         return Ok((survey, false));
     }
-    execute::recover(root.dir(), &survey.observed).map_err(kernel_failure)?;
+    execute::recover(root.dir(), &survey.observed).map_err(recovery_failure)?;
     output::say("settled what an interrupted run had left");
     Ok((Survey::take(inputs, options.allow, Leftovers::FoldIn)?, true))
 }
@@ -172,6 +172,7 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
     observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
+    observed.read_excess(&plan::shrinking(desired, &observed)).map_err(unreadable)?;
     observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
     let mut plan = plan::plan(desired, &observed, allow);
     plan.interfaces.retain(|label, _| {

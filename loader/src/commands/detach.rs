@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use xdpd_config::Label;
 
 use super::apply::taken_back;
-use super::{Failure, Outcome, kernel_failure, locate};
+use super::{Failure, Outcome, kernel_failure, locate, recovery_failure};
 use crate::cli::Detach;
 use crate::desired::Desired;
 use crate::devices::Devices;
@@ -34,7 +34,7 @@ pub fn run(args: &Detach) -> Outcome {
     let observe = |leftovers| observed::observe(&pin_root, Devices::default(), leftovers);
     let mut observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     if !observed.interrupted.is_empty() {
-        execute::recover(root.dir(), &observed).map_err(kernel_failure)?;
+        execute::recover(root.dir(), &observed).map_err(recovery_failure)?;
         observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     }
     let chosen = choose(&observed, owner.as_deref(), &args.interfaces)?;

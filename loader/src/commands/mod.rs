@@ -19,6 +19,7 @@ use xdpd_config::{Config, Diagnostics, LoadError};
 use crate::desired::{self, Desired};
 use crate::devices::Devices;
 use crate::entries::Lists;
+use crate::execute::CarryError;
 use crate::exit::Exit;
 use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
@@ -129,6 +130,7 @@ impl Survey {
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
         observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;
+        observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(kernel_failure)?;
         observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(kernel_failure)?;
         let plan = plan::plan(&desired, &observed, allow);
         Ok(Self { desired, observed, plan })
@@ -140,5 +142,13 @@ pub fn kernel_failure(error: xdpd_kernel::Error) -> Failure {
     match privileges::explain(&error) {
         Some(why) => Failure::refused(anyhow!("{error}; {why}")),
         None => Failure::refused(error),
+    }
+}
+
+/// What an interrupted run had left could not be settled.
+pub fn recovery_failure(error: CarryError) -> Failure {
+    match error {
+        CarryError::Kernel(error) => kernel_failure(error),
+        other => Failure::refused(anyhow!("cannot settle what an interrupted run has left: {other}")),
     }
 }

@@ -7,7 +7,7 @@ use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
 use xdpd_kernel::{Dir, LinkId, PinError, XdpLink};
 
 use super::recover::{give_back, taken_name};
-use super::{Executor, Leaving, Staged, globals};
+use super::{Executor, Leaving, Staged, carry, globals};
 use crate::engine::Engine;
 use crate::observed::{NEXT, OLD, OtherEntry};
 use crate::plan::{LinkWork, Plan, Work};
@@ -76,6 +76,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             problems.extend(
                 remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}")),
             );
+            let name = carry::directory(label);
+            problems.extend(carry::remove(self.root, &name).err().map(|e| format!("remove {name}: {e}")));
             if install.takeover.is_some() {
                 let name = taken_name(label);
                 problems.extend(give_back(self.root, &name).err().map(|e| format!("give back {name}: {e}")));
@@ -93,20 +95,24 @@ impl<'a, E: Engine> Executor<'a, E> {
         };
         let mut problems: Vec<String> = forgotten.filter_map(problem).collect();
         let live = self.live_links(&staged, &leaving);
-        let mut remove = |name: &str| {
+        let remove = |name: &str, problems: &mut Vec<String>| {
             if let Err(e) = remove_directory(self.root, name, &live) {
                 problems.push(format!("remove {name}: {e}"));
             }
         };
         for staged in staged {
-            remove(&staged.name);
+            if staged.carried.is_some() {
+                let name = carry::directory(staged.label);
+                problems.extend(carry::remove(self.root, &name).err().map(|e| format!("remove {name}: {e}")));
+            }
+            remove(&staged.name, &mut problems);
             if staged.taken.is_some() {
-                remove(&taken_name(staged.label));
+                remove(&taken_name(staged.label), &mut problems);
             }
             if let Some(old) =
                 staged.install.replaces.as_deref().filter(|old| *old != staged.label.file_name())
             {
-                remove(&format!("{OLD}{old}"));
+                remove(&format!("{OLD}{old}"), &mut problems);
             }
         }
         for leaving in leaving {

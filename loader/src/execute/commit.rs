@@ -1,11 +1,11 @@
 //! The short part that changes what runs: links first, a grace period, then pins. Every step has its undo.
 
-use libc::{EINVAL, ENOSYS, EOPNOTSUPP, ERANGE};
+use libc::{EINVAL, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN};
 use xdpd_kernel::{IfIndex, NetNs, Program, XdpLink, netlink};
 
-use super::error::{at, has_vanished, pin_at};
+use super::error::{at, carry_at, has_vanished, pin_at};
 use super::undo::Undo;
 use super::{Executor, Held, Leaving, RECORD_BESIDE, Staged, StepError};
 use crate::engine::Engine;
@@ -57,13 +57,15 @@ impl<'a, E: Engine> Executor<'a, E> {
             |link| matches!(link, LinkWork::Update { .. } | LinkWork::Create { detach_first: true });
         if staged.iter().any(|s| replaces(s.install.link)) {
             // From here on no CPU runs an old program: the counters of replaced maps are final.
-            match xdpd_kernel::rcu::wait_grace_period() {
-                // Not to be had, as on nohz_full kernels: readers look at a retired map once more later on.
-                Err(e) if [EINVAL, ENOSYS].contains(&e.errno()) => {}
-                other => other.map_err(|source| StepError::Kernel {
-                    what: "cannot wait for running programs".into(),
-                    source,
-                })?,
+            xdpd_kernel::rcu::wait_grace_period().map_err(|source| StepError::Kernel {
+                what: "cannot wait for running programs".into(),
+                source,
+            })?;
+        }
+        // Before the pins are swapped, so that nobody finds a map in which something is missing.
+        for staged in staged.iter().filter(|s| !vanished.contains(&s.name.as_str())) {
+            if let Some(carried) = &staged.carried {
+                carried.settle(self.interrupt).map_err(carry_at(staged.label, "settle carried entries"))?;
             }
         }
         for staged in staged.iter().filter(|s| !vanished.contains(&s.name.as_str())) {

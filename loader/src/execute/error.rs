@@ -6,6 +6,7 @@ use libc::{EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, EPERM, ER
 use xdpd_config::Label;
 use xdpd_kernel::PinError;
 
+use super::carry::CarryError;
 use crate::engine::EngineError;
 use crate::interrupt::Interrupted as Signal;
 
@@ -29,6 +30,16 @@ pub enum StepError {
         function: String,
         /// Why.
         source: EngineError,
+    },
+    /// Carrying entries over.
+    #[error("{label}: cannot {what}: {source}")]
+    Carry {
+        /// The interface.
+        label: String,
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        source: CarryError,
     },
     /// A signal asked to stop.
     #[error("interrupted by {0}")]
@@ -93,6 +104,15 @@ pub(super) fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinErro
         wrong @ PinError::WrongType { .. } => {
             StepError::Verification(format!("{label}: cannot {what}: {wrong}"))
         }
+    }
+}
+
+/// A signal is one wherever it comes.
+pub(super) fn carry_at(label: &Label, what: &'static str) -> impl FnOnce(CarryError) -> StepError {
+    move |error| match error {
+        CarryError::Interrupted(signal) => signal.into(),
+        CarryError::Kernel(source) => kernel(label, what, source),
+        source => StepError::Carry { label: label.to_string(), what, source },
     }
 }
 

@@ -1,10 +1,12 @@
 //! Carries out a plan: everything that can fail is done beside the running state, then a short commit that can be
 //! undone step by step.
 //!
-//! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded and its record
-//! written. Commit: entries of maps that stay, then the links (create or update), one RCU grace period, then one exchange
-//! of directories per interface. Clean up: the old directories go, and with the last reference to a link its program is detached.
+//! Prepare: a staged directory `%next-<label>` per interface, with its maps pinned, its program loaded, its record
+//! written and entries carried over. Commit: entries of maps that stay, then the links (create or update), one RCU grace
+//! period, carried entries are settled, then one exchange of directories per interface. Clean up: the old directories
+//! go, and with the last reference to a link its program is detached.
 
+mod carry;
 mod clean_up;
 mod commit;
 mod entries;
@@ -26,9 +28,11 @@ use crate::objects::Objects;
 use crate::observed::{Observed, Taken};
 use crate::plan::{Install, Plan};
 use crate::trial::Trial;
+use carry::Carried;
 use permissions::Grant;
 use undo::Undo;
 
+pub use carry::CarryError;
 pub use error::StepError;
 pub use recover::recover;
 
@@ -84,6 +88,8 @@ struct Staged<'a> {
     grants: Vec<Grant>,
     /// Someone else's program that runs now.
     taken: Option<Taken>,
+    /// The maps whose entries are carried over.
+    carried: Option<Carried>,
 }
 
 /// The pins that a staged interface replaces.

@@ -90,7 +90,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             program: info.id.0,
             attach_type: instance.attach_type,
             maps,
-            base: BTreeMap::new(),
+            base: self.bases(install, &kept),
             retired: kept,
         };
         while record.format().len() > Record::MAX_LEN && globals::shorten(&mut record.values) {}
@@ -105,7 +105,9 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         dir.symlink(text, OWNER_PIN).map_err(at(label, "write the record"))?;
         let taken = install.takeover.map(|takeover| self.keep_taken(label, takeover, &record)).transpose()?;
-        Ok(Staged { label, install, name, dir, program, record, old, grants, taken })
+        // Last, so that little happens meanwhile that is to be settled.
+        let carried = self.carry_entries(label, install, instance, &dir, old.as_ref())?;
+        Ok(Staged { label, install, name, dir, program, record, old, grants, taken, carried })
     }
 
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
@@ -158,7 +160,9 @@ impl<'a, E: Engine> Executor<'a, E> {
                     dir.pin(&pin, &map).map_err(at(label, "pin a map"))?;
                     *id
                 }
-                (MapWork::Create, _) => self.create_map(label, instance, name, dir, btf)?,
+                (MapWork::Create | MapWork::Migrate(_), _) => {
+                    self.create_map(label, instance, name, dir, btf)?
+                }
             };
             ids.insert(name.clone(), id.0);
         }

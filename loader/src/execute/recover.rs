@@ -5,6 +5,7 @@ use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
 use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
 
+use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
 use super::error::has_vanished;
 use super::{RAN, RECORD_BESIDE, globals};
@@ -12,12 +13,13 @@ use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
-pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
+pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
     keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
+            Interrupted::Settle { directory } => carry::settle_interrupted(root, observed, directory)?,
             Interrupted::GiveBack { directory } => give_back(root, directory)?,
             Interrupted::SettleGlobals { note, label } => {
                 let running = observed.interfaces.get(label).and_then(|pinned| pinned.link.program());
@@ -30,7 +32,7 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
                 let name = label.file_name();
                 // The record with the mode that the link was really made in, if the run came that far.
                 match root.open_dir(directory)?.rename(RECORD_BESIDE, OWNER_PIN) {
-                    Err(e) if e.errno() != ENOENT => return Err(e),
+                    Err(e) if e.errno() != ENOENT => return Err(e.into()),
                     _ => {}
                 }
                 // Only what is ours is exchanged and removed. Anything else of that name is in the way.

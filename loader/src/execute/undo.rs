@@ -45,11 +45,34 @@ impl<'s, 'a> Undo<'s, 'a> {
             _ => None,
         }
     }
+
+    /// It is about what readers find, and who may read it.
+    fn is_of_names(&self) -> bool {
+        matches!(self, Self::Exchange { .. } | Self::Rename { .. } | Self::Permissions { .. })
+    }
 }
 
 impl<E: Engine> Executor<'_, E> {
     /// Takes the commit back, last step first. Goes on after an error, and tells all of them.
+    ///
+    /// As in the commit, what runs comes first and the names of directories last: who reads the maps finds those of the
+    /// new program until nothing counts in them any more, and then the old ones with all that the new program counted.
     pub(super) fn undo(&self, undo: Vec<Undo<'_, '_>>) -> Vec<String> {
+        let ran: Vec<_> = undo.iter().filter_map(Undo::ran).collect();
+        let (names, links): (Vec<_>, Vec<_>) = undo.into_iter().partition(Undo::is_of_names);
+        let mut problems = self.undo_steps(links);
+        if !ran.is_empty() {
+            let waited = xdpd_kernel::rcu::wait_grace_period();
+            problems.extend(waited.err().map(|e| format!("wait for running programs: {e}")));
+        }
+        for carried in ran.iter().filter_map(|staged| staged.carried.as_ref()) {
+            problems.extend(carried.settle_back());
+        }
+        problems.extend(self.undo_steps(names));
+        problems
+    }
+
+    fn undo_steps(&self, undo: Vec<Undo<'_, '_>>) -> Vec<String> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
             let (what, result) = match step {

@@ -6,6 +6,9 @@
 use std::collections::BTreeSet;
 
 const MAGIC: u16 = 0xeb9f;
+/// Flags of numbers in linux/btf.h.
+const BTF_INT_SIGNED: u32 = 1;
+const BTF_INT_BOOL: u32 = 1 << 2;
 const HEADER_LEN: usize = 24;
 /// Numbers of kinds.
 const STRUCT: u32 = 4;
@@ -125,7 +128,48 @@ pub struct Field {
     pub offset: u32,
     /// Bits.
     pub size: u32,
+    /// What it is, of an array what each element is.
+    pub kind: FieldKind,
+    /// Bits of each element; of what is no array its size.
+    pub element: u32,
 }
+
+/// What a field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FieldKind {
+    /// A number that is never negative.
+    Unsigned,
+    /// A number that may be.
+    Signed,
+    /// One of a few values.
+    Enum,
+    /// `bool`.
+    Bool,
+    /// A floating-point number.
+    Float,
+    /// An address.
+    Pointer,
+    /// A number in an order of bytes that its type names, such as `__be32`: an address or a port, nothing to count with.
+    Ordered,
+    /// Something that the kernel keeps in a value: a lock, a timer, the head of a list.
+    Kernel,
+}
+
+/// Structs that the kernel knows in values (`btf_parse_fields` in kernel/bpf/btf.c): user space neither reads nor writes
+/// them.
+const KERNEL_STRUCTS: [&str; 11] = [
+    "bpf_spin_lock",
+    "bpf_res_spin_lock",
+    "bpf_timer",
+    "bpf_wq",
+    "bpf_task_work",
+    "bpf_list_head",
+    "bpf_list_node",
+    "bpf_rb_root",
+    "bpf_rb_node",
+    "bpf_refcount",
+    "bpf_dynptr",
+];
 
 /// The fields of a key or value in order of their offset: what "the same layout" compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -498,24 +542,27 @@ impl Btf {
         let depth = depth.checked_sub(1)?;
         out.visits = out.visits.checked_sub(1)?;
         out.paths = out.paths.checked_sub(path.len())?;
-        let mut leaf = |bits: u32| {
-            out.fields.push(Field { path: path.to_owned(), offset, size: width.unwrap_or(bits) });
+        let mut leaf = |bits: u32, kind: FieldKind| {
+            let size = width.unwrap_or(bits);
+            out.fields.push(Field { path: path.to_owned(), offset, size, kind, element: size });
             Some(())
         };
-        match &self.get(id)?.kind {
-            Kind::Int { size, encoding } => {
-                // The lowest byte is the width in bits; C bitfields of old compilers make it smaller than the size.
-                let bits = encoding & 0xff;
-                leaf(if bits == 0 { size.checked_mul(8)? } else { bits })
+        let found = self.get(id)?;
+        match &found.kind {
+            Kind::Int { .. } | Kind::Enum { .. } | Kind::Float { .. } | Kind::Ptr(_) => {
+                let (bits, kind) = self.scalar(id, MAX_DEPTH)?;
+                leaf(bits, kind)
             }
-            Kind::Enum { size, .. } | Kind::Float { size } => leaf(size.checked_mul(8)?),
-            Kind::Ptr(_) => leaf(64),
+            Kind::Alias { .. } if is_ordered(self.name(found.name)) => {
+                leaf(self.size_bits(id, MAX_DEPTH)?, FieldKind::Ordered)
+            }
             Kind::Alias { target, .. } => self.collect(*target, path, offset, width, depth, out),
             Kind::Array { element, len } => {
                 let size = self.size_bits(*element, MAX_DEPTH)?;
-                if self.is_scalar(*element, MAX_DEPTH)? {
+                if let Some((_, kind)) = self.scalar(*element, MAX_DEPTH) {
                     let total = size.checked_mul(*len)?;
-                    out.fields.push(Field { path: format!("{path}[{len}]"), offset, size: total });
+                    let path = format!("{path}[{len}]");
+                    out.fields.push(Field { path, offset, size: total, kind, element: size });
                     return Some(());
                 }
                 for n in 0..*len {
@@ -523,6 +570,9 @@ impl Btf {
                     self.collect(*element, &format!("{path}[{n}]"), at, None, depth, out)?;
                 }
                 Some(())
+            }
+            Kind::Struct { size, .. } if KERNEL_STRUCTS.contains(&self.name(found.name)) => {
+                leaf(size.checked_mul(8)?, FieldKind::Kernel)
             }
             Kind::Struct { members, bitfields, .. } => {
                 for member in members {
@@ -570,14 +620,38 @@ impl Btf {
         }
     }
 
-    fn is_scalar(&self, id: u32, depth: usize) -> Option<bool> {
+    /// Bits and kind of a type that is no struct and no array; `None` for one that is.
+    fn scalar(&self, id: u32, depth: usize) -> Option<(u32, FieldKind)> {
         let depth = depth.checked_sub(1)?;
-        match &self.get(id)?.kind {
-            Kind::Alias { target, .. } => self.is_scalar(*target, depth),
-            Kind::Struct { .. } | Kind::Array { .. } => Some(false),
-            _ => Some(true),
-        }
+        let found = self.get(id)?;
+        Some(match &found.kind {
+            Kind::Int { size, encoding } => {
+                // The lowest byte is the width in bits; C bitfields of old compilers make it smaller than the size.
+                let bits = encoding & 0xff;
+                let kind = match (encoding >> 24) & 0xf {
+                    flags if flags & BTF_INT_BOOL != 0 => FieldKind::Bool,
+                    flags if flags & BTF_INT_SIGNED != 0 => FieldKind::Signed,
+                    _ => FieldKind::Unsigned,
+                };
+                (if bits == 0 { size.checked_mul(8)? } else { bits }, kind)
+            }
+            Kind::Enum { size, .. } => (size.checked_mul(8)?, FieldKind::Enum),
+            Kind::Float { size } => (size.checked_mul(8)?, FieldKind::Float),
+            Kind::Ptr(_) => (64, FieldKind::Pointer),
+            Kind::Alias { target, .. } => match self.scalar(*target, depth)? {
+                (bits, _) if is_ordered(self.name(found.name)) => (bits, FieldKind::Ordered),
+                scalar => scalar,
+            },
+            Kind::Struct { .. } | Kind::Array { .. } | Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => {
+                return None;
+            }
+        })
     }
+}
+
+/// linux/types.h has names for numbers in network order, and for checksums.
+fn is_ordered(name: &str) -> bool {
+    ["__be16", "__be32", "__be64", "__sum16", "__wsum"].contains(&name)
 }
 
 fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {

@@ -22,7 +22,7 @@ use object::{Endianness, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use btf::{Btf, BtfError, Field, Layout, Shape};
+pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use lines::SourceLine;
 pub use variables::{NoVariable, Store, Variable};
 use xdpd_kernel::map::MapDef;

@@ -17,6 +17,22 @@ const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// How a pinned map differs from the definition, after what the kernel itself makes of a definition; `None` where it
 /// can be reused.
 pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32) -> Option<String> {
+    let mut differences = attributes(wanted, now, possible_cpus, true);
+    if let (Some(want), Some(have)) = (&wanted.layout, &now.layout)
+        && differences.is_empty()
+    {
+        differences.extend(layout_differences("key", &have.key, &want.key));
+        differences.extend(layout_differences("value", &have.value, &want.value));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
+}
+
+/// How it differs in all but what its values hold.
+pub(super) fn attribute_differences(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32) -> Vec<String> {
+    attributes(wanted, now, possible_cpus, false)
+}
+
+fn attributes(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32, with_value: bool) -> Vec<String> {
     let have = &now.def;
     let mut want = normalised(&wanted.def, possible_cpus);
     let mut have_flags = have.flags & !(BPF_F_RDONLY | BPF_F_WRONLY);
@@ -35,19 +51,15 @@ pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u
         ));
     }
     differences.extend(number("key size", have.key_size.into(), want.key_size.into()));
-    differences.extend(number("value size", have.value_size.into(), want.value_size.into()));
+    if with_value {
+        differences.extend(number("value size", have.value_size.into(), want.value_size.into()));
+    }
     differences.extend(number("max entries", have.max_entries.into(), want.max_entries.into()));
     if have_flags != want.flags {
         differences.push(format!("flags {have_flags:#x} -> {:#x}", want.flags));
     }
     differences.extend(number("map_extra", have.map_extra, want.map_extra));
-    if let (Some(want), Some(have)) = (&wanted.layout, &now.layout)
-        && differences.is_empty()
-    {
-        differences.extend(layout_differences("key", &have.key, &want.key));
-        differences.extend(layout_differences("value", &have.value, &want.value));
-    }
-    (!differences.is_empty()).then(|| differences.join(", "))
+    differences
 }
 
 /// What became of the fields of a key or value.

@@ -56,7 +56,7 @@ impl Planner<'_> {
             let (Some(declared), Some(work)) = (&map.entries, maps.get(name)) else { continue };
             let address = Address::Map(name.clone());
             let id = match work {
-                MapWork::Create => {
+                MapWork::Create | MapWork::Migrate(_) => {
                     if let Some(change) = changes.iter_mut().find(|c| c.address == address) {
                         note(change, &filled(declared));
                         if let Some(Facts::Map { entries, .. }) = &mut change.after {

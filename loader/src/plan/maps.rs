@@ -6,10 +6,11 @@ use xdpd_config::Reuse;
 use xdpd_kernel::MapId;
 
 use super::change::map_facts;
-use super::definition::definition_difference;
+use super::definition::{attribute_differences, definition_difference};
 use super::interface::Planner;
 use super::{Action, Address, Change, MapWork, ProgramWork, RetiredMap};
 use crate::desired::DesiredMap;
+use crate::migrate::{Mapping, Side};
 use crate::observed::PinnedMap;
 
 impl Planner<'_> {
@@ -58,11 +59,42 @@ impl Planner<'_> {
                     Some(format!("reuse = \"require\", and the definition differs: {difference}"));
                 (MapWork::Create, replaced(difference).map(|c| Change { blocked_by, ..c }))
             }
-            // `migrate` is refused when the file is read.
-            (Reuse::IfCompatible | Reuse::Migrate, Some(difference)) => {
+            (Reuse::Migrate, Some(difference)) if map.entries.is_some() => (
+                MapWork::Create,
+                replaced(format!("it holds what the file says: another definition, {difference}")),
+            ),
+            (Reuse::Migrate, Some(difference)) => match self.migration(map, now) {
+                Ok(how) => (MapWork::Migrate(now.id), replaced(format!("entries are carried over: {how}"))),
+                Err(why) => {
+                    let blocked_by = Some(format!("reuse = \"migrate\", and {why}"));
+                    (MapWork::Create, replaced(difference).map(|c| Change { blocked_by, ..c }))
+                }
+            },
+            (Reuse::IfCompatible, Some(difference)) => {
                 (MapWork::Create, replaced(format!("its content is lost: another definition, {difference}")))
             }
         }
+    }
+
+    /// What carrying the entries over means, in words; Err: why that cannot be done.
+    fn migration(&self, map: &DesiredMap, now: &PinnedMap) -> Result<String, String> {
+        let old = Side { def: &now.def, layout: now.layout.as_ref() };
+        let new = Side { def: &map.spec.def, layout: map.spec.layout.as_ref() };
+        let mapping = Mapping::between(old, new, &map.settings)?;
+        let mut words = attribute_differences(&map.spec, now, self.observed.possible_cpus);
+        words.extend(mapping.notes);
+        match now.excess {
+            Some(excess) if excess > 0 && map.settings.lossy => {
+                words.push(format!("{excess} entries have no room and are lost, if no more come"));
+            }
+            Some(excess) if excess > 0 => {
+                return Err(format!(
+                    "{excess} entries have no room in it; make it larger, or allow their loss with lossy = true"
+                ));
+            }
+            _ => {}
+        }
+        Ok(words.join(", "))
     }
 
     /// The stats map that this plan replaces goes into retirement, and generations count such replacements.
@@ -73,7 +105,7 @@ impl Planner<'_> {
         let highest = pinned.retired.iter().map(|r| r.generation).max().unwrap_or(0).max(generation);
         let name = &self.desired.stats_map;
         match (pinned.maps.get(name), maps.get(name)) {
-            (Some(now), Some(MapWork::Create) | None) => {
+            (Some(now), work) if work.is_none_or(MapWork::replaces) => {
                 (Some(RetiredMap { map: name.clone(), id: now.id, generation }), highest + 1)
             }
             _ => (None, generation),

@@ -17,10 +17,10 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::Label;
+use xdpd_config::{Label, Reuse};
 use xdpd_kernel::MapId;
 
-use crate::desired::{Attachment, Desired};
+use crate::desired::{Attachment, Desired, DesiredMap};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
@@ -89,6 +89,27 @@ pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
         (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
     });
     reloaded.collect()
+}
+
+/// The pinned maps whose entries are to be carried to one with less room, and that room: those of which it matters how
+/// many entries they have.
+pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), u32> {
+    let mut shrinking = BTreeMap::new();
+    for (label, attachment) in &desired.attachments {
+        let Some((from, pinned)) = predecessor(label, attachment, desired, observed) else { continue };
+        let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
+        if reload_reasons(instance, pinned).is_empty() {
+            continue;
+        }
+        let carried = |map: &DesiredMap| map.reuse == Reuse::Migrate && map.entries.is_none();
+        for (name, map) in instance.maps.iter().filter(|(_, map)| carried(map)) {
+            let room = map.spec.def.max_entries;
+            if pinned.maps.get(name).is_some_and(|now| room < now.def.max_entries) {
+                shrinking.insert((from.clone(), name.clone()), room);
+            }
+        }
+    }
+    shrinking
 }
 
 /// The pinned maps of which the file says what they hold: those whose content matters.

@@ -99,6 +99,15 @@ pub enum MapWork {
     Repin(MapId),
     /// It is made.
     Create,
+    /// It is made, and the entries of this one are carried over.
+    Migrate(MapId),
+}
+
+impl MapWork {
+    /// Whether another map takes the place of the one that is pinned.
+    pub fn replaces(&self) -> bool {
+        matches!(self, Self::Create | Self::Migrate(_))
+    }
 }
 
 /// What changes in a map that stays.

@@ -19,6 +19,10 @@ static long (*const ringbuf_output)(const void *map, const void *data, __u64 siz
 				    __u64 flags) = (void *)BPF_FUNC_ringbuf_output;
 static long (*const loop)(__u32 count, void *callback, void *context, __u64 flags) = (void *)BPF_FUNC_loop;
 
+#ifndef STATS_ENTRIES
+#define STATS_ENTRIES 5
+#endif
+
 struct datarec {
 	__u64 rx_packets;
 	__u64 rx_bytes;
@@ -28,7 +32,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct datarec);
-	__uint(max_entries, 5);
+	__uint(max_entries, STATS_ENTRIES);
 } xdp_stats_map SEC(".maps");
 
 static inline __attribute__((always_inline)) int count(struct xdp_md *ctx, __u32 action)
