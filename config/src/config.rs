@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, EntriesSource, Glob, Label, LabelError, Mode, Reuse,
-    Span, escape,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Mode, Reuse, Span, Value,
+    escape,
 };
 
 /// A value and where in the file it is written.
@@ -52,6 +52,8 @@ pub struct Program {
     /// The function's name in the object. `None`: the object's only XDP program, or
     /// [`BUILTIN_FUNCTIONS`]`[0]`.
     pub function: Option<Located<String>>,
+    /// `globals`: values for the object's global variables, in the order of the file.
+    pub globals: Vec<Global>,
     /// `[programs.NAME.maps.MAP]`, by the map's name. Maps that are not mentioned have no settings.
     pub maps: BTreeMap<String, MapSettings>,
     /// The key that names the program.
@@ -66,6 +68,16 @@ pub enum ObjectRef {
     /// An ELF file, by its absolute path: a relative one is joined to the directory of the file that names
     /// it.
     File(PathBuf),
+}
+
+/// A value for a global variable of an object. Whether the variable is there, and whether it takes the value, is known
+/// from the object only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Global {
+    /// The variable's name.
+    pub name: Located<String>,
+    /// Its value.
+    pub value: Located<Value>,
 }
 
 /// What the file says of one map of a program.
@@ -157,6 +169,16 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+impl ObjectRef {
+    /// The file, unless it is the one that `xdpd` brings along.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
 impl Program {
     /// The function to load, as far as the file alone decides it: `None` is the only XDP program of a file's
     /// object.
@@ -203,6 +225,7 @@ impl Config {
             name: "builtin".to_owned(),
             object: Located { value: ObjectRef::Builtin, span: 0..0 },
             function: Some(Located { value: BUILTIN_FUNCTIONS[0].to_owned(), span: 0..0 }),
+            globals: Vec::new(),
             maps: BTreeMap::new(),
             span: 0..0,
         }
@@ -215,18 +238,12 @@ impl Config {
         named.unwrap_or(&DEFAULT)
     }
 
-    /// Every other file that this one names, some perhaps more than once.
+    /// Every other file that this one names, objects and lists, some perhaps more than once.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let objects = self.programs.values().filter_map(|program| match &program.object.value {
-            ObjectRef::Builtin => None,
-            ObjectRef::File(path) => Some(&**path),
-        });
-        let maps = self.programs.values().flat_map(|program| program.maps.values());
-        let lists = maps.filter_map(|map| match &map.entries.as_ref()?.source {
-            EntriesSource::Inline(_) => None,
-            EntriesSource::File(path) => Some(&*path.value),
-        });
-        objects.chain(lists)
+        self.programs.values().flat_map(|program| {
+            let lists = program.maps.values().filter_map(|settings| settings.entries.as_ref()?.list());
+            lists.chain(program.object.value.path())
+        })
     }
 
     /// The policy for the map called `map` of `program` on `interface`: the map's, else the interface's, else

@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use xdpd_config::{Config, DEFAULT_PIN_ROOT, LoadError, MAX_FILE_SIZE};
+use xdpd_config::entries::MAX_LIST_SIZE;
+use xdpd_config::{Config, DEFAULT_PIN_ROOT, List, LoadError, MAX_FILE_SIZE};
 
 fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -101,4 +102,15 @@ fn root_refuses_a_file_that_everybody_may_write() {
     } else {
         loaded.expect("only root is careful");
     }
+}
+
+#[test]
+fn a_list_larger_than_the_limit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list.csv");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(MAX_LIST_SIZE + 1).unwrap();
+    let error = List::load(&path).unwrap_err();
+    assert!(error.to_string().contains("more than 65536 KiB, too much for a list"), "{error}");
+    assert!(List::load(dir.path()).unwrap_err().to_string().contains("not a regular file"));
 }

@@ -9,6 +9,7 @@ use xdpd::engine;
 use xdpd::exit::Exit;
 use xdpd::output;
 use xdpd::plan::Allow;
+use xdpd::privileges::{self, Scope};
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == engine::WORKER_ARG) {
@@ -17,7 +18,9 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    privileges::start(scope(&command));
+    let outcome = match command {
         Command::Check { file, json } => check::run(file.as_deref(), json),
         Command::Diff { config, json, adopt, takeover } => {
             diff::run(&config, json, Allow { adopt, takeover })
@@ -47,4 +50,17 @@ fn main() -> ExitCode {
         failure.exit
     });
     exit.into()
+}
+
+/// What a command may have to do with.
+fn scope(command: &Command) -> Scope {
+    match command {
+        Command::Diff { .. } | Command::Apply { .. } | Command::Status { .. } => Scope::File,
+        Command::Watch { .. } | Command::Detach(_) => Scope::AnyFile,
+        Command::Check { .. }
+        | Command::Confirm(_)
+        | Command::Completions { .. }
+        | Command::Schema
+        | Command::Man => Scope::Files,
+    }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest, trust};
 
 use crate::builtin;
+use crate::globals::Globals;
 use crate::object::{MAX_OBJECT_SIZE, Object, ObjectError};
 
 /// The objects of one file.
@@ -123,6 +124,7 @@ impl Objects {
                 });
             }
         }
+        problems.extend(Globals::resolve(&loaded.object, program).err().into_iter().flatten());
         problems
     }
 }

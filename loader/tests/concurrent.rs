@@ -4,9 +4,9 @@
 mod common;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Site, report};
+use common::{Site, Stop, report};
 use xdpd_config::OWNER_PIN;
 use xdpd_config::record::Record;
 use xdpd_kernel::{Access, Dir, PinError};
@@ -80,11 +80,12 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
         }
         stats
     });
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
+    let stopped = stop.handle();
     let opens = AtomicU64::new(0);
     let root = site.root();
     let read_all = || {
-        while !stop.load(Ordering::Relaxed) {
+        while !stopped.get() {
             for (_, _, labels) in FILES {
                 for label in labels {
                     read(&root, label);
@@ -93,8 +94,20 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
             }
         }
     };
+    // Those who look without the lock find directories exchanged and removed under their hands, and take none for less.
+    let look_at_all = || {
+        while !stopped.get() {
+            for (file, ..) in FILES {
+                let status = site.run(&format!("status {file}")).run().expect_code(0);
+                assert!(!status.stdout.contains("without our record"), "{status}");
+                let diff = site.run(&format!("diff {file}")).run();
+                assert!(!diff.stderr.contains("ENOENT"), "{diff}");
+            }
+        }
+    };
     let (sent, refused) = std::thread::scope(|scope| {
-        let crowd: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
+        let mut crowd: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
+        crowd.push(scope.spawn(look_at_all));
         let traffic: Vec<_> = veths.iter().map(|veth| site.lab.sender(veth).background(2000)).collect();
         let mut refused = 0;
         for round in 1..=ROUNDS {
@@ -118,7 +131,7 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
                 site.run(&format!("diff {file}")).run().expect_code(0);
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         for reader in crowd {
             reader.join().unwrap();
         }

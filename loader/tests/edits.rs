@@ -8,10 +8,10 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use common::{Site, object_with, report, set_word};
+use common::{Site, Stop, object_with, report, set_word};
 use xdpd_kernel::{Access, Map, MapId, netlink};
 use xdpd_testlab::{DEADLINE, Stats, require_root, wait_until, xdp_stats};
 
@@ -144,11 +144,12 @@ fn hundreds_of_edits_under_traffic_lose_no_packet_and_no_count() {
         stats.wait_event(&veth.near, "baseline");
     }
 
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
+    let stopped = stop.handle();
     let looks = AtomicU64::new(0);
     // Every device is looked at all the time, and each look finds a program on each.
     let look = || {
-        while !stop.load(Ordering::Relaxed) {
+        while !stopped.get() {
             let devices = netlink::devices().unwrap();
             let ours = devices.iter().filter(|device| device.name.starts_with('v'));
             assert_eq!(ours.filter(|device| device.xdp.len() == 1).count(), INTERFACES, "{devices:?}");
@@ -175,7 +176,7 @@ fn hundreds_of_edits_under_traffic_lose_no_packet_and_no_count() {
             }
         }
         let sent: Vec<u64> = traffic.into_iter().map(xdpd_testlab::Traffic::stop).collect();
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         watcher.join().unwrap();
         (sent, changes)
     });

@@ -588,8 +588,8 @@ fn progress_is_shown_on_a_terminal_only() {
         .current_dir(site.lab.dir())
         .run()
         .expect_code(0);
-    assert!(on_terminal.stdout.contains(" of 100,000 entries\u{1b}[K"), "{on_terminal}");
-    assert!(on_terminal.stdout.contains("eth0: map blocked4: "), "{on_terminal}");
+    assert!(on_terminal.stdout.contains(" of 100,000\u{1b}[K"), "{on_terminal}");
+    assert!(on_terminal.stdout.contains("eth0: entries of map blocked4: "), "{on_terminal}");
     site.lab.write("list.csv", numbered(1..100_000));
     let elsewhere = site.apply();
     assert_eq!(elsewhere.stderr, "xdpd: applied\n");

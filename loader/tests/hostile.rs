@@ -328,7 +328,12 @@ fn without_rights_the_error_says_so() {
     std::fs::write(&config, "[interfaces.lo]\n").unwrap();
     // The binary must be reachable for nobody, which a checkout below /root is not.
     let copy = dir.path().join("xdpd");
-    std::fs::copy(xdpd().path(), &copy).unwrap();
+    // By another process: what is open here for writing, another test's child may hold a moment longer.
+    xdpd_testlab::Invocation::of("install")
+        .args(["-m", "755"])
+        .args([&xdpd().path(), &copy])
+        .run()
+        .expect_code(0);
     let run = |command: &str| {
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
         xdpd_testlab::Invocation::of("setpriv").args(nobody).arg(&copy).arg(command).arg(&config).run()

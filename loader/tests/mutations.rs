@@ -149,7 +149,7 @@ fn check(bytes: Vec<u8>) -> &'static str {
         Err(_) => return "unsupported",
     };
     for program in object.programs() {
-        assert_eq!(object.engine_bytes(program).unwrap().len(), len);
+        assert_eq!(object.engine_bytes(program, []).unwrap().len(), len);
         let _ = object.source_line(program, 1);
     }
     let facts =

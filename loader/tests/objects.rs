@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{DROP, PASS, Site, changes, object_with, set_word};
+use common::{DROP, Site, changes, object_with, set_word};
 use xdpd_testlab::require_root;
 
 const MAP: &str = "maps/xdp_stats_map";

@@ -7,14 +7,14 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::state::State;
-use common::{DROP, Site, flat, report};
+use common::strace::{Fault, strace};
+use common::{DROP, Site, Stop, flat, report};
 use table::{Before, Ends, ROWS, Row, Runs};
 use xdpd_kernel::{IfIndex, Program, ProgramId, XdpLink, XdpMode, netlink};
-use xdpd_testlab::{Bpffs, DEADLINE, Invocation, Output, Veth, require_root, wait_until};
+use xdpd_testlab::{Bpffs, DEADLINE, Invocation, Output, Veth, require_root, wait_until, xdpd};
 
 /// A device that xdpd looks after, another one, and a program of somebody else's.
 struct Stand {
@@ -177,7 +177,13 @@ impl Stand {
         run("diff ", 0);
         self.file("xdp_drop_func");
         run("apply ", 0);
-        is_untouched && row.is_ours()
+        if is_untouched && row.is_ours() {
+            return true;
+        }
+        // And what is detached is, whoever else has the link.
+        run("detach ", 0);
+        assert_eq!(self.site.running("eth0"), None, "{context}");
+        false
     }
 }
 
@@ -246,10 +252,11 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
     site.one("eth0", "xdp_drop_func", "");
     let theirs = Program::load_xdp_returning("theirs", 2).unwrap();
     let ifindex = IfIndex(site.lab.near().ifindex("eth0").unwrap());
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
+    let stopped = stop.handle();
     let come_and_go = || {
         let (mut attached, mut refused) = (0, 0);
-        while !stop.load(Ordering::Relaxed) {
+        while !stopped.get() {
             match netlink::attach_netlink(ifindex, &theirs, XdpMode::Native, None) {
                 Ok(()) => attached += 1,
                 Err(e) => {
@@ -281,11 +288,52 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
             }
             site.expect("detach", 0);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         peer.join().unwrap()
     });
     report(format_args!("exit codes {codes:?}; theirs: {attached} times attached, {refused} times refused"));
     assert!(codes[&0] > 0 && attached > 0 && refused > 0, "both had their turn");
+}
+
+/// As when a peer comes between the plan and the commit: the kernel's answer is made up, at the call where it would come.
+#[test]
+#[ignore = "needs root"]
+fn who_comes_between_the_plan_and_the_commit_is_told() {
+    require_root!();
+    let site = Site::new("between");
+    site.lab.veth("eth0", "peer0");
+    let log = site.lab.dir().join("strace.log");
+    let apply = |faults: &[Fault<'_>], options: &str| {
+        let strace = strace(&log, faults).arg(xdpd().path()).args(["apply", "config.toml"]);
+        // In the namespace of the device: there, all calls are made by one thread, and strace counts per thread.
+        strace.args(options.split_whitespace()).current_dir(site.lab.dir()).netns(site.lab.near()).run()
+    };
+    let number = |kind: &str, part: &str| {
+        let log = std::fs::read_to_string(&log).unwrap();
+        1 + log.lines().filter(|line| line.starts_with(kind)).position(|line| line.contains(part)).unwrap()
+    };
+    let refused = |kind, fault, part, options, code, expected: &str| {
+        let n = number(kind, part);
+        let output = apply(&[(kind, fault, n)], options).expect_code(code);
+        assert!(output.stderr.contains(expected), "{output}");
+    };
+
+    site.config("[interfaces.eth0]\n");
+    apply(&[], "").expect_code(0);
+    site.expect("detach", 0);
+    let meanwhile = "another program was attached meanwhile";
+    refused("bpf", "error=EBUSY", "BPF_LINK_CREATE", "", 2, meanwhile);
+    assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+
+    apply(&[], "").expect_code(0);
+    let ran = site.running("eth0");
+    let text =
+        "[programs.p]\nobject = 'builtin'\nfunction = 'xdp_drop_func'\n[interfaces.eth0]\nprogram = 'p'\n";
+    site.config(text);
+    apply(&[], "--confirm-timeout 0s").expect_code(3);
+    refused("bpf", "error=EPERM", "BPF_LINK_UPDATE", "", 2, meanwhile);
+    assert_eq!(site.running("eth0"), ran);
+    site.expect("detach", 0);
 }
 
 #[test]

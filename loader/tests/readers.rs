@@ -65,8 +65,8 @@ fn on_a_thread_of<R: Send>(group: u32, work: impl FnOnce() -> R + Send) -> R {
 /// The binary where everybody finds it, which a checkout below /root is not.
 fn copy(site: &Site, binary: &Path) -> PathBuf {
     let copy = site.lab.dir().join(binary.file_name().unwrap());
-    std::fs::copy(binary, &copy).unwrap();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    // By another process: what is open here for writing, another test's child may hold a moment longer.
+    Invocation::of("install").args(["-m", "755"]).args([binary, &copy]).run().expect_code(0);
     copy
 }
 

@@ -110,6 +110,39 @@ fn an_edit_is_applied_and_its_end_leaves_everything_attached() {
 
 #[test]
 #[ignore = "needs root"]
+fn an_edit_of_a_list_alone_is_applied_and_a_broken_one_is_not() {
+    require_root!();
+    let site = Site::new("list");
+    site.lab.veth("eth0", "peer0");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs/blocklist.c");
+    common::compile_file(&site.lab.dir().join("blocklist.o"), &source, &[]);
+    site.lab.write("list.csv", "192.0.2.0/24\n");
+    site.config(
+        "[programs.p]\nobject = 'blocklist.o'\n[programs.p.maps.blocked4]\nentries = 'list.csv'\n\
+         [interfaces.eth0]\nprogram = 'p'\nnetns = '$NETNS'\n",
+    );
+    let watch = watch(&site);
+    watch.wait_applied(1);
+    let program = site.running("eth0");
+    let keys = || xdpd::entries::read(&site.map("eth0", "blocked4")).unwrap().into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(), [[24, 0, 0, 0, 192, 0, 2, 0]]);
+    site.lab.write("list.csv", "somewhere\n");
+    watch.wait_said("the state of before stays in force");
+    assert_eq!(keys(), [[24, 0, 0, 0, 192, 0, 2, 0]]);
+    site.lab.write("list.csv", "198.51.100.0/24\n");
+    watch.wait_applied(2);
+    assert_eq!(keys(), [[24, 0, 0, 0, 198, 51, 100, 0]]);
+    assert_eq!(site.running("eth0"), program);
+    // What somebody else does to the map is mended, like all drift.
+    let map = site.dir("eth0").open_map("blocked4", xdpd_kernel::Access::ReadWrite).unwrap();
+    map.delete(&keys()[0]).unwrap();
+    watch.wait_applied(3);
+    assert_eq!(keys(), [[24, 0, 0, 0, 198, 51, 100, 0]]);
+    watch.stop();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     require_root!();
     let site = Site::new("broken");
@@ -214,6 +247,26 @@ fn what_cannot_be_done_is_said_once_and_done_when_it_can_be() {
     assert_ne!(site.running("eth0"), None);
     let said = watch.stop();
     assert_eq!(said.matches("no device `eth0`").count(), 2, "{said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_optional_device_is_waited_for_and_that_is_said_once() {
+    require_root!();
+    let site = Site::new("optional");
+    site.one("eth0", "xdp_pass_func", "optional = true");
+    let watch = watch(&site);
+    watch.wait_said("no device `eth0`");
+    let veth = site.lab.veth("eth0", "peer0");
+    watch.wait_applied(1);
+    assert_ne!(site.running("eth0"), None);
+    site.lab.delete(&veth);
+    watch.wait_said("its pins stay");
+    site.lab.create(&veth);
+    watch.wait_applied(2);
+    assert_ne!(site.running("eth0"), None);
+    let said = watch.stop();
+    assert_eq!(said.matches("no device `eth0`").count(), 2, "once each time: {said}");
 }
 
 #[test]

@@ -29,6 +29,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use xdpd_config::{Config, LoadError};
 use xdpd_kernel::clock::boot_id;
+use xdpd_kernel::privilege::{self, Capability};
 
 use crate::cli::Arguments;
 use crate::follow::Follower;
@@ -36,6 +37,10 @@ use crate::json::Run;
 use crate::output::{Output, Stopped, say, say_config_error};
 use crate::reader::{Options, Reader};
 use crate::targets::Choice;
+
+/// What is kept of root's capabilities: entering the network namespaces that the file names, now or after an edit, and
+/// reading it wherever it lies. Reading maps takes none.
+const KEPT: [Capability; 3] = [Capability::SysAdmin, Capability::SysPtrace, Capability::DacReadSearch];
 
 /// The exit code of trouble: a bad command line (from clap too), a bad config, with `--once` an interface without a map.
 const TROUBLE: u8 = 2;
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
 
 /// Reads until the end; false when `--once` found an interface that it could not read.
 fn run(arguments: Arguments) -> Result<bool> {
+    privilege::keep_only(&KEPT).context("cannot give up capabilities")?;
     let found = xdpd_config::find(arguments.config.as_deref())?;
     if found.searched {
         say(format_args!("reading {}", found.path.display()));

@@ -7,7 +7,7 @@ mod csv;
 mod json;
 mod list;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
@@ -27,6 +27,16 @@ pub struct Entries {
     pub value: Option<Located<Value>>,
     /// The key `entries`.
     pub span: Span,
+}
+
+impl Entries {
+    /// The path of the list that holds them.
+    pub fn list(&self) -> Option<&Path> {
+        match &self.source {
+            EntriesSource::Inline(_) => None,
+            EntriesSource::File(path) => Some(&path.value),
+        }
+    }
 }
 
 /// Where the entries of a map are.

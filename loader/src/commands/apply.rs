@@ -16,6 +16,7 @@ use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::human::printable_lines;
 use crate::output::{self, human, json};
 use crate::plan::{self, Allow, Plan};
+use crate::privileges;
 use crate::readers;
 use crate::root::{self, PinRoot};
 use crate::trial::Trial;
@@ -56,6 +57,17 @@ pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Int
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
         return refused(inputs, &survey.plan, options);
     }
+    // Told before anything is begun, and not by whichever call fails first.
+    if let Some(lacking) = privileges::lacking() {
+        return failed(
+            inputs,
+            options,
+            &survey.plan,
+            Exit::Refused,
+            anyhow!("{lacking}; nothing was changed"),
+        );
+    }
+    privileges::work_is_known(&inputs.config, &survey.observed);
     let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
     let permissions = readers::of_directories(survey.desired.readers.as_ref());
     let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {

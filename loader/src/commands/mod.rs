@@ -24,6 +24,7 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
 use crate::output;
 use crate::plan::{self, Allow, Plan};
+use crate::privileges;
 use crate::readers;
 
 /// A command that ends with an error: what to say, and how to exit.
@@ -61,14 +62,13 @@ impl Inputs {
         Self::of(Config::load(&find(path)?).map_err(load_failure)?)
     }
 
-    /// Reads what a file names.
+    /// Reads what a file names. Problems of objects are left to whoever uses them, unless lists have some, too.
     fn of(config: Config) -> Result<Self, Failure> {
         let objects = Objects::read(&config);
         let (lists, problems) = Lists::read(&config, &objects);
         if problems.is_empty() {
             return Ok(Self { config, objects, lists });
         }
-        // With what else is wrong, as far as it is known here.
         let in_config = [objects.problems(&config), problems.in_config].concat();
         let in_config = (!in_config.is_empty()).then(|| config.diagnostics(in_config));
         let texts = in_config.iter().chain(&problems.in_lists).map(rendered);
@@ -135,11 +135,10 @@ impl Survey {
     }
 }
 
-/// A call that failed before anything was changed; without privileges, the first of them says so.
+/// A call that failed before anything was changed; where rights are missing, which.
 pub fn kernel_failure(error: xdpd_kernel::Error) -> Failure {
-    use libc::{EACCES, EPERM};
-    if [EACCES, EPERM].contains(&error.errno()) && !xdpd_kernel::privilege::is_root() {
-        return Failure::refused(anyhow!("{error}; xdpd needs root for this, only `check` does without"));
+    match privileges::explain(&error) {
+        Some(why) => Failure::refused(anyhow!("{error}; {why}")),
+        None => Failure::refused(error),
     }
-    Failure::refused(error)
 }

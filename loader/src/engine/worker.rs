@@ -21,6 +21,7 @@ use super::protocol::{self, MapPin, Reply, Request};
 use super::refusal::Refusal;
 use super::{Engine, EngineError, LoadRequest};
 use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
+use crate::privileges;
 
 /// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
 pub const WORKER_ARG: &str = "__load";
@@ -50,7 +51,15 @@ impl Worker {
             .stderr(Stdio::null())
             // An interrupt from the terminal is for the parent, which undoes what it has begun.
             .process_group(0)
-            .spawn()?;
+            .spawn()
+            .map_err(|e| match e.kind() {
+                // Root has no right to everything any more.
+                io::ErrorKind::PermissionDenied => io::Error::new(
+                    e.kind(),
+                    format!("{e}; the file of this program must be executable for everybody: chmod a+x"),
+                ),
+                _ => e,
+            })?;
         Ok(Self { child, socket: ours })
     }
 
@@ -83,7 +92,8 @@ impl Engine for Worker {
         };
         let failed = |e: ObjectError| EngineError::Failed(e.to_string());
         let program = request.object.program(Some(request.function)).map_err(failed)?;
-        let object = memfd(&request.object.engine_bytes(program).map_err(failed)?)?;
+        let object =
+            memfd(&request.object.engine_bytes(program, request.globals.constants()).map_err(failed)?)?;
         let message = Request {
             dialect: request.object.dialect(),
             function: request.function.to_owned(),
@@ -133,11 +143,12 @@ fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// The loader process itself: answers requests on standard input until it closes.
 pub fn run() -> io::Result<()> {
+    privileges::start_loader()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::setrlimit(
-        Resource::As,
-        Rlimit { current: Some(MAX_MEMORY), maximum: Some(MAX_MEMORY) },
-    )?;
+    // It writes no file, not even of its own end.
+    for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, 0), (Resource::Core, 0)] {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
     let socket = UnixStream::from(rustix::io::dup(io::stdin())?);
     while let Some((request, fds)) = protocol::receive::<Request>(&socket)? {
         let [object, maps] =

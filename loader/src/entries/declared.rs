@@ -52,7 +52,8 @@ impl Declared {
                 Slot::Vacant(free) => drop(free.insert(entry)),
             }
             if is_array(def.map_type) && index(&key).is_none_or(|index| index >= def.max_entries) {
-                let message = format!("{what}: key: expected an index from 0 to {}", def.max_entries - 1);
+                let last = def.max_entries.saturating_sub(1);
+                let message = format!("{what}: key: expected an index from 0 to {last}");
                 let found = format!("found {}", Text(&notation.show_key(&key)));
                 problems.push(Diagnostic::new(message).at(entry.key.span.clone()).label(found));
             }
@@ -152,5 +153,42 @@ impl fmt::Debug for Declared {
             .field("def", &self.def)
             .field("values", &self.values)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xdpd_config::{EntryValue, Value};
+
+    use super::*;
+    use crate::entries::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_ARRAY};
+
+    fn declare(map_type: u32, max_entries: u32, entries: &[(i64, i64)]) -> Result<Declared, Vec<Diagnostic>> {
+        let def = MapDef { map_type, key_size: 4, value_size: 2, max_entries, flags: 0, map_extra: 0 };
+        let spec = MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared };
+        let entry = |(key, value): &(i64, i64)| Entry {
+            key: Value::Integer(*key).unplaced(),
+            value: EntryValue::Typed(Value::Integer(*value).unplaced()),
+        };
+        let entries: Vec<Entry> = entries.iter().map(entry).collect();
+        Declared::new("m", def, Notation::of(&spec, None, &entries).unwrap(), &entries, None)
+    }
+
+    #[test]
+    fn of_an_array_zero_is_no_entry_and_every_index_has_room() {
+        let declared = declare(BPF_MAP_TYPE_PERCPU_ARRAY, 2, &[(0, 0), (1, 7)]).unwrap();
+        assert_eq!((declared.len(), declared.room()), (1, usize::MAX));
+        let slot = [7, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(declared.content(2), Content::from([(vec![1, 0, 0, 0], slot.repeat(2))]));
+        let declared = declare(BPF_MAP_TYPE_HASH, 2, &[(0, 0), (1, 7)]).unwrap();
+        assert_eq!((declared.len(), declared.room()), (2, 2));
+    }
+
+    #[test]
+    fn what_has_no_place_in_the_map_is_an_error() {
+        assert!(declare(BPF_MAP_TYPE_ARRAY, 2, &[(2, 1)]).is_err());
+        assert!(declare(BPF_MAP_TYPE_HASH, 2, &[(2, 1), (3, 1), (4, 1)]).is_err());
+        // The kernel makes no such map; an object can define it all the same.
+        assert!(declare(BPF_MAP_TYPE_ARRAY, 0, &[(0, 1)]).is_err());
     }
 }

@@ -120,7 +120,6 @@ impl Notation {
             (Some(first), Some(last)) => first.text.span.start..last.text.span.end,
             _ => 0..0,
         };
-        // Names that no column has: only so can it be told whether cells are members.
         let members = match self.btf.shape(self.value) {
             Some(Shape::Struct(members)) => members,
             _ => Vec::new(),

@@ -92,11 +92,11 @@ fn write_all(
     edits: &[Edit],
     interrupt: &Interrupt,
 ) -> Result<(), StepError> {
-    let mut progress = Progress::new(format!("{label}: map {name}"), "entries", edits.len());
-    for batch in edits.chunks(BATCH) {
+    let mut progress = Progress::of(format_args!("{label}: entries of map {name}"), edits.len());
+    for (n, batch) in edits.chunks(BATCH).enumerate() {
         interrupt.check()?;
         write(map, batch).map_err(at(label, &format!("write entries of map {name}")))?;
-        progress.add(batch.len());
+        progress.show(n * BATCH + batch.len());
     }
     Ok(())
 }

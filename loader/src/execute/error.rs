@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libc::{EINVAL, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, ERANGE};
+use libc::{EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, EPERM, ERANGE};
 use xdpd_config::Label;
 use xdpd_kernel::PinError;
 
@@ -61,7 +61,13 @@ fn hint(error: &xdpd_kernel::Error) -> &'static str {
             "; the MTU is too large for native XDP without frags, lower it or use mode = \"generic\""
         }
         ("BPF_LINK_CREATE", EINVAL) => "; the device cannot run this program in this mode",
-        ("BPF_LINK_UPDATE", libc::EPERM) => "; another program was attached meanwhile, apply again",
+        ("BPF_LINK_CREATE", EBUSY | EEXIST) => {
+            "; another program was attached meanwhile, `xdpd diff` names it"
+        }
+        ("BPF_LINK_UPDATE", EPERM) => "; another program was attached meanwhile, apply again",
+        ("RTM_SETLINK", EEXIST) => {
+            "; the program to take over was removed or replaced meanwhile, apply again"
+        }
         _ => "",
     }
 }

@@ -7,7 +7,7 @@ use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
 
 use super::clean_up::{LinkIds, remove_directory};
 use super::error::has_vanished;
-use super::{RAN, RECORD_BESIDE};
+use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode};
 
@@ -19,6 +19,10 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
         match leftover {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
             Interrupted::GiveBack { directory } => give_back(root, directory)?,
+            Interrupted::SettleGlobals { note, label } => {
+                let running = observed.interfaces.get(label).and_then(|pinned| pinned.link.program());
+                globals::settle(root, note, running)?;
+            }
             Interrupted::TakeBack { directory, label } => {
                 root.rename_noreplace(directory, label.file_name())?;
             }

@@ -1,52 +1,49 @@
-//! How far something has come that takes a while, on a terminal.
+//! How far something has come that takes a while: one line on a terminal, rewritten in place.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::entries::grouped;
 
-/// Less is done before anybody has read it.
-const WORTH_SHOWING: usize = 20_000;
-/// How often the line is written.
-const PERIOD: Duration = Duration::from_millis(100);
+/// What ends sooner is not shown, and nothing is rewritten more often.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Of so many things, it is shown at once.
+const MANY: usize = 20_000;
 
-/// One line on stderr that is written again and again, and goes in the end.
+/// A line about something that takes a while. It is gone when this is dropped.
 #[derive(Debug)]
 pub struct Progress {
     what: String,
-    unit: &'static str,
-    done: usize,
     all: usize,
-    next: Option<Instant>,
-    written: bool,
+    next: Instant,
+    shown: bool,
 }
 
 impl Progress {
-    /// Of `all` things, none is done. Where stderr is no terminal, or there are few of them, nothing is shown.
-    pub fn new(what: String, unit: &'static str, all: usize) -> Self {
-        let is_shown = all >= WORTH_SHOWING && io::stderr().is_terminal();
-        Self { what, unit, done: 0, all, next: is_shown.then(Instant::now), written: false }
+    /// Of so many things, none is done. Says nothing yet.
+    pub fn of(what: impl Display, all: usize) -> Self {
+        let now = Instant::now();
+        let next = if all < MANY { now + INTERVAL } else { now };
+        Self { what: what.to_string(), all, next, shown: false }
     }
 
-    /// So many more are done.
-    pub fn add(&mut self, count: usize) {
-        self.done += count;
+    /// So many are done. Where stderr is no terminal, nothing is said.
+    pub fn show(&mut self, done: usize) {
         let now = Instant::now();
-        if self.next.is_none_or(|next| now < next) {
-            return;
+        if now >= self.next && io::stderr().is_terminal() {
+            let (done, all) = (grouped(done), grouped(self.all));
+            // That nobody can read it is no failure. What a longer line has left is erased: \x1b[K.
+            let _ = write!(io::stderr().lock(), "\rxdpd: {}: {done} of {all}\x1b[K", self.what);
+            self.next = now + INTERVAL;
+            self.shown = true;
         }
-        self.next = Some(now + PERIOD);
-        self.written = true;
-        let Self { what, unit, .. } = self;
-        let (done, all) = (grouped(self.done), grouped(self.all));
-        // \x1b[K: what a longer line has left goes.
-        let _ = write!(io::stderr().lock(), "\rxdpd: {what}: {done} of {all} {unit}\x1b[K");
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.written {
+        if self.shown {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
     }

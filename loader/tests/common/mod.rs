@@ -6,6 +6,8 @@ pub mod state;
 pub mod strace;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use xdpd_kernel::{Access, Dir, Map, XdpLink};
@@ -133,6 +135,32 @@ pub fn builtin_object() -> Vec<u8> {
 /// Writes one 32-bit word of a map's definition: 0 type, 1 key size, 2 value size, 3 max entries, 4 flags.
 pub fn set_word(definition: &mut [u8], word: usize, value: u32) {
     definition[word * 4..word * 4 + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Tells threads to stop once it is dropped: also when the test fails, which otherwise would wait for them for ever.
+#[derive(Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+/// What a thread asks whether it is to stop.
+#[derive(Clone)]
+pub struct Stopped(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn handle(&self) -> Stopped {
+        Stopped(Arc::clone(&self.0))
+    }
+}
+
+impl Stopped {
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Prints past the capturing of libtest: what is said so is part of the result.

@@ -145,6 +145,7 @@ pub(crate) const ROWS: &[Row] = &[
     refused("xdp-loader load -m <m> eth0 theirs.o", "not using a dispatcher"),
     refused("xdp-loader unload -a eth0", SAME),
     refused("xdp-loader unload -i <id> eth0", SAME),
+    harmless(Before::Ours, "xdp-loader clean eth0", Ends::Ignored),
     harmless(Before::Ours, "bpftool map update pinned <root>/eth0/xdp_stats_map <key and value>", Ends::Done),
     harmless(Before::Ours, "bpftool map pin pinned <root>/eth0/xdp_stats_map <peers>/map", Ends::Done),
     harmless(Before::Ours, "bpftool link pin pinned <root>/eth0/xdp-link <peers>/link", Ends::Done),

@@ -229,6 +229,53 @@ fn an_old_map_that_is_not_kept_any_more_is_no_hole_when_its_entries_were_carried
 }
 
 #[test]
+fn a_migration_that_is_taken_back_is_counted_once() {
+    let begin = || {
+        let mut followed = Followed::new();
+        followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+        followed.tick(migrated(&map(2, [3, 10]), 1, 1), &[retired(1, 0)], &[&map(1, [10, 0])]);
+        followed
+    };
+    // The new map counted 3 and then 2, which went back to the old one; that counts 4 since. The new one is held open.
+    let undone = map(2, [5, 10]);
+    let events = begin().tick(current(&map(1, [14, 5]), 0), &[], &[&undone]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 2, true), (1, 4, false)], vec![]));
+    // It was tried again since: another new map takes over the old one's entries, and counts 6.
+    let kept = [retired(1, 0)];
+    let events = begin().tick(migrated(&map(3, [20, 5]), 1, 1), &kept, &[&undone]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 2, true), (3, 10, false)], vec![]));
+    // Whoever slept over all of it counts what went back in the old map.
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    let events = followed.tick(current(&map(1, [14, 5]), 0), &[], &[]);
+    assert_eq!(samples(&events), [(1, 9, false)]);
+    // A reader that started meanwhile has the first 3 in its baseline.
+    let mut followed = Followed::new();
+    followed.tick(migrated(&map(2, [3, 10]), 1, 1), &kept, &[&map(1, [10, 0])]);
+    let events = followed.tick(current(&map(1, [14, 5]), 0), &[], &[&undone]);
+    assert_eq!(samples(&events), [(2, 2, true), (1, 4, false)]);
+    // Nothing went back: somebody else has pinned the old map again.
+    let events = begin().tick(current(&map(1, [11, 0]), 0), &[], &[&undone]);
+    assert_eq!(samples(&events), [(2, 2, true), (1, 1, false)]);
+}
+
+#[test]
+fn a_retired_map_that_is_listed_again_is_not_read_when_its_successor_was() {
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    followed.tick(Pin::Absent("no pin"), &[], &[&map(1, [10, 0])]);
+    followed.tick(Pin::Absent("no pin"), &[], &[&map(1, [10, 0])]);
+    // It counted 5 while it was away, which the second map took over; by the third change it was dropped for its age.
+    let (second, third) = (map(2, [17, 0]), map(3, [18, 0]));
+    let events = followed.tick(migrated(&third, 2, 2), &[retired_migrated(2, 1, 1)], &[&second]);
+    assert_eq!(samples(&events), [(2, 7, true), (3, 1, false)]);
+    // That change is taken back, and what was retired before is listed again.
+    let events =
+        followed.tick(migrated(&map(2, [18, 0]), 1, 1), &[retired(1, 0)], &[&map(1, [15, 0]), &third]);
+    assert_eq!(samples(&events), [(3, 0, true), (2, 0, false)]);
+}
+
+#[test]
 fn a_map_that_holds_less_than_was_carried_over_was_reset_since() {
     let mut followed = Followed::new();
     followed.tick(current(&map(1, [10, 10]), 0), &[], &[]);
