@@ -89,6 +89,11 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
         programs: programs
             .iter()
             .map(|(program, loaded, function)| ProgramUse {
+                globals: program
+                    .globals
+                    .iter()
+                    .map(|g| (g.name.value.clone(), g.value.value.to_string()))
+                    .collect(),
                 program: program.name.clone(),
                 object: object_name(program),
                 function: function.clone(),

@@ -58,6 +58,8 @@ pub struct ProgramUse {
     pub object: String,
     /// The function of it.
     pub function: String,
+    /// The global variables that the file sets, with the values in the words of the file.
+    pub globals: BTreeMap<String, String>,
     /// The maps that the file fills, and with how many entries.
     pub entries: BTreeMap<String, usize>,
 }
@@ -95,6 +97,9 @@ pub fn text(report: &Report<'_>) -> String {
     for program in &report.programs {
         let (name, object) = (printable(&program.program), printable(&program.object));
         let _ = writeln!(out, "program {name}: {} of {object}", program.function);
+        for (variable, value) in &program.globals {
+            let _ = writeln!(out, "  sets {} = {}", printable(variable), printable(value));
+        }
         for (map, count) in &program.entries {
             let entries = if *count == 1 { "entry" } else { "entries" };
             let _ = writeln!(out, "  fills map {} with {} {entries}", printable(map), grouped(*count));
