@@ -6,8 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use xdpd::object::Object;
-use xdpd::object::explain::Explanation;
-use xdpd::output::check::{ObjectFacts, Report, text};
+use xdpd::output::check::{Report, text};
 use xdpd::output::json;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -23,15 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     for name in object.maps().keys() {
         let _ = object.data(name);
     }
-    let explanation = Explanation::of(&object);
-    let facts = ObjectFacts { object: String::new(), run_by: Vec::new(), explanation };
-    let report = Report {
-        format_version: "1.0",
-        config: None,
-        interfaces: Vec::new(),
-        programs: Vec::new(),
-        objects: vec![facts],
-    };
+    let report = Report::of_object(String::new(), &object);
     assert!(!text(&report).contains(|c: char| c.is_control() && c != '\n'));
     assert!(json::line(&report).starts_with('{'));
 });

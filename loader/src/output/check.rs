@@ -8,7 +8,11 @@ use serde::Serialize;
 use super::human::printable;
 use super::write_wrapped;
 use crate::entries::grouped;
+use crate::object::Object;
 use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
+
+/// Version of the report's JSON.
+pub const FORMAT_VERSION: &str = "1.0";
 
 /// Everything that `check` tells.
 #[derive(Debug, Serialize)]
@@ -23,6 +27,20 @@ pub struct Report<'a> {
     pub programs: Vec<ProgramUse>,
     /// The objects of those programs.
     pub objects: Vec<ObjectFacts<'a>>,
+}
+
+impl<'a> Report<'a> {
+    /// Of an object alone.
+    pub fn of_object(name: String, object: &'a Object) -> Self {
+        let facts = ObjectFacts { object: name, run_by: Vec::new(), explanation: Explanation::of(object) };
+        Self {
+            format_version: FORMAT_VERSION,
+            config: None,
+            interfaces: Vec::new(),
+            programs: Vec::new(),
+            objects: vec![facts],
+        }
+    }
 }
 
 /// Which file.
