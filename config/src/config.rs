@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::diagnostic::{Source, quoted};
 use crate::{
     BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Merge, Mode, Reuse, Span,
-    escape,
+    Value, escape,
 };
 
 /// A value and where in the file it is written.
@@ -52,6 +52,8 @@ pub struct Program {
     /// The function's name in the object. `None`: the object's only XDP program, or
     /// [`BUILTIN_FUNCTIONS`]`[0]`.
     pub function: Option<Located<String>>,
+    /// `globals`: values for the object's global variables, in the order of the file.
+    pub globals: Vec<Global>,
     /// `[programs.NAME.maps.MAP]`, by the map's name. Maps that are not mentioned have no settings.
     pub maps: BTreeMap<String, MapSettings>,
     /// The key that names the program.
@@ -66,6 +68,16 @@ pub enum ObjectRef {
     /// An ELF file, by its absolute path: a relative one is joined to the directory of the file that names
     /// it.
     File(PathBuf),
+}
+
+/// A value for a global variable of an object. Whether the variable is there, and whether it takes the value, is known
+/// from the object only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Global {
+    /// The variable's name.
+    pub name: Located<String>,
+    /// Its value.
+    pub value: Located<Value>,
 }
 
 /// What the file says of one map of a program.
@@ -217,6 +229,7 @@ impl Config {
             name: "builtin".to_owned(),
             object: Located { value: ObjectRef::Builtin, span: 0..0 },
             function: Some(Located { value: BUILTIN_FUNCTIONS[0].to_owned(), span: 0..0 }),
+            globals: Vec::new(),
             maps: BTreeMap::new(),
             span: 0..0,
         }

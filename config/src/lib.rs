@@ -27,7 +27,9 @@ mod syntax;
 pub mod trust;
 mod value;
 
-pub use config::{Config, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats};
+pub use config::{
+    Config, Global, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
 pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
 pub use glob::{Glob, GlobError};

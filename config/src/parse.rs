@@ -16,8 +16,8 @@ use crate::reader::{Errors, Key, Shape, Value, did_you_mean, found, one_of};
 use crate::syntax::Document;
 use crate::{
     BUILTIN_FUNCTIONS, Config, DEFAULT_PIN_ROOT, Diagnostic, Diagnostics, Entries, EntriesSource, Glob,
-    Group, Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector, Stats,
-    suggest,
+    Global, Group, Interface, Label, Located, MapSettings, Merge, Mode, ObjectRef, Program, Reuse, Selector,
+    Stats, suggest,
 };
 use crate::{entries, names, value};
 
@@ -32,7 +32,7 @@ const FILE: Shape = Shape {
     not_yet: &[],
 };
 const PROGRAM: Shape =
-    Shape { place: "in [programs.NAME]", keys: &["object", "function", "maps"], not_yet: &["globals"] };
+    Shape { place: "in [programs.NAME]", keys: &["object", "function", "globals", "maps"], not_yet: &[] };
 const MAP: Shape = Shape {
     place: "in [programs.NAME.maps.MAP]",
     keys: &["reuse", "entries", "value", "merge", "lossy"],
@@ -184,6 +184,7 @@ impl Reader<'_> {
             self.errors.missing.push(error.label("expected the key `object` in this table").help(help));
         }
         let function = table.get("function").and_then(|value| self.function(value, object.as_ref()));
+        let globals = table.get("globals").map(|value| self.globals(value)).unwrap_or_default();
         let mut maps = BTreeMap::new();
         for (key, table) in self.errors.tables(table, "maps") {
             let name: &str = key.get_ref();
@@ -193,7 +194,26 @@ impl Reader<'_> {
             maps.insert(name.to_owned(), self.map(key, table));
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
-        Program { name: name.to_owned(), object, function, maps, span: key.span() }
+        Program { name: name.to_owned(), object, function, globals, maps, span: key.span() }
+    }
+
+    fn globals(&mut self, value: &Value<'_>) -> Vec<Global> {
+        let mut globals = Vec::new();
+        for (key, value) in self.errors.table("globals", value).into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if let Err(reason) = names::word(name) {
+                self.errors.add(
+                    key.span(),
+                    "the key must be the name of a global variable",
+                    found(name, reason),
+                );
+            }
+            let value = value::read(value, &mut self.errors);
+            let name = Located { value: name.to_owned(), span: key.span() };
+            globals.extend(value.map(|value| Global { name, value }));
+        }
+        globals.sort_by_key(|global| global.name.span.start);
+        globals
     }
 
     fn map(&mut self, key: &Key<'_>, table: &DeTable<'_>) -> MapSettings {

@@ -13,6 +13,7 @@
 //! | `mode` | `native`, `generic` or `offload` |
 //! | `object`, `globals` | digests |
 //! | `function`, `program` | the function's name, the program's id |
+//! | `global.<name>` | the value of a global variable, in TOML; where that would be too long, `#` and a digest |
 //! | `attach_type` | the program's `expected_attach_type`, which the kernel does not tell; absent: 0 |
 //! | `map.<name>` | id of a map |
 //! | `base.<name>` | id of the map whose entries were carried to the map of this name |
@@ -52,6 +53,8 @@ pub struct Record {
     pub object: String,
     /// Digest of the values for global variables; `None`: there are none.
     pub globals: Option<String>,
+    /// These values, by the variable's name: in TOML, or where that would be too long, `#` and a digest.
+    pub values: BTreeMap<String, String>,
     /// The function's name in the object.
     pub function: String,
     /// The program's id.
@@ -113,6 +116,7 @@ impl Record {
         if version != Self::VERSION {
             return Err(RecordError::Version(version));
         }
+        let name = |rest: &str| Some(rest.to_owned());
         let record = Self {
             version,
             generation: fields.number("gen")?,
@@ -124,12 +128,13 @@ impl Record {
             mode: fields.mode("mode")?,
             object: fields.string("object")?,
             globals: fields.optional_string("globals")?,
+            values: fields.family("global.", "UTF-8 with % escapes", name, unescape_string)?,
             function: fields.string("function")?,
             program: fields.number("program")?,
             attach_type: fields.optional("attach_type", "a number", |v| v.parse().ok())?.unwrap_or(0),
-            maps: fields.family("map.", |name| Some(name.to_owned()))?,
-            base: fields.family("base.", |name| Some(name.to_owned()))?,
-            retired: fields.family("retired.", |id| id.parse().ok())?,
+            maps: fields.family("map.", "a number", name, number)?,
+            base: fields.family("base.", "a number", name, number)?,
+            retired: fields.family("retired.", "a number", number, number)?,
         };
         Ok(record)
     }
@@ -156,6 +161,9 @@ impl fmt::Display for Record {
         write!(f, " mode={} object={}", self.mode, Escaped(self.object.as_bytes()))?;
         if let Some(globals) = &self.globals {
             write!(f, " globals={}", Escaped(globals.as_bytes()))?;
+        }
+        for (name, value) in &self.values {
+            write!(f, " global.{}={}", Escaped(name.as_bytes()), Escaped(value.as_bytes()))?;
         }
         write!(f, " function={} program={}", Escaped(self.function.as_bytes()), self.program)?;
         if self.attach_type != 0 {
@@ -239,24 +247,29 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// All numbers whose keys begin with `prefix`, by what `name` makes of the rest of the key.
-    fn family<K: Ord, V: FromStr>(
+    /// All values whose keys begin with `prefix`, by what `name` makes of the rest of the key.
+    fn family<K: Ord, V>(
         &mut self,
         prefix: &'static str,
+        expected: &'static str,
         name: impl Fn(&str) -> Option<K>,
+        read: impl Fn(&str) -> Option<V>,
     ) -> Result<BTreeMap<K, V>, RecordError> {
         let keys =
             self.0.range(prefix.to_owned()..).map(|(key, _)| key).take_while(|key| key.starts_with(prefix));
         let keys: Vec<String> = keys.cloned().collect();
         let mut family = BTreeMap::new();
         for key in keys {
-            let member = self.optional(&key, "a number", |value| {
-                Some((name(&key[prefix.len()..])?, value.parse().ok()?))
-            })?;
+            let member =
+                self.optional(&key, expected, |value| Some((name(&key[prefix.len()..])?, read(value)?)))?;
             family.extend(member);
         }
         Ok(family)
     }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
 }
 
 /// Bytes as they are written in a record: what separates pairs, keys and values, what a terminal would act

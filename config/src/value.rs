@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use toml::de::DeValue;
 
 use crate::reader::{self, Errors};
@@ -82,7 +83,7 @@ pub(crate) fn read(value: &reader::Value<'_>, errors: &mut Errors) -> Option<Loc
             Value::Table(members)
         }
         DeValue::Float(_) => {
-            errors.add(value.span(), "a float has no place here", "the kernel knows no floats");
+            errors.add(value.span(), "a float has no place here", "programs in the kernel have no floats");
             return None;
         }
         DeValue::Datetime(_) => {
@@ -125,6 +126,25 @@ impl fmt::Display for Value {
                     write!(f, " = {}", member.value)?;
                 }
                 f.write_str(" }")
+            }
+        }
+    }
+}
+
+/// The same value in another format, such as JSON.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Integer(number) => serializer.serialize_i64(*number),
+            Self::Boolean(truth) => serializer.serialize_bool(*truth),
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(elements) => serializer.collect_seq(elements.iter().map(|element| &element.value)),
+            Self::Table(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, member) in members {
+                    map.serialize_entry(&name.value, &member.value)?;
+                }
+                map.end()
             }
         }
     }
@@ -196,6 +216,12 @@ mod tests {
             let read = Value::parse(spelling).map_or_else(|| "?".to_owned(), |value| value.to_string());
             assert_eq!(read, text, "{spelling}");
         }
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let value = Value::parse("{ b = [1, true, 'x'], a = {} }").map(|value| serde_json::to_string(&value));
+        assert_eq!(value.and_then(Result::ok).as_deref(), Some(r#"{"b":[1,true,"x"],"a":{}}"#));
     }
 
     #[test]

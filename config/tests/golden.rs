@@ -52,6 +52,9 @@ fn summary(config: &Config) -> String {
         let function = program.function().unwrap_or("its only function");
         writeln!(summary, "{}", selector(config, interface)).unwrap();
         writeln!(summary, "  runs {function} of {object} ({})", program.name).unwrap();
+        for global in &program.globals {
+            writeln!(summary, "  global {} = {}", global.name.value, global.value.value).unwrap();
+        }
         let modes: Vec<_> = interface.modes.iter().map(ToString::to_string).collect();
         writeln!(summary, "  mode {}", modes.join(", then ")).unwrap();
         writeln!(summary, "  reuse {}", config.reuse_of(interface, program, "any other map")).unwrap();

@@ -18,6 +18,7 @@ fn record() -> Record {
         mode: Mode::Native,
         object: "builtin:0123abcd".to_owned(),
         globals: None,
+        values: BTreeMap::new(),
         function: "xdp_pass_func".to_owned(),
         program: 71,
         attach_type: 0,
@@ -41,6 +42,10 @@ fn a_full_record_reads_like_this() {
         config: "/etc/my configs/100%=a\n.toml".into(),
         netns_name: Some("tenant a".to_owned()),
         globals: Some("sha256:ff".to_owned()),
+        values: BTreeMap::from([
+            ("limit".to_owned(), "1000".to_owned()),
+            ("name".to_owned(), "\"a = b\"".to_owned()),
+        ]),
         attach_type: 37,
         maps: BTreeMap::from([(".bss".to_owned(), 26), ("xdp_stats_map".to_owned(), 25)]),
         base: BTreeMap::from([("xdp_stats_map".to_owned(), 20)]),
@@ -49,7 +54,7 @@ fn a_full_record_reads_like_this() {
     };
     let text = "v=1 gen=3 config=/etc/my%20configs/100%25%3Da%0A.toml device=eth0 ifindex=6 \
                 netns=4:4026531840 netns_name=tenant%20a mode=native object=builtin:0123abcd \
-                globals=sha256:ff function=xdp_pass_func program=71 attach_type=37 map..bss=26 map.xdp_stats_map=25 \
+                globals=sha256:ff global.limit=1000 global.name=\"a%20%3D%20b\" function=xdp_pass_func program=71 attach_type=37 map..bss=26 map.xdp_stats_map=25 \
                 base.xdp_stats_map=20 retired.9=691000 retired.20=691272";
     assert_eq!(record.format(), text);
     assert_eq!(Record::parse(text), Ok(record));

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(object.maps().len() <= 64);
     for program in object.programs() {
         let _ = object.attach_type(program);
-        if let Ok(patched) = object.engine_bytes(program) {
+        if let Ok(patched) = object.engine_bytes(program, []) {
             assert_eq!(patched.len(), bytes.len());
         }
     }

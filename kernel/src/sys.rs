@@ -1,7 +1,7 @@
 //! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside it.
 //!
-//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, and
-//! in `fd`, which knows when a foreign descriptor may change its meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
+//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are,
+//! in `mapped`, which shares their memory with programs, and in `fd`, which knows when a foreign descriptor may change its meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;

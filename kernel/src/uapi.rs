@@ -51,6 +51,7 @@ pub(crate) const BPF_OBJ_NAME_LEN: usize = 16;
 pub(crate) const BPF_TAG_SIZE: usize = 8;
 
 pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
+pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 pub(crate) const BPF_F_REPLACE: u32 = 1 << 2;
 
 pub(crate) const BPF_MAP_TYPE_ARRAY: u32 = 2;

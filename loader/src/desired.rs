@@ -12,6 +12,7 @@ use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
 use crate::entries::{Declared, Lists};
+use crate::globals::Globals;
 use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec};
 use crate::objects::Objects;
@@ -48,6 +49,8 @@ pub struct Instance {
     pub function: String,
     /// What it declares to be for, `expected_attach_type`.
     pub attach_type: u32,
+    /// Values for the object's global variables.
+    pub globals: Arc<Globals>,
     /// The maps it is pinned with.
     pub maps: BTreeMap<String, DesiredMap>,
 }
@@ -155,6 +158,7 @@ fn instance(
         digest: loaded.digest.clone(),
         function: function.name.clone(),
         attach_type: loaded.object.attach_type(function),
+        globals: Arc::new(Globals::resolve(&loaded.object, program).ok()?),
         maps,
     })
 }

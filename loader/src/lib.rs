@@ -13,6 +13,7 @@ pub mod engine;
 pub mod entries;
 pub mod execute;
 pub mod exit;
+pub mod globals;
 pub mod interrupt;
 pub mod migrate;
 pub mod mode;

@@ -9,6 +9,7 @@ use std::path::Path;
 use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest, trust};
 
 use crate::builtin;
+use crate::globals::Globals;
 use crate::migrate::check_rule;
 use crate::object::{MAX_OBJECT_SIZE, Object, ObjectError};
 
@@ -133,6 +134,7 @@ impl Objects {
                 }));
             }
         }
+        problems.extend(Globals::resolve(&loaded.object, program).err().into_iter().flatten());
         problems
     }
 }

@@ -35,6 +35,8 @@ pub const OLD: &str = "%old-";
 pub const TAKEN: &str = "%taken-";
 /// Prefix of a directory with the maps whose entries are on their way.
 pub const SNAP: &str = "%snap-";
+/// Prefix of a map that tells what global variables held before an apply wrote them.
+pub const FORMER: &str = "%former-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
 
@@ -270,6 +272,14 @@ pub enum Interrupted {
         /// Name of the directory.
         directory: String,
     },
+    /// Global variables that an apply had written when it was cut off: they get back what they held, unless the program
+    /// runs that the values were for.
+    SettleGlobals {
+        /// Name of the map that tells what they held.
+        note: String,
+        /// The interface they are of.
+        label: Label,
+    },
     /// A takeover that was cut off: the other's program is put back if nothing runs in its place.
     GiveBack {
         /// Name of the directory.
@@ -278,7 +288,7 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// Its directory under the pin root.
+    /// Its name under the pin root.
     pub fn directory(&self) -> &str {
         match self {
             Self::DropStage { directory }
@@ -286,6 +296,7 @@ impl Interrupted {
             | Self::GiveBack { directory }
             | Self::FinishExchange { directory, .. }
             | Self::TakeBack { directory, .. } => directory,
+            Self::SettleGlobals { note, .. } => note,
         }
     }
 
@@ -296,7 +307,9 @@ impl Interrupted {
                 let prefixes = [NEXT, OLD, SNAP, TAKEN];
                 prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
             }
-            Self::FinishExchange { label, .. } | Self::TakeBack { label, .. } => label.as_str(),
+            Self::FinishExchange { label, .. }
+            | Self::TakeBack { label, .. }
+            | Self::SettleGlobals { label, .. } => label.as_str(),
         }
     }
 
@@ -307,6 +320,9 @@ impl Interrupted {
             Self::FinishExchange { .. } => "an interrupted apply, finished first",
             Self::TakeBack { .. } => "an interrupted removal, taken back first",
             Self::Settle { .. } => "entries that were being carried over, settled first",
+            Self::SettleGlobals { .. } => {
+                "global variables of an interrupted apply, put back unless its program runs"
+            }
             Self::GiveBack { .. } => {
                 "an interrupted takeover; the other's program is put back where nothing runs"
             }
@@ -446,7 +462,13 @@ impl Observed {
     fn read_root(&mut self, root: &Dir, leftovers: Leftovers) -> Result<(), xdpd_kernel::Error> {
         let mut stages = Vec::new();
         let mut removals = Vec::new();
-        for entry in root.list()? {
+        let mut notes = Vec::new();
+        let entries = match root.list() {
+            // A run that has detached the last interface has just removed it.
+            Err(e) if e.errno() == libc::ENOENT => Vec::new(),
+            entries => entries?,
+        };
+        for entry in entries {
             let Ok(name) = entry.name.into_string() else {
                 self.foreign
                     .push(ForeignPin { name: "(not UTF-8)".into(), what: "an entry that is not UTF-8" });
@@ -468,6 +490,8 @@ impl Observed {
                 if leftovers == Leftovers::FoldIn {
                     self.interrupted.push(Interrupted::Settle { directory: name });
                 }
+            } else if let Some(rest) = name.strip_prefix(FORMER) {
+                notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
@@ -478,11 +502,14 @@ impl Observed {
                     .transpose()?
                 {
                     Some((Some(pinned), label)) => drop(self.interfaces.insert(label, pinned)),
+                    Some(_) if has_vanished(root, &name)? => {}
                     _ => self.foreign.push(ForeignPin { name, what: "a directory without our record" }),
                 }
             }
         }
         if leftovers == Leftovers::FoldIn {
+            self.interrupted
+                .extend(notes.into_iter().map(|(note, label)| Interrupted::SettleGlobals { note, label }));
             for (directory, label) in removals {
                 self.fold_removal(root, directory, label)?;
             }
@@ -519,7 +546,7 @@ impl Observed {
     ) -> Result<(), xdpd_kernel::Error> {
         let pinned = read_interface(root, &directory)?;
         // Without a record, what is left in it is not ours, and gets its place back.
-        let only_theirs = pinned.is_none() && !root.open_dir(&directory)?.list()?.is_empty();
+        let only_theirs = pinned.is_none() && !is_empty(root, &directory)?;
         if self.interfaces.contains_key(&label) || (pinned.is_none() && !only_theirs) {
             self.interrupted.push(Interrupted::DropStage { directory });
             return Ok(());
@@ -551,10 +578,9 @@ impl Observed {
     /// A program is told apart per device: others can attach one of ours elsewhere, or theirs twice, once by a link.
     fn read_foreign_programs(&mut self) -> Result<(), xdpd_kernel::Error> {
         let attached = self.devices.iter().flat_map(|(_, d)| d.xdp.iter().map(move |a| (d, a.program_id)));
-        let ours =
-            |device, id| self.interfaces.values().any(|p| p.link.program() == Some(id) && p.runs_on(device));
+        let ours = |device, id| self.interfaces.values().any(|p| p.holds(device, id));
         let foreign: BTreeSet<(ProgramId, IfIndex)> =
-            attached.filter(|(d, id)| !ours(*d, *id)).map(|(d, id)| (id, d.ifindex)).collect();
+            attached.filter(|(d, id)| !ours(d, *id)).map(|(d, id)| (id, d.ifindex)).collect();
         if foreign.is_empty() {
             return Ok(());
         }
@@ -744,15 +770,53 @@ fn is_ours(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
     }
 }
 
+fn has_vanished(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
+    match root.stat(name) {
+        Ok(_) => Ok(false),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether nothing is in a directory, or it vanished meanwhile.
+fn is_empty(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
+    match root.open_dir(name).and_then(|dir| dir.list()) {
+        Ok(entries) => Ok(entries.is_empty()),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// How often a directory is read anew that another run exchanges all the while.
+const ATTEMPTS: usize = 16;
+
 /// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
 /// or where it vanished meanwhile.
+///
+/// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
+/// something, and it is read again.
 pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_kernel::Error> {
     let gone = |e: &xdpd_kernel::Error| e.errno() == libc::ENOENT;
-    let dir = match root.open_dir(name) {
-        Ok(dir) => dir,
-        Err(e) if gone(&e) => return Ok(None),
-        Err(e) => return Err(e),
-    };
+    let mut read = Ok(None);
+    for _ in 0..ATTEMPTS {
+        let dir = match root.open_dir(name) {
+            Ok(dir) => dir,
+            Err(e) if gone(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        read = read_directory(&dir, name);
+        match root.stat(name) {
+            Ok(now) if now.ino == dir.stat_self()?.ino => break,
+            Ok(_) => {}
+            Err(e) if gone(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+    read
+}
+
+fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_kernel::Error> {
+    let gone = |e: &xdpd_kernel::Error| e.errno() == libc::ENOENT;
     let directory = Permissions::from(dir.stat_self()?);
     if directory.is_others_to_change() {
         return Ok(None);
@@ -787,11 +851,11 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
         } else if entry.kind == EntryKind::Dir {
             pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
         } else if name == LINK_PIN {
-            pinned.link = read_link(&dir)?;
+            pinned.link = read_link(dir)?;
         } else if entry.kind != EntryKind::File {
             pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
-            if let Some(permissions) = permissions(&dir, &name)? {
+            if let Some(permissions) = permissions(dir, &name)? {
                 pinned.permissions.pins.insert(name.clone(), permissions);
                 pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
             }
@@ -799,7 +863,7 @@ pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>, xdpd_ker
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
             match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
                 (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
-                    if let Some(permissions) = permissions(&dir, &name)? {
+                    if let Some(permissions) = permissions(dir, &name)? {
                         pinned.permissions.pins.insert(name, permissions);
                         pinned.maps.insert(map, read_map(&object));
                     }

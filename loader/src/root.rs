@@ -164,6 +164,9 @@ impl PinRoot {
 
     /// Whether anything of ours but the lock is left.
     fn holds_ours(&self) -> bool {
+        let is_roots =
+            |dir: &Dir| dir.stat_self().is_ok_and(|stat| !Permissions::from(stat).is_others_to_change());
+        let has_record = |dir: &Dir| dir.readlink(OWNER_PIN).is_ok();
         let ours = |entry: &Entry| {
             let name = entry.name.to_string_lossy();
             entry.kind == EntryKind::Dir
@@ -172,7 +175,7 @@ impl PinRoot {
                     || name.starts_with(OLD)
                     || name.starts_with(SNAP)
                     || name.starts_with(TAKEN)
-                    || self.dir.open_dir(&entry.name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()))
+                    || self.dir.open_dir(&entry.name).is_ok_and(|dir| is_roots(&dir) && has_record(&dir)))
         };
         self.dir.list().map_or(true, |entries| entries.iter().any(ours))
     }

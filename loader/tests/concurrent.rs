@@ -94,8 +94,20 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
             }
         }
     };
+    // Those who look without the lock find directories exchanged and removed under their hands, and take none for less.
+    let look_at_all = || {
+        while !stopped.get() {
+            for (file, ..) in FILES {
+                let status = site.run(&format!("status {file}")).run().expect_code(0);
+                assert!(!status.stdout.contains("without our record"), "{status}");
+                let diff = site.run(&format!("diff {file}")).run();
+                assert!(!diff.stderr.contains("ENOENT"), "{diff}");
+            }
+        }
+    };
     let (sent, refused) = std::thread::scope(|scope| {
-        let crowd: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
+        let mut crowd: Vec<_> = (0..2).map(|_| scope.spawn(read_all)).collect();
+        crowd.push(scope.spawn(look_at_all));
         let traffic: Vec<_> = veths.iter().map(|veth| site.lab.sender(veth).background(2000)).collect();
         let mut refused = 0;
         for round in 1..=ROUNDS {

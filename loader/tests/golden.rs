@@ -133,6 +133,8 @@ struct InterfaceState {
     #[serde(default)]
     generation: u64,
     link: LinkText,
+    #[serde(default)]
+    globals: BTreeMap<String, String>,
     maps: BTreeMap<String, MapText>,
     /// The group that may read its pins.
     gid: Option<u32>,
@@ -234,7 +236,8 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
         netns_name: None,
         mode: Mode::Native,
         object: object.to_owned(),
-        globals: None,
+        globals: (!state.globals.is_empty()).then(|| "sha256:0123".to_owned()),
+        values: state.globals.clone(),
         function: state.function.clone(),
         program: state.program,
         attach_type: state.attach_type,

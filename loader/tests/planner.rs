@@ -1,19 +1,23 @@
 //! The planner on random states: carrying a plan out on a model gives the desired state, and then there is nothing to do.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
+use xdpd::globals::Globals;
 use xdpd::migrate::Settings;
-use xdpd::object::{MapOrigin, MapSpec};
+use xdpd::object::{MapOrigin, MapSpec, Object, Store};
 use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
 use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
-use xdpd_config::{Label, Mode, Reuse};
+use xdpd_config::{Config, Global, Label, Located, Mode, Program, Reuse, Value};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
 
 const OURS: &str = "/etc/xdpd/config.toml";
@@ -44,6 +48,7 @@ struct Wanted {
     optional: bool,
     reuse: Reuse,
     maps: BTreeMap<u8, u32>,
+    globals: BTreeMap<u8, u32>,
 }
 
 /// A group of readers, or none.
@@ -68,21 +73,50 @@ struct Held {
     link: u8,
     drifted: bool,
     maps: BTreeMap<u8, (u32, bool)>,
+    globals: BTreeMap<u8, u32>,
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     let reuse = prop::sample::select(Reuse::ALL.to_vec());
     let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
-    (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps).prop_map(
-        |(function, digest, generic, optional, reuse, maps)| Wanted {
+    (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps, values()).prop_map(
+        |(function, digest, generic, optional, reuse, maps, globals)| Wanted {
             function,
             digest,
             generic,
             optional,
             reuse,
             maps,
+            globals,
         },
     )
+}
+
+/// Values for the variables of the object `settings`, by their index.
+fn values() -> impl Strategy<Value = BTreeMap<u8, u32>> {
+    prop_oneof![Just(BTreeMap::new()), prop::collection::btree_map(0..4_u8, 0..3_u32, 0..4)]
+}
+
+/// A constant, two variables with a value and one without.
+const VARIABLES: [&str; 4] = ["limit", "slot", "own", "extra"];
+
+/// The object that all models of programs are of, as far as variables matter.
+fn settings() -> &'static Object {
+    static OBJECT: LazyLock<Object> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let object = common::compile_to(&dir.path().join("own.o"), "settings");
+        Object::inspect(std::fs::read(object).unwrap()).unwrap()
+    });
+    &OBJECT
+}
+
+fn globals(values: &BTreeMap<u8, u32>) -> Globals {
+    let values = values.iter().map(|(n, value)| Global {
+        name: Located { value: VARIABLES[usize::from(*n)].to_owned(), span: 0..0 },
+        value: Value::Integer(i64::from(*value)).unplaced(),
+    });
+    let program = Program { globals: values.collect(), ..Config::default_program() };
+    Globals::resolve(settings(), &program).unwrap()
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -95,11 +129,12 @@ fn held() -> impl Strategy<Value = Held> {
         any::<bool>(),
         prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
         prop::bool::weighted(0.1),
-        maps,
+        (maps, values()),
         readers(),
     )
         .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps, readers)| {
-            Held { readers, label, foreign_owner, function, digest, generic, link, drifted, maps }
+            let (maps, globals) = maps;
+            Held { readers, label, foreign_owner, function, digest, generic, link, drifted, maps, globals }
         })
 }
 
@@ -119,20 +154,17 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
             layout: None,
             origin: MapOrigin::Declared,
         };
-        let maps = wanted.maps.iter().map(|(n, entries)| {
-            let map = DesiredMap {
-                spec: spec(*entries),
-                reuse: wanted.reuse,
-                settings: Settings::default(),
-                entries: None,
-            };
-            (format!("map{n}"), map)
-        });
+        let declared = wanted.maps.iter().map(|(n, entries)| (format!("map{n}"), spec(*entries)));
+        let data = [".data", ".bss"].map(|name| (name.to_owned(), settings().maps()[name].clone()));
+        let map =
+            |spec| DesiredMap { spec, reuse: wanted.reuse, settings: Settings::default(), entries: None };
+        let maps = declared.chain(data).map(|(name, spec)| (name, map(spec)));
         let instance = Instance {
             object: "builtin".into(),
             digest: format!("sha256:{}", wanted.digest),
             function: format!("f{}", wanted.function),
             attach_type: u32::from(wanted.function) * 37,
+            globals: Arc::new(globals(&wanted.globals)),
             maps: maps.collect(),
         };
         let attachment = Attachment {
@@ -157,14 +189,24 @@ fn new_device(n: u32) -> Device {
 struct Host {
     devices: Vec<Device>,
     interfaces: BTreeMap<Label, Pinned>,
+    /// What the maps of global variables hold.
+    contents: BTreeMap<MapId, Vec<u8>>,
     next: u32,
+}
+
+fn zeros(spec: &MapSpec) -> Vec<u8> {
+    vec![0; spec.def.value_size as usize]
 }
 
 impl Host {
     /// A host that holds something, and has lost some of its devices since.
     fn new(held: &BTreeMap<u32, Held>, absent: &BTreeSet<u32>) -> Self {
-        let mut host =
-            Self { devices: (0..DEVICES).map(new_device).collect(), interfaces: BTreeMap::new(), next: 100 };
+        let mut host = Self {
+            devices: (0..DEVICES).map(new_device).collect(),
+            interfaces: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            next: 100,
+        };
         let mut labels = BTreeSet::new();
         for (on, held) in held {
             if labels.insert(held.label) {
@@ -217,6 +259,17 @@ impl Host {
                 pinned.insert(format!("map{n}"), pinned_map(MapId(id), def(*entries)));
             }
         }
+        let globals = globals(&held.globals);
+        for (name, spec) in settings().maps() {
+            if spec.origin == MapOrigin::Data {
+                let id = self.id();
+                recorded.insert(name.clone(), id);
+                let map = pinned_map(MapId(id), spec.def);
+                pinned.insert(name.clone(), map);
+                self.contents
+                    .insert(MapId(id), globals.content(settings(), name).unwrap_or_else(|| zeros(spec)));
+            }
+        }
         let record = Record {
             version: 1,
             generation: 0,
@@ -227,7 +280,8 @@ impl Host {
             netns_name: None,
             mode: if held.generic { Mode::Generic } else { Mode::Native },
             object: format!("sha256:{}", held.digest),
-            globals: None,
+            globals: globals.digest(),
+            values: globals.recorded(),
             function: format!("f{}", held.function),
             attach_type: u32::from(held.function) * 37,
             program: if held.drifted { program + 1000 } else { program },
@@ -332,7 +386,16 @@ impl Host {
                 }
                 MapWork::Create => pinned_map(MapId(self.id()), instance.maps[name].spec.def),
             };
+            let spec = &instance.maps[name].spec;
+            if spec.origin == MapOrigin::Data && *work == MapWork::Create {
+                let content = instance.globals.content(settings(), name).unwrap_or_else(|| zeros(spec));
+                self.contents.insert(map.id, content);
+            }
             maps.insert(name.clone(), map);
+        }
+        for Store { section, offset, bytes } in &install.stores {
+            let content = self.contents.get_mut(&maps[section].id).unwrap();
+            content[*offset..offset + bytes.len()].copy_from_slice(bytes);
         }
         let record = Record {
             version: 1,
@@ -344,7 +407,8 @@ impl Host {
             netns_name: None,
             mode: install.modes[0],
             object: instance.digest.clone(),
-            globals: None,
+            globals: instance.globals.digest(),
+            values: instance.globals.recorded(),
             function: instance.function.clone(),
             attach_type: instance.attach_type,
             program: program.0,
@@ -425,6 +489,11 @@ proptest! {
             prop_assert_eq!(&pinned.record.as_ref().unwrap().function, &instance.function);
             prop_assert_eq!(&pinned.record.as_ref().unwrap().object, &instance.digest);
             prop_assert!(pinned.maps.keys().eq(instance.maps.keys()));
+            for name in [".data", ".bss"] {
+                let wanted = instance.globals.content(settings(), name);
+                let wanted = wanted.unwrap_or_else(|| zeros(&instance.maps[name].spec));
+                prop_assert_eq!(&host.contents[&pinned.maps[name].id], &wanted, "{} of {}", name, label);
+            }
             let device = host.devices.iter().find(|d| d.name == attachment.device).unwrap();
             prop_assert!(pinned.runs_on(device));
         }

@@ -251,6 +251,26 @@ fn what_cannot_be_done_is_said_once_and_done_when_it_can_be() {
 
 #[test]
 #[ignore = "needs root"]
+fn an_optional_device_is_waited_for_and_that_is_said_once() {
+    require_root!();
+    let site = Site::new("optional");
+    site.one("eth0", "xdp_pass_func", "optional = true");
+    let watch = watch(&site);
+    watch.wait_said("no device `eth0`");
+    let veth = site.lab.veth("eth0", "peer0");
+    watch.wait_applied(1);
+    assert_ne!(site.running("eth0"), None);
+    site.lab.delete(&veth);
+    watch.wait_said("its pins stay");
+    site.lab.create(&veth);
+    watch.wait_applied(2);
+    assert_ne!(site.running("eth0"), None);
+    let said = watch.stop();
+    assert_eq!(said.matches("no device `eth0`").count(), 2, "once each time: {said}");
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_file_that_is_wrong_from_the_start_ends_it() {
     require_root!();
     let site = Site::new("wrong");

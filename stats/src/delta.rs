@@ -14,9 +14,10 @@
 //! | new | zero |
 //! | new, with entries carried over from a map that was read | the last values of that map |
 //! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
-//! | the one whose entries the current map had taken over, and it is back | the last values of the latter |
+//! | back, with what a map had counted whose change was taken back | the last values of that map |
 
 mod lineage;
+mod origin;
 #[cfg(test)]
 mod rules;
 mod slots;
@@ -26,6 +27,7 @@ mod world;
 use xdpd_kernel::{IfIndex, MapId};
 
 use lineage::{Lineage, Missed};
+use origin::{Start, Undone};
 use slots::totals;
 
 use crate::record::{ACTIONS, Count, Counter, Event, Sample};
@@ -64,11 +66,30 @@ pub(crate) struct Observation<'a> {
 }
 
 impl Observation<'_> {
-    /// Whether another map took over the entries of `map`, and so what that had counted.
+    fn current(&self) -> Option<MapId> {
+        match &self.pin {
+            Pin::Map { current, .. } => Some(current.map),
+            _ => None,
+        }
+    }
+
+    /// What was read of a map that is not the current one.
+    fn reading(&self, map: MapId) -> Option<&Reading> {
+        self.others.iter().find(|reading| reading.map == map).copied()
+    }
+
+    /// The maps that took over the entries of `map`, and so what that had counted.
+    fn successors(&self, map: MapId) -> impl Iterator<Item = MapId> {
+        let current = match &self.pin {
+            Pin::Map { current, base, .. } => Some((current.map, *base)),
+            _ => None,
+        };
+        let retired = self.retired.iter().map(|retired| (retired.map, retired.base));
+        retired.chain(current).filter(move |(_, base)| *base == Some(map)).map(|(successor, _)| successor)
+    }
+
     fn has_carried(&self, map: MapId) -> bool {
-        let Pin::Map { base, .. } = &self.pin else { return false };
-        let retired = self.retired.iter().map(|retired| &retired.base);
-        retired.chain([base]).any(|base| *base == Some(map))
+        self.successors(map).next().is_some()
     }
 }
 
@@ -192,8 +213,9 @@ impl Ledger {
 
     /// Whether a retired map is to be read.
     pub(crate) fn wants(&self, map: MapId) -> bool {
-        let is_base = self.last.is_some_and(|last| last.base == Some(map));
-        is_base || self.find(map).is_none_or(|known| known.standing != Standing::Settled)
+        // If the change that made the current map is taken back, its base goes on.
+        let may_go_on = self.last.is_some_and(|last| last.base == Some(map));
+        may_go_on || self.find(map).is_none_or(|known| known.standing != Standing::Settled)
     }
 
     /// Whether a map will be read at the next tick wherever its pin is by then: its descriptor is to be kept.
@@ -215,6 +237,8 @@ impl Ledger {
     /// Takes in what was seen at a tick, and appends what there is to say about it.
     pub(crate) fn observe(&mut self, seen: &Observation<'_>, events: &mut Vec<Event>) {
         self.device.observe(seen.device, events);
+        let undone = self.undone(seen);
+        let undone = undone.as_ref();
         match &seen.pin {
             Pin::Map { current, generation, base } => {
                 self.complaint = None;
@@ -222,24 +246,24 @@ impl Ledger {
                 if self.phase == Phase::Fresh {
                     self.begin(current, seen, events);
                 } else {
-                    self.follow(current, now, seen, events);
+                    self.follow(current, now, seen, undone, events);
                 }
                 self.phase = Phase::Following;
                 let listed = seen.retired.iter().map(|retired| Some(retired.generation)).max().flatten();
                 self.last = Some(Current { generation: now.generation.max(listed), ..now });
             }
             Pin::Absent(reason) => {
-                self.part(seen, events);
+                self.part(seen, undone, events);
                 self.complain(reason, events, |reason| Event::Waiting(reason.to_owned()));
             }
             Pin::Other(reason) => {
-                self.part(seen, events);
+                self.part(seen, undone, events);
                 let map = None;
                 self.complain(reason, events, |reason| Event::Error { map, message: reason.to_owned() });
             }
             Pin::Unreadable(reason) => {
                 // What is there may well be the map that was there before: it stays the current one.
-                self.read_former(seen, false, events);
+                self.read_former(seen, false, undone, events);
                 let map = self.last.map(|last| last.map);
                 self.complain(reason, events, |reason| Event::Error { map, message: reason.to_owned() });
             }
@@ -254,29 +278,36 @@ impl Ledger {
     pub(crate) fn conclude(&mut self, others: &[&Reading], events: &mut Vec<Event>) {
         let pin = Pin::Absent("");
         let seen = Observation { at: self.observed, device: Sight::Hidden, pin, retired: &[], others };
-        self.part(&seen, events);
+        let undone = self.undone(&seen);
+        self.part(&seen, undone.as_ref(), events);
     }
 
     fn begin(&mut self, current: &Reading, seen: &Observation<'_>, events: &mut Vec<Event>) {
-        self.read_retired(Some(current.map), seen, events);
+        self.read_retired(Some(current.map), seen, None, events);
         self.remember(current, Standing::Current);
         events.push(Event::Baseline { map: current.map, at: current.at, actions: totals(&current.slots) });
     }
 
-    fn follow(&mut self, reading: &Reading, now: Current, seen: &Observation<'_>, events: &mut Vec<Event>) {
+    fn follow(
+        &mut self,
+        reading: &Reading,
+        now: Current,
+        seen: &Observation<'_>,
+        undone: Option<&Undone>,
+        events: &mut Vec<Event>,
+    ) {
         let previous = self.last;
         let replaced = previous.filter(|last| last.map != now.map);
         if let Some(old) = replaced {
             events.push(Event::MapReplaced { old: old.map, new: now.map, generation: now.generation });
         }
-        self.take_back(now, seen, events);
         let is_new = self.find(now.map).is_none();
-        let lineage = if is_new { self.lineage(now, seen.retired) } else { Lineage::Known };
+        let lineage = if is_new { self.lineage(now, undone, seen.retired) } else { Lineage::Known };
 
         let mut unread = 0;
         if self.known.iter().any(|known| known.map != now.map) || !seen.retired.is_empty() {
-            unread += self.read_former(seen, true, events);
-            unread += self.read_retired(Some(now.map), seen, events);
+            unread += self.read_former(seen, true, undone, events);
+            unread += self.read_retired(Some(now.map), seen, undone, events);
         }
         match Self::missed(lineage, now, seen.retired, unread) {
             Missed::Maps(0) => {}
@@ -291,66 +322,53 @@ impl Ledger {
                 reason: "detached and applied anew since the last reading; what came in between is unknown",
             }),
         }
-        let start = if is_new { self.start(now.base) } else { Start::Known };
+        let start = if is_new { self.start(reading, now.base, undone) } else { self.resume(reading, undone) };
         self.sample(reading, start, Role::Current, events);
     }
 
-    /// Where the map that was current is neither kept nor carried on, but the one is whose entries it had taken over,
-    /// that migration was taken back: what it had counted was added to the other one, which was current again since, if
-    /// only between two looks.
-    fn take_back(&mut self, now: Current, seen: &Observation<'_>, events: &mut Vec<Event>) {
-        let Some(Current { map, generation, base: Some(base) }) = self.last else { return };
-        let is_there = |id: MapId| {
-            now.map == id || now.base == Some(id) || seen.retired.iter().any(|retired| retired.map == id)
-        };
-        if is_there(map) || !is_there(base) {
-            return;
-        }
-        if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
-            self.sample(reading, Start::Known, Role::Replaced, events);
-        }
-        let Some(known) = self.known.iter_mut().find(|known| known.map == map) else { return };
-        known.standing = Standing::Settled;
-        let (slots, read) = (known.slots.clone(), known.read);
-        self.known.retain(|known| known.map != base);
-        self.known.push(Known { map: base, slots, read, standing: Standing::Current });
-        let generation = generation.map(|generation| generation.saturating_sub(1));
-        self.last = Some(Current { map: base, generation, base: None });
-    }
-
     /// There is no stats map any more: reads what can still be read.
-    fn part(&mut self, seen: &Observation<'_>, events: &mut Vec<Event>) {
-        self.read_former(seen, true, events);
+    fn part(&mut self, seen: &Observation<'_>, undone: Option<&Undone>, events: &mut Vec<Event>) {
+        self.read_former(seen, true, undone, events);
         // The phase changes only afterwards: what is there at the very first look was there before.
-        self.read_retired(None, seen, events);
+        self.read_retired(None, seen, undone, events);
         self.phase = Phase::Empty;
     }
 
     /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any more.
     /// Returns how many were replaced and could not be read.
-    fn read_former(&mut self, seen: &Observation<'_>, ended: bool, events: &mut Vec<Event>) -> u64 {
-        let current = match &seen.pin {
-            Pin::Map { current, .. } => Some(current.map),
-            _ => None,
-        };
+    fn read_former(
+        &mut self,
+        seen: &Observation<'_>,
+        ended: bool,
+        undone: Option<&Undone>,
+        events: &mut Vec<Event>,
+    ) -> u64 {
+        let current = seen.current();
         let mut unread = 0;
         for index in 0..self.known.len() {
             let Known { map, standing, .. } = self.known[index];
-            if standing == Standing::Settled || Some(map) == current {
+            let retired = seen.retired.iter().any(|retired| retired.map == map);
+            let went_on = retired && undone.is_some_and(|undone| self.went_on(index, undone, seen));
+            if (standing == Standing::Settled && !went_on) || Some(map) == current {
                 continue;
             }
-            let retired = seen.retired.iter().any(|retired| retired.map == map);
             let role = match standing {
+                Standing::Settled => Role::Replaced,
                 Standing::Current if current.is_some() => Role::Replaced,
                 Standing::Current if ended => Role::Unpinned,
                 Standing::Current => Role::OutOfSight,
+                // What it counted while it was away was read with the map that took that over.
+                Standing::Away if seen.successors(map).any(|successor| self.find(successor).is_some()) => {
+                    continue;
+                }
                 Standing::Unpinned | Standing::Away if retired => Role::Replaced,
                 Standing::Unpinned => Role::Leaving,
                 Standing::Replaced => Role::Trailing,
-                Standing::Away | Standing::Settled => continue,
+                Standing::Away => continue,
             };
-            if let Some(reading) = seen.others.iter().find(|reading| reading.map == map) {
-                self.sample(reading, Start::Known, role, events);
+            if let Some(reading) = seen.reading(map) {
+                let start = self.resume(reading, undone);
+                self.sample(reading, start, role, events);
             } else if current.is_some() {
                 unread += u64::from(role == Role::Replaced && !seen.has_carried(map));
                 self.known[index].standing = Standing::Settled;
@@ -364,6 +382,7 @@ impl Ledger {
         &mut self,
         current: Option<MapId>,
         seen: &Observation<'_>,
+        undone: Option<&Undone>,
         events: &mut Vec<Event>,
     ) -> u64 {
         let mut unread = 0;
@@ -371,10 +390,10 @@ impl Ledger {
             if Some(retired.map) == current || self.find(retired.map).is_some() {
                 continue;
             }
-            match seen.others.iter().find(|reading| reading.map == retired.map) {
+            match seen.reading(retired.map) {
                 Some(reading) if self.phase == Phase::Fresh => self.remember(reading, Standing::Replaced),
                 Some(reading) => {
-                    let start = self.start(retired.base);
+                    let start = self.start(reading, retired.base, undone);
                     self.sample(reading, start, Role::Replaced, events);
                 }
                 None if current.is_some() => {
@@ -387,17 +406,6 @@ impl Ledger {
             }
         }
         unread
-    }
-
-    /// How the values of a new map are to be understood.
-    fn start(&self, base: Option<MapId>) -> Start {
-        match base.map(|base| self.find(base)) {
-            None => Start::Zero,
-            Some(Some(base)) if !base.slots.is_empty() => Start::Carried(base.slots.clone()),
-            // Nothing of this interface was read before: the map it came from began in the same unseen time.
-            Some(_) if self.last.is_none() => Start::Zero,
-            Some(_) => Start::Unknown,
-        }
     }
 
     /// Appends the sample of one map, unless there is nothing to tell, and takes over its values.
@@ -507,18 +515,6 @@ impl Role {
     fn tells_zeros(self) -> bool {
         matches!(self, Self::Current | Self::Replaced)
     }
-}
-
-/// What a map's values are compared with.
-#[derive(Debug, Clone)]
-enum Start {
-    /// Its own last values.
-    Known,
-    Zero,
-    /// The last values of another map, whose entries it took over.
-    Carried(Vec<Counter>),
-    /// Values that nobody read.
-    Unknown,
 }
 
 impl Device {

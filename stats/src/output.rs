@@ -1,7 +1,7 @@
 //! Standard output: records as JSON or as tables, those of a tick together, and nothing kept beyond its end.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,10 +14,11 @@ use crate::json::{Json, Run};
 use crate::record::{Event, Notice, Subject};
 use crate::table::Table;
 
-/// How much is written to a pipe in one piece, whoever else writes to it: pipe(7).
+/// How much is written to a pipe in one piece, whoever else writes to it: pipe(7). For this much there is room in a socket
+/// or a terminal that has room at all.
 const PIPE_BUF: usize = 4096;
 
-/// How much is written at once to what is no pipe.
+/// How much is written at once to what always has room.
 const CHUNK: usize = 64 * 1024;
 
 /// Where records go, and in which form.
@@ -102,7 +103,7 @@ impl Output {
 
     /// Writes the first `before` bytes, whole records, if there are too many in all.
     fn make_room(&mut self, before: usize, signal: BorrowedFd<'_>) -> Result<(), Stopped> {
-        if self.text.len() > self.stdout.chunk {
+        if self.text.len() > self.stdout.chunk() {
             self.stdout.write(&self.text[..before], signal)?;
             self.text.drain(..before);
         }
@@ -116,20 +117,26 @@ struct Stdout {
     /// A pipe of our own, which a slow reader cannot make us hang on. It is another open file of the same pipe, so that the
     /// processes with which we share standard output do not find it changed.
     pipe: Option<File>,
-    /// As many bytes are written at once.
-    chunk: usize,
+    /// It may have no room for a while, and then writing is to wait for it or for a signal.
+    is_slow: bool,
 }
 
 impl Stdout {
     fn open() -> Self {
         let stdout = rustix::stdio::stdout();
-        let is_pipe = rustix::fs::fstat(stdout)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        let kind = rustix::fs::fstat(stdout).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let is_pipe = kind == Ok(FileType::Fifo);
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = is_pipe.then(|| rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()));
-        // Without /proc, or when the pipe belongs to somebody else, writing waits.
-        let chunk = if is_pipe { PIPE_BUF } else { CHUNK };
-        Self { pipe: pipe.and_then(Result::ok).map(File::from), chunk }
+        // Without /proc, or when the pipe belongs to somebody else, there is only the one that we were given.
+        let pipe = pipe.and_then(Result::ok).map(File::from);
+        let is_slow = is_pipe || kind == Ok(FileType::Socket) || std::io::stdout().is_terminal();
+        Self { pipe, is_slow }
+    }
+
+    /// As many bytes are written at once.
+    fn chunk(&self) -> usize {
+        if self.is_slow { PIPE_BUF } else { CHUNK }
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -142,6 +149,9 @@ impl Stdout {
     fn write(&self, mut text: &[u8], signal: BorrowedFd<'_>) -> Result<(), Stopped> {
         let stdout = self.descriptor();
         while !text.is_empty() {
+            if self.is_slow && self.pipe.is_none() {
+                wait(stdout, signal)?;
+            }
             match rustix::io::write(stdout, text) {
                 Ok(written) => text = &text[written..],
                 Err(Errno::INTR) => {}

@@ -49,7 +49,7 @@ pub(crate) struct Reader {
     time: TimeOfDay,
     /// When the last tick was; 0 before the first.
     looked: u64,
-    /// When something was verified last, and what is next, see [`Reader::verify`].
+    /// When something was verified last, and which interface is next, see [`Reader::verify`].
     verified: u64,
     turn: usize,
     /// `None`: what there is to wait for has changed, or has told something.
@@ -164,8 +164,8 @@ impl Reader {
         }
     }
 
-    /// Verifies what inotify may not tell of: that the config is the same file, and that the pin root or one of the
-    /// interfaces' directories is the same directory. Something may have been mounted over it, or a part of the path
+    /// Verifies what inotify may not tell of: that the config is the same file, and that the pin root and one of the
+    /// interfaces' directories are the same directories. Something may have been mounted over them, or a part of the path
     /// renamed.
     fn verify(&mut self, now: u64, follower: &mut Follower) {
         let is_time = now >= self.verified.saturating_add(VERIFY);
@@ -176,15 +176,11 @@ impl Reader {
             return;
         }
         self.verified = now;
-        match self.turn.checked_sub(1) {
-            None => self.root.suspect(),
-            Some(index) => {
-                if let Some(followed) = self.followed.get_mut(index) {
-                    followed.pins.verify(&self.root);
-                }
-            }
+        self.root.suspect();
+        if let Some(followed) = self.followed.get_mut(self.turn) {
+            followed.pins.verify(&self.root);
         }
-        self.turn = (self.turn + 1) % (self.followed.len() + 1);
+        self.turn = (self.turn + 1) % self.followed.len().max(1);
     }
 
     /// Looks at everything and writes what there is to say.

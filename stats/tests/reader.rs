@@ -235,6 +235,38 @@ fn a_map_that_took_entries_over_goes_on_from_their_values() {
 
 #[test]
 #[ignore = "needs root"]
+fn migrations_in_a_row_and_one_that_is_taken_back_count_every_packet_once() {
+    require_root!();
+    let site = Site::new(EDGE);
+    let (a, b, c, d) = (counted(10), counted(12 + 3), counted(15 + 4), counted(19 + 5));
+    site.apply("edge", &first(&a));
+    let stats = site.follow();
+    stats.wait_event("edge", "baseline");
+    // Twice between two ticks: 2 packets more in the first map, 3 in the second, 4 in the third.
+    let retired = [(0, &a), (1, &b)];
+    let third = Pins { generation: 2, map: &c, retired: &retired, base: Some(b.id()) };
+    between_ticks(stats.pid(), || {
+        add(&a, PASS, 2);
+        site.apply_migrated("edge", &third, &[(b.id(), a.id())]);
+    });
+    stats.wait_packets("edge", 2 + 3 + 4);
+    // On trial for some ticks: 5 packets. Then they are given back, and 6 more come.
+    site.apply("edge", &Pins { generation: 3, map: &d, retired: &[(2, &c)], base: Some(c.id()) });
+    stats.wait_packets("edge", 9 + 5);
+    wait_ticks(&stats, "edge", 2);
+    between_ticks(stats.pid(), || {
+        add(&c, PASS, 5 + 6);
+        site.apply_migrated("edge", &third, &[(b.id(), a.id())]);
+    });
+    stats.wait_packets("edge", 14 + 6);
+    add(&c, PASS, 1);
+    stats.wait_packets("edge", 21);
+    let records = stats.stop().records;
+    assert_eq!(names(&records, "edge"), ["baseline", "map_replaced", "map_replaced", "map_replaced"]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_missing_generation_is_a_gap_with_the_number_of_maps() {
     require_root!();
     let site = Site::new(EDGE);

@@ -5,6 +5,8 @@
 mod common;
 
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -271,16 +273,22 @@ fn a_signal_ends_it_also_while_nobody_reads_its_output() {
     require_root!();
     let site = Site::new(EDGE);
     site.apply("edge", &applied(0, &stats_map()));
-    let invocation = site.stats().args(["--json", "--interval", "1ms"]);
-    let mut running = Running(invocation.spawn());
-    let stdout = running.0.stdout.take().unwrap();
-    wait_until("a full pipe", DEADLINE, || {
-        let pending = rustix::io::ioctl_fionread(&stdout).unwrap();
-        pending > 32 * 1024 && waits_for_room(running.0.id())
-    });
-    kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-    let status = wait_for("the end of the reader", DEADLINE, || running.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
+    let (pipe, pipe_end) = std::io::pipe().unwrap();
+    // What a service's standard output is.
+    let (socket, socket_end) = UnixStream::pair().unwrap();
+    let outputs = [(OwnedFd::from(pipe), OwnedFd::from(pipe_end)), (socket.into(), socket_end.into())];
+    for (output, end) in outputs {
+        let mut command = Command::new(xdp_stats().path());
+        command.arg("--config").arg(site.config_path()).args(["--json", "--interval", "1ms"]);
+        let mut running = Running(command.stdout(end).spawn().unwrap());
+        wait_until("an output without room", DEADLINE, || {
+            let pending = rustix::io::ioctl_fionread(&output).unwrap();
+            pending > 16 * 1024 && waits_for_room(running.0.id())
+        });
+        kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
+        let status = wait_for("the end of the reader", DEADLINE, || running.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{output:?}");
+    }
 }
 
 /// Whether a reader waits for its output: with poll or ppoll, where it waits for everything else with epoll.

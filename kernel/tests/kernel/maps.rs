@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_kernel::{BatchReader, Map, MapDef, cpu};
+use xdpd_kernel::{BatchReader, Map, MapDef, MappedValue, cpu};
 
 use crate::lab::{
     ARRAY, HASH, LPM_TRIE, PERCPU_ARRAY, PERCPU_HASH, counters, def, eventually, pass, require_root,
 };
+
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
 
 /// Fills each slot of each entry with bytes of its own.
 fn fill(map: &Map) {
@@ -276,4 +279,72 @@ fn a_full_map_takes_what_it_has_and_no_more() {
         assert_eq!(map.update_all(&vec![0; keys], &vec![0; values]).unwrap_err().errno(), libc::EINVAL);
     }
     assert_eq!(map.delete_all(&[0; 3]).unwrap_err().errno(), libc::EINVAL);
+}
+
+/// A map with one value of `size` bytes, all 0xaa.
+fn shared(size: u32, flags: u32) -> Map {
+    let map = Map::create("m", &MapDef { flags, ..def(ARRAY, 4, size, 1) }, None).unwrap();
+    map.update(&0u32.to_ne_bytes(), &vec![0xaa; size as usize], 0).unwrap();
+    map
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_store_changes_nothing_but_its_bytes() {
+    const SIZE: u32 = 5000;
+    require_root!();
+    let map = shared(SIZE, MMAPABLE);
+    let value = MappedValue::map(&map).unwrap();
+    let mut expected = vec![0xaa; SIZE as usize];
+    let mut next = 0;
+    for (offset, len) in
+        [(0, 8), (8, 4), (13, 1), (14, 2), (17, 23), (41, 7), (4090, 20), (4992, 8), (5000, 0)]
+    {
+        let bytes: Vec<u8> = (0..len).map(|n| next + n).collect();
+        next += len;
+        value.store(offset, &bytes).unwrap();
+        expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        let mut found = vec![0; map.value_len()];
+        assert!(map.lookup(&0u32.to_ne_bytes(), &mut found).unwrap());
+        assert_eq!(found, expected, "{len} bytes at {offset}");
+    }
+    for (offset, len) in [(4999, 2), (5001, 0), (usize::MAX, 1)] {
+        assert_eq!(
+            value.store(offset, &vec![0; len]).unwrap_err().errno(),
+            libc::EINVAL,
+            "{len} at {offset}"
+        );
+    }
+}
+
+/// The variable beside it is written all the while.
+#[test]
+#[ignore = "needs root"]
+fn stores_do_not_disturb_what_others_write_beside_them() {
+    require_root!();
+    let map = shared(16, MMAPABLE);
+    map.update(&0u32.to_ne_bytes(), &[0; 16], 0).unwrap();
+    let count_at = |offset: usize| {
+        let value = MappedValue::map(&map).unwrap();
+        (0..=100_000_u32).for_each(|n| value.store(offset, &n.to_ne_bytes()).unwrap());
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| count_at(0));
+        scope.spawn(|| count_at(4));
+    });
+    let mut found = vec![0; 16];
+    assert!(map.lookup(&0u32.to_ne_bytes(), &mut found).unwrap());
+    assert_eq!(found[..8], [100_000_u32.to_ne_bytes(), 100_000_u32.to_ne_bytes()].concat());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn only_a_map_that_shares_its_memory_is_mapped() {
+    require_root!();
+    for map in [shared(8, 0), counters("m"), Map::create("m", &def(HASH, 4, 8, 1), None).unwrap()] {
+        assert!(!MappedValue::is_possible(&map));
+        assert_eq!(MappedValue::map(&map).unwrap_err().errno(), libc::EINVAL);
+    }
+    let two = Map::create("m", &MapDef { flags: MMAPABLE, ..def(ARRAY, 4, 8, 2) }, None).unwrap();
+    assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
 }

@@ -1,13 +1,13 @@
 //! `xdpd status`: what is attached and pinned, as the kernel tells it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use xdpd_config::{Config, LoadError, Selector};
+use xdpd_config::{Config, LoadError, Record, Selector, Value};
 use xdpd_kernel::program::Program;
 use xdpd_kernel::{MapId, ProgramId, clock};
 
@@ -17,6 +17,7 @@ use crate::devices::Devices;
 use crate::dispatcher::Dispatcher;
 use crate::entries::{Content, grouped};
 use crate::exit::Exit;
+use crate::globals::recorded_value;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, human::printable, json};
@@ -50,6 +51,7 @@ struct Interface {
     generation: Option<u64>,
     link_id: Option<u32>,
     program: Option<RunningProgram>,
+    globals: BTreeMap<String, Option<Value>>,
     maps: Vec<PinnedMap>,
     retired: Vec<String>,
     error: Option<String>,
@@ -190,10 +192,16 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         generation: record.map(|r| r.generation),
         link_id,
         program: pinned.link.program().and_then(|id| running_program(id, pinned)),
+        globals: record.map(globals).unwrap_or_default(),
         maps: pinned.maps.iter().map(|(name, map)| pinned_map(name, map.id, observed)).collect(),
         retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
         error: pinned.record.as_ref().err().cloned(),
     }
+}
+
+/// The values that were set, as far as the record has them.
+fn globals(record: &Record) -> BTreeMap<String, Option<Value>> {
+    record.values.iter().map(|(name, text)| (name.clone(), recorded_value(text))).collect()
 }
 
 fn pinned_map(name: &str, id: MapId, observed: &Observed) -> PinnedMap {
@@ -249,6 +257,14 @@ fn table(status: &Status) -> String {
     for interface in &status.interfaces {
         if interface.state != "attached" {
             let _ = writeln!(out, "{}: {}", printable(&interface.label), interface.state);
+        }
+        if !interface.globals.is_empty() {
+            let values = interface.globals.iter().map(|(name, value)| match value {
+                Some(value) => format!("{} = {value}", printable(name)),
+                None => format!("{} (a long value)", printable(name)),
+            });
+            let values: Vec<String> = values.collect();
+            let _ = writeln!(out, "{}: {}", printable(&interface.label), values.join(", "));
         }
         if let Some(error) = &interface.error {
             let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.label));

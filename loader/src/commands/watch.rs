@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
 use crate::output;
-use crate::plan::Allow;
+use crate::plan::{Allow, Note};
 use crate::service::Service;
 use crate::triggers::{Triggers, Woken};
 
@@ -36,6 +36,8 @@ struct Watch {
     rejected: Option<String>,
     /// What was said last: the same is not said twice.
     said: Option<String>,
+    /// The notes of the last look, likewise.
+    notes: Vec<Note>,
     /// How often in a row the file could not be made so.
     failures: u32,
 }
@@ -64,6 +66,7 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         service: Service::from_env(),
         rejected: None,
         said: None,
+        notes: Vec::new(),
         failures: 0,
     };
     output::say(format_args!(
@@ -96,6 +99,7 @@ impl Watch {
                     self.service.reloading();
                     self.reread();
                     self.said = None;
+                    self.notes.clear();
                 }
                 Woken::Files => self.reread(),
                 Woken::Devices | Woken::Time => {}
@@ -114,7 +118,10 @@ impl Watch {
                 output::say(format_args!("{}: {}", drift.interface, drift.what));
             }
             apply::converge(&self.inputs, self.options, Some(&self.interrupt))?;
+        } else if survey.plan.notes != self.notes {
+            output::say_all(&survey.plan.notes);
         }
+        self.notes.clone_from(&survey.plan.notes);
         self.failures = 0;
         if let Some(error) = &self.rejected {
             self.service.ready(&first_line(error));

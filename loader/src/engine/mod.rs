@@ -13,6 +13,7 @@ mod worker;
 use xdpd_kernel::Dir;
 use xdpd_kernel::program::Program;
 
+use crate::globals::Globals;
 use crate::object::{Dialect, Object, SourceLine};
 
 pub use worker::run as run_worker;
@@ -25,6 +26,8 @@ pub struct LoadRequest<'a> {
     pub object: &'a Object,
     /// The function, which the object has.
     pub function: &'a str,
+    /// Values for its constants.
+    pub globals: &'a Globals,
     /// The directory in which each map of the object is pinned under its escaped name (constants excepted).
     pub maps: &'a Dir,
 }

@@ -92,7 +92,8 @@ impl Engine for Worker {
         };
         let failed = |e: ObjectError| EngineError::Failed(e.to_string());
         let program = request.object.program(Some(request.function)).map_err(failed)?;
-        let object = memfd(&request.object.engine_bytes(program).map_err(failed)?)?;
+        let object =
+            memfd(&request.object.engine_bytes(program, request.globals.constants()).map_err(failed)?)?;
         let message = Request {
             dialect: request.object.dialect(),
             function: request.function.to_owned(),

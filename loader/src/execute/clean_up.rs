@@ -7,7 +7,7 @@ use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
 use xdpd_kernel::{Dir, LinkId, PinError, XdpLink};
 
 use super::recover::{give_back, taken_name};
-use super::{Executor, Leaving, Staged, carry};
+use super::{Executor, Leaving, Staged, carry, globals};
 use crate::engine::Engine;
 use crate::observed::{NEXT, OLD, OtherEntry};
 use crate::plan::{LinkWork, Plan, Work};
@@ -88,7 +88,12 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     /// Removes what was replaced or left; tells what could not be.
     pub(super) fn clean_up(&self, staged: Vec<Staged<'a>>, leaving: Vec<Leaving<'a>>) -> Vec<String> {
-        let mut problems = Vec::new();
+        let written = staged.iter().filter(|staged| !staged.install.stores.is_empty());
+        let forgotten = written.map(|staged| (staged.label, globals::forget(self.root, staged.label)));
+        let problem = |(label, result): (&Label, Result<(), xdpd_kernel::Error>)| {
+            Some(format!("{label}: forget the values of global variables: {}", result.err()?))
+        };
+        let mut problems: Vec<String> = forgotten.filter_map(problem).collect();
         let live = self.live_links(&staged, &leaving);
         let remove = |name: &str, problems: &mut Vec<String>| {
             if let Err(e) = remove_directory(self.root, name, &live) {

@@ -36,8 +36,18 @@ impl<'a, E: Engine> Executor<'a, E> {
         let mut vanished = Vec::new();
         for staged in staged {
             self.interrupt.check()?;
+            let steps = undo.len();
+            if let Some(values) = self.note_former(staged)? {
+                let written = values.write(&staged.install.stores);
+                undo.push(Undo::Globals { staged, values });
+                written.map_err(at(staged.label, "write global variables"))?;
+            }
             match commit_link(staged, undo) {
                 Err(StepError::Kernel { source, .. }) if staged.install.optional && has_vanished(&source) => {
+                    if let Some(Undo::Globals { values, .. }) = undo.get(steps) {
+                        values.take_back(self.root).map_err(at(staged.label, "restore global variables"))?;
+                        undo.remove(steps);
+                    }
                     vanished.push(staged.name.as_str());
                 }
                 other => other?,

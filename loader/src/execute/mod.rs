@@ -11,6 +11,7 @@ mod clean_up;
 mod commit;
 mod entries;
 mod error;
+mod globals;
 mod permissions;
 mod prepare;
 mod recover;

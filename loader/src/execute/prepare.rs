@@ -15,6 +15,7 @@ use super::recover::{read_record, taken_name};
 use super::{Executor, Held, Leaving, Old, RETIRED_MAX, Staged, StepError};
 use crate::desired::Instance;
 use crate::engine::{Engine, EngineError, LoadRequest};
+use crate::globals;
 use crate::observed::{NEXT, OtherKind, Taken, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work};
 
@@ -73,7 +74,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             ProgramWork::Load => self.load(label, instance, &dir)?,
         };
         let info = program.info().map_err(at(label, "read the loaded program"))?;
-        let record = Record {
+        let mut record = Record {
             version: 1,
             generation: install.generation,
             config: self.desired.config.clone(),
@@ -83,7 +84,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             netns_name: install.netns.clone(),
             mode: *install.modes.first().unwrap_or(&Mode::Native),
             object: instance.digest.clone(),
-            globals: None,
+            globals: instance.globals.digest(),
+            values: instance.globals.recorded(),
             function: instance.function.clone(),
             program: info.id.0,
             attach_type: instance.attach_type,
@@ -91,10 +93,12 @@ impl<'a, E: Engine> Executor<'a, E> {
             base: self.bases(install, &kept),
             retired: kept,
         };
+        while record.format().len() > Record::MAX_LEN && globals::shorten(&mut record.values) {}
         let text = record.format();
         if text.len() > Record::MAX_LEN {
             return Err(StepError::Verification(format!(
-                "{label}: its record would have {} bytes, a symlink holds {}; fewer maps, or shorter names and paths",
+                "{label}: its record would have {} bytes, a symlink holds {}; fewer maps and globals, or shorter \
+                 names and paths",
                 text.len(),
                 Record::MAX_LEN
             )));
@@ -189,8 +193,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             _ => None,
         };
         let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
-        if let Some(content) = object.and_then(|o| o.data(name)) {
-            map.update(&0u32.to_ne_bytes(), content, 0).map_err(at(label, "fill a data section's map"))?;
+        if let Some(content) = object.and_then(|o| instance.globals.content(o, name)) {
+            map.update(&0u32.to_ne_bytes(), &content, 0).map_err(at(label, "fill a data section's map"))?;
         }
         if let Some(declared) = instance.maps.get(name).and_then(|map| map.entries.as_ref()) {
             self.fill_new(label, name, &map, declared)?;
@@ -248,6 +252,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let record = Record {
             mode: takeover.mode,
             program: takeover.program.0,
+            values: BTreeMap::new(),
             maps: BTreeMap::new(),
             retired: BTreeMap::new(),
             ..ours.clone()
@@ -267,7 +272,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             .objects
             .by_digest(&instance.digest)
             .ok_or_else(|| failed(EngineError::Failed("its object is gone".into())))?;
-        let request = LoadRequest { object, function: &instance.function, maps: dir };
+        let request =
+            LoadRequest { object, function: &instance.function, globals: &instance.globals, maps: dir };
         self.engine.load(&request).map_err(failed)
     }
 }

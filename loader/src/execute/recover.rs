@@ -8,7 +8,7 @@ use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
 use super::error::has_vanished;
-use super::{RAN, RECORD_BESIDE};
+use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode};
 
@@ -21,6 +21,10 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
             Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
             Interrupted::Settle { directory } => carry::settle_interrupted(root, observed, directory)?,
             Interrupted::GiveBack { directory } => give_back(root, directory)?,
+            Interrupted::SettleGlobals { note, label } => {
+                let running = observed.interfaces.get(label).and_then(|pinned| pinned.link.program());
+                globals::settle(root, note, running)?;
+            }
             Interrupted::TakeBack { directory, label } => {
                 root.rename_noreplace(directory, label.file_name())?;
             }

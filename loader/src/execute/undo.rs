@@ -7,6 +7,7 @@ use xdpd_kernel::{Dir, XdpLink};
 use super::commit::{Place, create_link};
 use super::entries::Filling;
 use super::error::unless_vanished;
+use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
@@ -16,6 +17,8 @@ use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
+    /// Global variables get back what they held.
+    Globals { staged: &'s Staged<'a>, values: Written },
     /// A map gets the entries back that it had.
     Fill { filling: &'s Filling<'a> },
     /// The old program comes back, if ours still runs.
@@ -81,6 +84,9 @@ impl<E: Engine> Executor<'_, E> {
                 Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
                 Undo::Rename { from, to } => {
                     (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                }
+                Undo::Globals { staged, values } => {
+                    (format!("{}: restore global variables", staged.label), values.take_back(self.root))
                 }
                 Undo::Permissions { dir, entry, to } => {
                     let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));

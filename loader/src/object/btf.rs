@@ -77,7 +77,10 @@ enum Kind {
         size: u32,
     },
     /// typedef, const, volatile, restrict, `type_tag`: another name of the type it refers to.
-    Alias(u32),
+    Alias {
+        target: u32,
+        volatile: bool,
+    },
     Var(u32),
     DataSec {
         size: u32,
@@ -404,6 +407,27 @@ impl Btf {
         vars.iter().filter_map(variable).collect()
     }
 
+    /// The data section that holds the variable `name`, whichever it is.
+    pub fn section_of(&self, name: &str) -> Option<&str> {
+        self.types.iter().find_map(|section| {
+            let Kind::DataSec { vars, .. } = &section.kind else { return None };
+            let is_it = |var: &SecVar| self.get(var.type_id).is_some_and(|var| self.name(var.name) == name);
+            vars.iter().any(is_it).then(|| self.name(section.name))
+        })
+    }
+
+    /// Whether the type `id` is read anew each time that a program asks for it; of an array, its elements.
+    pub fn is_volatile(&self, mut id: u32) -> bool {
+        for _ in 0..MAX_DEPTH {
+            match self.get(id).map(|t| &t.kind) {
+                Some(Kind::Alias { volatile: true, .. }) => return true,
+                Some(Kind::Alias { target, .. } | Kind::Array { element: target, .. }) => id = *target,
+                _ => break,
+            }
+        }
+        false
+    }
+
     /// Names and type ids of the members of the struct `id`.
     pub fn members(&self, id: u32) -> Option<Vec<(&str, u32)>> {
         match &self.get(self.resolve(id)?)?.kind {
@@ -439,7 +463,7 @@ impl Btf {
     fn resolve(&self, mut id: u32) -> Option<u32> {
         for _ in 0..MAX_DEPTH {
             match self.get(id)?.kind {
-                Kind::Alias(target) => id = target,
+                Kind::Alias { target, .. } => id = target,
                 _ => return Some(id),
             }
         }
@@ -478,7 +502,7 @@ impl Btf {
             }
             Kind::Ptr(target) => Shape::Pointer(*target),
             Kind::Float { .. } => Shape::Float,
-            Kind::Alias(_) | Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => Shape::Other,
+            Kind::Alias { .. } | Kind::Var(_) | Kind::DataSec { .. } | Kind::Other => Shape::Other,
         })
     }
 
@@ -492,7 +516,7 @@ impl Btf {
                 names.push(name);
             }
             match found.kind {
-                Kind::Alias(target) => id = target,
+                Kind::Alias { target, .. } => id = target,
                 _ => break,
             }
         }
@@ -529,10 +553,10 @@ impl Btf {
                 let (bits, kind) = self.scalar(id, MAX_DEPTH)?;
                 leaf(bits, kind)
             }
-            Kind::Alias(_) if is_ordered(self.name(found.name)) => {
+            Kind::Alias { .. } if is_ordered(self.name(found.name)) => {
                 leaf(self.size_bits(id, MAX_DEPTH)?, FieldKind::Ordered)
             }
-            Kind::Alias(target) => self.collect(*target, path, offset, width, depth, out),
+            Kind::Alias { target, .. } => self.collect(*target, path, offset, width, depth, out),
             Kind::Array { element, len } => {
                 let size = self.size_bits(*element, MAX_DEPTH)?;
                 if let Some((_, kind)) = self.scalar(*element, MAX_DEPTH) {
@@ -590,7 +614,7 @@ impl Btf {
             | Kind::Struct { size, .. }
             | Kind::DataSec { size, .. } => size.checked_mul(8),
             Kind::Ptr(_) => Some(64),
-            Kind::Alias(target) => self.size_bits(*target, depth),
+            Kind::Alias { target, .. } => self.size_bits(*target, depth),
             Kind::Array { element, len } => self.size_bits(*element, depth)?.checked_mul(*len),
             Kind::Var(_) | Kind::Other => None,
         }
@@ -614,7 +638,7 @@ impl Btf {
             Kind::Enum { size, .. } => (size.checked_mul(8)?, FieldKind::Enum),
             Kind::Float { size } => (size.checked_mul(8)?, FieldKind::Float),
             Kind::Ptr(_) => (64, FieldKind::Pointer),
-            Kind::Alias(target) => match self.scalar(*target, depth)? {
+            Kind::Alias { target, .. } => match self.scalar(*target, depth)? {
                 (bits, _) if is_ordered(self.name(found.name)) => (bits, FieldKind::Ordered),
                 scalar => scalar,
             },
@@ -663,7 +687,7 @@ fn parse_type(words: &mut Words<'_>) -> Result<Type, BtfError> {
             }
             Kind::Enum { size: size_or_type, signed: flag, values }
         }
-        8..=11 | TYPE_TAG => Kind::Alias(size_or_type),
+        kind @ (8..=11 | TYPE_TAG) => Kind::Alias { target: size_or_type, volatile: kind == 9 },
         13 => {
             words.skip(vlen * 2)?;
             Kind::Other

@@ -15,8 +15,8 @@ use xdpd_kernel::map::{MapDef, map_type_name};
 
 use super::{
     Btf, Dialect, Elf, INSN_LEN, LD_IMM64, LE, MAX_OBJECT_SIZE, MapOrigin, MapSpec, ObjectBtf, ObjectError,
-    Parsed, Patch, XdpProgram, check_name, corrupt, data_map, is_code, license_text, map_layout, section_of,
-    too_many_maps,
+    Parsed, Patch, XdpProgram, check_name, corrupt, data_map, data_types, is_code, license_text, map_layout,
+    section_of, too_many_maps,
 };
 
 /// `BPF_JMP | BPF_CALL`.
@@ -558,17 +558,6 @@ fn complete(def: &mut MapDef) {
             def.max_entries = pages.and_then(|n| n.checked_mul(page)).unwrap_or(def.max_entries);
         }
         _ => {}
-    }
-}
-
-/// The types of the maps that hold global variables: BTF has a struct-like type for each section.
-fn data_types(btf: &Btf, maps: &mut BTreeMap<String, MapSpec>) {
-    for (name, spec) in maps.iter_mut().filter(|(_, spec)| spec.origin == MapOrigin::Data) {
-        let Some(id) = btf.data_section(name) else { continue };
-        if btf.size(id) == Some(spec.def.value_size) {
-            spec.btf = Some((0, id));
-            spec.layout = map_layout(btf, 0, id);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod helpers;
 mod libbpf;
 mod lines;
 pub mod typed;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use lines::SourceLine;
+pub use variables::{NoVariable, Store, Variable};
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::program::ATTACH_TYPE_XDP;
 
@@ -42,6 +44,8 @@ const LD_IMM64: u8 = 0x18;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// User space may map the content into its memory, and so write one variable while programs write others.
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 type Header = elf::FileHeader64<Endianness>;
 
@@ -72,7 +76,7 @@ pub struct Object {
     programs: Vec<XdpProgram>,
     maps: BTreeMap<String, MapSpec>,
     btf: Option<ObjectBtf>,
-    /// Initial content of the maps made of data sections.
+    /// Initial content of data sections and sections of constants; none of those that are all zeros.
     data: BTreeMap<String, Vec<u8>>,
 }
 
@@ -256,7 +260,7 @@ impl Object {
         if declares { ATTACH_TYPE_XDP } else { 0 }
     }
 
-    /// The initial content of a map that is made of a data section; `None` where that is all zeros.
+    /// The initial content of a section of global variables or constants; `None` where that is all zeros.
     pub fn data(&self, map: &str) -> Option<&[u8]> {
         self.data.get(map).map(|d| &**d)
     }
@@ -285,9 +289,15 @@ impl Object {
 
     /// The bytes to hand to the engine that loads `program`.
     ///
+    /// `constants` take the place of what the object says they are.
+    ///
     /// redbpf gets no BTF: newer kinds make it panic, and it would load it into the kernel a second time, while the maps
     /// are made by us and carry it already. aya gets BTF that is completed. Neither gets the other programs' sections.
-    pub fn engine_bytes(&self, program: &XdpProgram) -> Result<Vec<u8>, ObjectError> {
+    pub fn engine_bytes<'a>(
+        &self,
+        program: &XdpProgram,
+        constants: impl IntoIterator<Item = &'a Store>,
+    ) -> Result<Vec<u8>, ObjectError> {
         let mut bytes = self.bytes.clone();
         let mut put = |at: usize, new: &[u8]| {
             if let Some(old) = at.checked_add(new.len()).and_then(|end| bytes.get_mut(at..end)) {
@@ -300,6 +310,9 @@ impl Object {
             (None, _) => {}
         }
         let elf = Elf::parse(&self.bytes)?;
+        for constant in constants {
+            put(elf.section_at(&constant.section)? + constant.offset, &constant.bytes);
+        }
         let patches = match self.dialect {
             Dialect::Redbpf => elf.hide_other_programs(program)?,
             Dialect::Libbpf => libbpf::patches(&elf, self.btf.as_ref(), &program.section)?,
@@ -416,6 +429,20 @@ impl<'a> Elf<'a> {
         std::str::from_utf8(raw).map_err(|_| corrupt("a section's name is not UTF-8"))
     }
 
+    /// Where the only section of this name starts in the file.
+    fn section_at(&self, name: &str) -> Result<usize, ObjectError> {
+        let mut found = Vec::new();
+        for section in self.sections.iter() {
+            if self.name(section)? == name {
+                found.push(section.sh_offset(LE));
+            }
+        }
+        match &*found {
+            [only] => usize::try_from(*only).map_err(corrupt),
+            _ => Err(corrupt(format!("{} sections are called `{}`", found.len(), name.escape_debug()))),
+        }
+    }
+
     fn data(&self, section: &'a elf::SectionHeader64<Endianness>) -> Result<&'a [u8], ObjectError> {
         section.data(LE, self.bytes).map_err(corrupt)
     }
@@ -495,9 +522,7 @@ impl<'a> Elf<'a> {
             } else if (name == ".data" || name.starts_with(".data.") || name.starts_with(".rodata"))
                 && let Some(spec) = data_map(name, data.len() as u64)
             {
-                if spec.origin == MapOrigin::Data {
-                    contents.insert(name.to_owned(), data.to_vec());
-                }
+                contents.insert(name.to_owned(), data.to_vec());
                 maps_by_section.insert(index.0, name.to_owned());
                 maps.insert(name.to_owned(), spec);
             }
@@ -719,6 +744,7 @@ impl<'a> Elf<'a> {
             Err(other) => return Err(other),
         };
         let Ok(parsed) = Btf::parse(&btf.raw) else { return Ok(None) };
+        data_types(&parsed, maps);
         for (name, spec) in maps.iter_mut() {
             // redbpf's #[map] leaves a variable whose struct has the key and the value as members.
             let Some(symbol) = symbols.get(name) else { continue };
@@ -781,6 +807,17 @@ pub fn map_layout(btf: &Btf, key: u32, value: u32) -> Option<MapLayout> {
     Some(MapLayout { key, value: btf.layout(value)? })
 }
 
+/// The types of the maps that hold global variables: BTF has a struct-like type for each section.
+fn data_types(btf: &Btf, maps: &mut BTreeMap<String, MapSpec>) {
+    for (name, spec) in maps.iter_mut().filter(|(_, spec)| spec.origin == MapOrigin::Data) {
+        let Some(id) = btf.data_section(name) else { continue };
+        if btf.size(id) == Some(spec.def.value_size) {
+            spec.btf = Some((0, id));
+            spec.layout = map_layout(btf, 0, id);
+        }
+    }
+}
+
 /// The map of a data section; none for an empty one.
 fn data_map(name: &str, size: u64) -> Option<MapSpec> {
     let value_size = u32::try_from(size).ok().filter(|len| *len > 0)?;
@@ -791,7 +828,7 @@ fn data_map(name: &str, size: u64) -> Option<MapSpec> {
             key_size: 4,
             value_size,
             max_entries: 1,
-            flags: if read_only { BPF_F_RDONLY_PROG } else { 0 },
+            flags: if read_only { BPF_F_RDONLY_PROG } else { BPF_F_MMAPABLE },
             map_extra: 0,
         },
         btf: None,

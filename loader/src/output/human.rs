@@ -81,6 +81,7 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Mode => "mode".to_owned(),
         Address::Link => "link".to_owned(),
         Address::Map(name) => format!("map {}", printable(name)),
+        Address::Global(name) => format!("global {}", printable(name)),
     };
     let (headline, detail) = words(change);
     let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
@@ -105,6 +106,9 @@ fn words(change: &Change) -> (String, Option<String>) {
         (Address::Link, Action::Replace, _, Some(after)) => {
             (format!("attached anew, {}", facts(after)), change.reason.clone())
         }
+        (Address::Global(_), _, Some(before), Some(after)) => {
+            (format!("{} -> {}", facts(before), facts(after)), change.reason.clone())
+        }
         (Address::Mode, _, Some(before), Some(after)) => {
             (format!("{} -> {}", facts(before), facts(after)), None)
         }
@@ -126,6 +130,7 @@ fn facts(facts: &Facts) -> String {
             }
         }
         Facts::Mode { mode } => mode.to_string(),
+        Facts::Global { value } => value.to_string(),
         Facts::Entries(facts) => format!("{} entries", facts.entries),
         Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {

@@ -134,6 +134,7 @@ fn change_document<'a>(label: &'a str, change: &'a Change) -> ChangeDocument<'a>
             Address::Mode => format!("{label}.mode"),
             Address::Link => format!("{label}.link"),
             Address::Map(map) => format!("{label}.map.{map}"),
+            Address::Global(name) => format!("{label}.globals.{name}"),
         },
         actions: match change.action {
             Action::Create => &["create"],

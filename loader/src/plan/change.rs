@@ -1,8 +1,8 @@
 //! What people and tools read of a plan: the changes of each interface, with what was and what will be.
 
 use serde::Serialize;
-use xdpd_config::Mode;
 use xdpd_config::record::Record;
+use xdpd_config::{Mode, Value};
 use xdpd_kernel::map::{MapDef, map_type_name};
 use xdpd_kernel::{MapId, ProgramId};
 
@@ -64,6 +64,8 @@ pub enum Address {
     Link,
     /// A map.
     Map(String),
+    /// A global variable.
+    Global(String),
 }
 
 /// What happens to it.
@@ -115,6 +117,11 @@ pub enum Facts {
         /// Path of the config that owns the interface, where that is what changes.
         #[serde(skip_serializing_if = "Option::is_none")]
         config: Option<String>,
+    },
+    /// Of a global variable.
+    Global {
+        /// What the file says.
+        value: Value,
     },
     /// Of a pin that stays, or of the directory of pins.
     Permissions(Permissions),

@@ -2,7 +2,7 @@
 
 use xdpd_kernel::map::{MapDef, map_type_name};
 
-use crate::object::{Field, Layout, MapSpec};
+use crate::object::{BPF_F_MMAPABLE, Field, Layout, MapOrigin, MapSpec};
 use crate::observed::PinnedMap;
 
 const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
@@ -34,8 +34,13 @@ pub(super) fn attribute_differences(wanted: &MapSpec, now: &PinnedMap, possible_
 
 fn attributes(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32, with_value: bool) -> Vec<String> {
     let have = &now.def;
-    let want = normalised(&wanted.def, possible_cpus);
-    let have_flags = have.flags & !(BPF_F_RDONLY | BPF_F_WRONLY);
+    let mut want = normalised(&wanted.def, possible_cpus);
+    let mut have_flags = have.flags & !(BPF_F_RDONLY | BPF_F_WRONLY);
+    if wanted.origin == MapOrigin::Data {
+        // How user space gets at global variables, and not what they are.
+        want.flags &= !BPF_F_MMAPABLE;
+        have_flags &= !BPF_F_MMAPABLE;
+    }
     let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
     let mut differences: Vec<String> = Vec::new();
     if have.map_type != want.map_type {

@@ -5,6 +5,7 @@ use xdpd_config::escape::escape;
 
 use super::change::program_facts;
 use super::drift::moved;
+use super::globals;
 use super::{
     Action, Address, Allow, Change, Facts, Install, InterfacePlan, Note, ProgramWork, Verdict, Work,
 };
@@ -51,6 +52,7 @@ impl Planner<'_> {
             self.announce(device, takeover, &mut changes);
         }
         let maps = self.maps(program, &mut changes);
+        let stores = self.globals(program, &maps, &mut changes);
         self.ownership(&mut changes);
         if !changes.iter().any(|c| c.address == Address::Link) {
             changes.extend(self.moved(device, *netns_id, &modes));
@@ -84,11 +86,12 @@ impl Planner<'_> {
             link,
             takeover,
             maps,
+            stores,
             retire,
             generation,
         };
         let verdict = if pinned.is_some() { Verdict::Change } else { Verdict::Add };
-        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(install)), entries })
+        Some(InterfacePlan { verdict, changes, work: Some(Work::Install(Box::new(install))), entries })
     }
 
     /// What to tell of an optional device that is not there; then there is nothing to plan.
@@ -213,9 +216,7 @@ pub(super) fn reload_reasons(instance: &Instance, pinned: &Pinned) -> Vec<String
     if record.function != instance.function {
         reasons.push(format!("function {} -> {}", record.function, instance.function));
     }
-    if record.globals.is_some() {
-        reasons.push("globals are no longer set".into());
-    }
+    reasons.extend(globals::reload_reason(instance, pinned));
     match &pinned.link {
         LinkState::Missing | LinkState::NotALink(_) => reasons.push("the program no longer runs".into()),
         LinkState::Defunct { program, .. } | LinkState::Live { program, .. }

@@ -7,6 +7,7 @@ mod change;
 mod definition;
 mod drift;
 mod entries;
+mod globals;
 mod interface;
 mod link;
 mod maps;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::object::Store;
 use xdpd_config::Mode;
 use xdpd_kernel::{IfIndex, MapId, NetNsId, ProgramId};
 
@@ -11,7 +12,7 @@ use crate::entries::Edit;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Put it together anew beside what is there, then swap.
-    Install(Install),
+    Install(Box<Install>),
     /// Leave it as it is: only what its maps hold changes.
     Entries,
     /// Take it away.
@@ -46,6 +47,8 @@ pub struct Install {
     pub takeover: Option<Takeover>,
     /// Every map of the interface.
     pub maps: BTreeMap<String, MapWork>,
+    /// What is written into global variables of maps that are kept.
+    pub stores: Vec<Store>,
     /// The map that goes into retirement.
     pub retire: Option<RetiredMap>,
     /// Generation of the stats map afterwards.

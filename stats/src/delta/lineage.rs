@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::origin::Undone;
 use super::{Current, Ledger, Phase, RETIRED, Retired};
 
 /// Where the current map comes from.
@@ -32,7 +33,7 @@ pub(super) enum Missed {
 
 impl Ledger {
     /// Where a map comes from that was not read before, judged before anything of this tick is taken in.
-    pub(super) fn lineage(&self, now: Current, retired: &[Retired]) -> Lineage {
+    pub(super) fn lineage(&self, now: Current, undone: Option<&Undone>, retired: &[Retired]) -> Lineage {
         let Some(generation) = now.generation else { return Lineage::Untold };
         let last = self.last.and_then(|last| Some((last.map, last.generation?)));
         if let Some((map, seen)) = last
@@ -47,6 +48,12 @@ impl Ledger {
             // It took the place of the map that was current last, which is not kept any more.
             return Lineage::From(seen.saturating_add(1));
         }
+        if let (Some(undone), Some((_, seen))) = (undone, last)
+            && now.base == Some(undone.base)
+        {
+            // Both took over the entries of the same map: one change was taken back, the other has its number.
+            return Lineage::From(seen);
+        }
         let mut strangers = retired.iter().filter(|retired| self.find(retired.map).is_none());
         match (self.phase, last) {
             (Phase::Following, Some((_, seen))) => {
@@ -57,8 +64,11 @@ impl Ledger {
                 }
             }
             // The pin was away, and what came then is the first, or the list tells of it from the first on.
-            _ if strangers.next().is_none() => Lineage::From(generation),
-            _ => Lineage::From(0),
+            _ if strangers.next().is_some() => Lineage::From(0),
+            _ => match retired.iter().map(|retired| retired.generation).max() {
+                Some(before) => Lineage::From(before.saturating_add(1)),
+                None => Lineage::From(generation),
+            },
         }
     }
 

@@ -188,64 +188,6 @@ fn of_maps_that_came_and_went_each_goes_on_from_the_one_whose_entries_it_took_ov
 }
 
 #[test]
-fn a_migration_that_is_taken_back_is_counted_once() {
-    // What the new map had counted, 3 at the tick before and 4 in all, was added to the old one.
-    let back = map(1, [15 + 4 + 2, 0]);
-    let mut followed = Followed::new();
-    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
-    let (old, new) = (map(1, [15, 0]), map(2, [18, 0]));
-    let events = followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
-    assert_eq!(samples(&events), [(1, 5, true), (2, 3, false)]);
-    let events = followed.tick(current(&back, 0), &[], &[&map(2, [19, 0])]);
-    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (1, 2, false)], vec![]));
-    let events = followed.tick(current(&map(1, [22, 0]), 0), &[], &[&map(2, [19, 0])]);
-    assert_eq!(samples(&events), [(1, 1, false)]);
-
-    // The new map cannot be read any more.
-    let mut followed = Followed::new();
-    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
-    followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
-    let events = followed.tick(current(&back, 0), &[], &[]);
-    assert_eq!(samples(&events), [(1, 3, false)]);
-
-    // A reader that has never seen it.
-    let mut followed = Followed::new();
-    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
-    assert_eq!(samples(&followed.tick(current(&back, 0), &[], &[])), [(1, 11, false)]);
-
-    // One that began with it.
-    let mut followed = Followed::new();
-    followed.tick(migrated(&new, 1, 1), &[], &[]);
-    let events = followed.tick(current(&back, 0), &[], &[&map(2, [19, 0])]);
-    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (1, 2, false)], vec![]));
-}
-
-#[test]
-fn a_migration_that_is_taken_back_between_two_looks_is_counted_once() {
-    let (old, new) = (map(1, [15, 0]), map(2, [18, 0]));
-    let begin = || {
-        let mut followed = Followed::new();
-        followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
-        followed.tick(migrated(&new, 1, 1), &[retired(1, 0)], &[&old]);
-        followed
-    };
-    // One more came to the new map, two to the old one after it was back, and three to the one that took its place then.
-    let (last, back) = (map(2, [19, 0]), map(1, [21, 0]));
-    let events = begin().tick(migrated(&map(3, [24, 0]), 1, 1), &[retired(1, 0)], &[&last, &back]);
-    let expected = vec![(2, 1, true), (1, 2, true), (3, 3, false)];
-    assert_eq!((samples(&events), gaps(&events)), (expected.clone(), vec![]));
-    // The same where the third one began at zero.
-    let events = begin().tick(current(&map(3, [3, 0]), 1), &[retired(1, 0)], &[&last, &back]);
-    assert_eq!((samples(&events), gaps(&events)), (expected, vec![]));
-    // And where the old one is not to be read.
-    let mut followed = begin();
-    let events = followed.tick(migrated(&map(3, [24, 0]), 1, 1), &[retired(1, 0)], &[&last]);
-    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 1, true), (3, 5, false)], vec![]));
-    let events = followed.tick(migrated(&map(3, [25, 0]), 1, 1), &[retired(1, 0)], &[&last, &back]);
-    assert_eq!(samples(&events), [(3, 1, false)]);
-}
-
-#[test]
 fn a_reader_that_starts_after_entries_were_carried_over_counts_none_of_them() {
     let mut followed = Followed::new();
     let (old, kept) = (map(1, [10, 0]), [retired(1, 0)]);
@@ -284,6 +226,53 @@ fn an_old_map_that_is_not_kept_any_more_is_no_hole_when_its_entries_were_carried
         let sum: u64 = samples(&events).iter().map(|(_, packets, _)| packets).sum();
         assert_eq!((sum, gaps(&events)), (8, vec![]), "{events:?}");
     }
+}
+
+#[test]
+fn a_migration_that_is_taken_back_is_counted_once() {
+    let begin = || {
+        let mut followed = Followed::new();
+        followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+        followed.tick(migrated(&map(2, [3, 10]), 1, 1), &[retired(1, 0)], &[&map(1, [10, 0])]);
+        followed
+    };
+    // The new map counted 3 and then 2, which went back to the old one; that counts 4 since. The new one is held open.
+    let undone = map(2, [5, 10]);
+    let events = begin().tick(current(&map(1, [14, 5]), 0), &[], &[&undone]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 2, true), (1, 4, false)], vec![]));
+    // It was tried again since: another new map takes over the old one's entries, and counts 6.
+    let kept = [retired(1, 0)];
+    let events = begin().tick(migrated(&map(3, [20, 5]), 1, 1), &kept, &[&undone]);
+    assert_eq!((samples(&events), gaps(&events)), (vec![(2, 2, true), (3, 10, false)], vec![]));
+    // Whoever slept over all of it counts what went back in the old map.
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    let events = followed.tick(current(&map(1, [14, 5]), 0), &[], &[]);
+    assert_eq!(samples(&events), [(1, 9, false)]);
+    // A reader that started meanwhile has the first 3 in its baseline.
+    let mut followed = Followed::new();
+    followed.tick(migrated(&map(2, [3, 10]), 1, 1), &kept, &[&map(1, [10, 0])]);
+    let events = followed.tick(current(&map(1, [14, 5]), 0), &[], &[&undone]);
+    assert_eq!(samples(&events), [(2, 2, true), (1, 4, false)]);
+    // Nothing went back: somebody else has pinned the old map again.
+    let events = begin().tick(current(&map(1, [11, 0]), 0), &[], &[&undone]);
+    assert_eq!(samples(&events), [(2, 2, true), (1, 1, false)]);
+}
+
+#[test]
+fn a_retired_map_that_is_listed_again_is_not_read_when_its_successor_was() {
+    let mut followed = Followed::new();
+    followed.tick(current(&map(1, [10, 0]), 0), &[], &[]);
+    followed.tick(Pin::Absent("no pin"), &[], &[&map(1, [10, 0])]);
+    followed.tick(Pin::Absent("no pin"), &[], &[&map(1, [10, 0])]);
+    // It counted 5 while it was away, which the second map took over; by the third change it was dropped for its age.
+    let (second, third) = (map(2, [17, 0]), map(3, [18, 0]));
+    let events = followed.tick(migrated(&third, 2, 2), &[retired_migrated(2, 1, 1)], &[&second]);
+    assert_eq!(samples(&events), [(2, 7, true), (3, 1, false)]);
+    // That change is taken back, and what was retired before is listed again.
+    let events =
+        followed.tick(migrated(&map(2, [18, 0]), 1, 1), &[retired(1, 0)], &[&map(1, [15, 0]), &third]);
+    assert_eq!(samples(&events), [(3, 0, true), (2, 0, false)]);
 }
 
 #[test]

@@ -13,6 +13,11 @@ pub(super) fn totals(slots: &[Counter]) -> [Counter; ACTIONS.len()] {
     })
 }
 
+/// Whether `new` may have taken over the entries of `base`: no action has less.
+pub(super) fn hold(new: &[Counter], base: &[Counter]) -> bool {
+    totals(new).iter().zip(totals(base)).all(|(new, base)| new.since(base).is_some())
+}
+
 /// What came from `old` to `new` in the same map. A slot that went back was reset: all that it holds is new.
 pub(super) fn since(old: &[Counter], new: &[Counter], resets: &mut Vec<Slot>) -> [Counter; ACTIONS.len()] {
     let cpus = new.len() / ACTIONS.len();

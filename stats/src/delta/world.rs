@@ -29,6 +29,8 @@ enum Step {
         times: usize,
         carry: bool,
     },
+    /// The last change, which carried entries over, is taken back: what the new map counted goes back to the old one.
+    TakeBack,
     /// A change that was undone after its program had run and counted.
     Undo {
         slot: usize,
@@ -63,6 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..8_usize, packets.clone()).prop_map(|(which, (slot, packets))| Step::Late { which, slot, packets }),
         5 => (1..4_usize, any::<bool>()).prop_map(|(times, carry)| Step::Replace { times, carry }),
         1 => (15..20_usize).prop_map(|times| Step::Replace { times, carry: false }),
+        3 => Just(Step::TakeBack),
         1 => packets.prop_map(|(slot, packets)| Step::Undo { slot, packets }),
         1 => Just(Step::Age),
         1 => Just(Step::Detach),
@@ -88,15 +91,19 @@ struct Map {
     reset: BTreeMap<usize, Counter>,
     /// The slots when it was last read.
     read: Option<Vec<Counter>>,
+    /// Maps whose changes were taken back: what they had counted is in this one. And what this one had counted then.
+    returned: Vec<(MapId, Counter)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Directory {
     generation: u64,
     current: MapId,
     retired: Vec<Retired>,
     pinned: bool,
     blocked: bool,
+    /// What was there before the last change, for as long as that can be taken back: until somebody meddles.
+    before: Option<Box<Directory>>,
 }
 
 /// What is true, and what of it a reader can know.
@@ -122,6 +129,8 @@ struct World {
     readable: BTreeMap<MapId, Counter>,
     /// The map that was current at the last look that told.
     followed: Option<MapId>,
+    /// The map that was current when one last was.
+    last: Option<MapId>,
     ever_followed: bool,
     /// Maps that are read once more at the next look, and whether they are known to be replaced.
     trailing: BTreeMap<MapId, bool>,
@@ -132,6 +141,8 @@ struct World {
     detached_since: bool,
     /// Retired maps were dropped for their age: then their list alone cannot tell the lineage.
     dropped_since: bool,
+    /// A change was taken back: then generations cannot tell all.
+    returned_since: bool,
     was_empty: bool,
     lost: BTreeSet<MapId>,
 
@@ -154,12 +165,14 @@ impl World {
             start: BTreeMap::new(),
             readable: BTreeMap::new(),
             followed: None,
+            last: None,
             ever_followed: false,
             trailing: BTreeMap::new(),
             away: BTreeSet::new(),
             since: BTreeSet::new(),
             detached_since: false,
             dropped_since: false,
+            returned_since: false,
             was_empty: false,
             lost: BTreeSet::new(),
             sum: Counter::default(),
@@ -178,7 +191,14 @@ impl World {
         let id = MapId(u32::try_from(self.maps.len()).unwrap() + 1);
         let slots =
             base.map_or_else(|| vec![Counter::default(); SLOTS], |base| self.maps[&base].slots.clone());
-        let map = Map { slots, counted: Counter::default(), base, reset: BTreeMap::new(), read: None };
+        let map = Map {
+            slots,
+            counted: Counter::default(),
+            base,
+            reset: BTreeMap::new(),
+            read: None,
+            returned: Vec::new(),
+        };
         self.maps.insert(id, map);
         self.since.insert(id);
         id
@@ -200,14 +220,24 @@ impl World {
     fn apply(&mut self) {
         if self.directory.is_none() {
             let current = self.create(None);
-            self.directory =
-                Some(Directory { generation: 0, current, retired: Vec::new(), pinned: true, blocked: false });
+            self.directory = Some(Directory {
+                generation: 0,
+                current,
+                retired: Vec::new(),
+                pinned: true,
+                blocked: false,
+                before: None,
+            });
         }
     }
 
     fn replace(&mut self, carry: bool) {
         let Some(mut directory) = self.directory.take() else { return };
         let old = directory.current;
+        directory.before = None;
+        // A reset that nobody has seen yet would come to light when what is carried over comes back.
+        let can_go_back = carry && self.records && self.maps[&old].reset.is_empty();
+        let before = can_go_back.then(|| Box::new(directory.clone()));
         let base = carry.then_some(old);
         if carry {
             self.late.remove(&old);
@@ -232,7 +262,21 @@ impl World {
         directory.generation = directory.generation.max(used) + 1;
         directory.pinned = true;
         directory.blocked = false;
+        directory.before = before;
         self.directory = Some(directory);
+    }
+
+    fn take_back(&mut self) {
+        let Some(before) = self.directory.as_mut().and_then(|directory| directory.before.take()) else {
+            return;
+        };
+        let undone = self.directory.replace(*before).map(|directory| directory.current);
+        let old = self.directory.as_ref().map(|directory| directory.current);
+        let (Some(undone), Some(old)) = (undone, old) else { return };
+        self.map(old).slots = self.maps[&undone].slots.clone();
+        let counted = self.maps[&old].counted;
+        self.map(old).returned.push((undone, counted));
+        self.returned_since = true;
     }
 
     fn step(&mut self, step: &Step) {
@@ -254,11 +298,13 @@ impl World {
                     self.count(staged, slot, packets);
                     self.late.insert(staged);
                     let directory = self.directory.as_mut().unwrap();
+                    directory.before = None;
                     let used = directory.retired.iter().map(|retired| retired.generation).max();
                     let generation = directory.generation.max(used.unwrap_or_default()) + 1;
                     directory.retired.push(Retired { map: staged, generation, base: None });
                 }
             }
+            Step::TakeBack => self.take_back(),
             Step::Age => self.aged = true,
             Step::Detach => {
                 if let Some(directory) = self.directory.take() {
@@ -274,6 +320,7 @@ impl World {
             Step::Unpin => {
                 if let Some(directory) = &mut self.directory {
                     directory.pinned = false;
+                    directory.before = None;
                 }
             }
             Step::Repin => {
@@ -285,6 +332,7 @@ impl World {
             Step::Block => {
                 if let Some(directory) = &mut self.directory {
                     directory.blocked = true;
+                    directory.before = None;
                 }
             }
             Step::Hide => self.hidden = true,
@@ -292,6 +340,7 @@ impl World {
             Step::Reset { action } => {
                 let current = self.directory.as_ref().map(|directory| directory.current);
                 if let Some(current) = current.filter(|current| self.followed == Some(*current)) {
+                    self.directory.as_mut().unwrap().before = None;
                     let map = self.map(current);
                     for slot in action * CPUS..(action + 1) * CPUS {
                         // Packets between a look and a reset are lost, and nobody can know: not at other times.
@@ -380,7 +429,26 @@ impl World {
                 self.followed = None;
             }
         }
+        // The base of a map whose change was taken back was current again, and is final anew.
+        let undone = self.last.filter(|id| Some(*id) != visible && !is_listed(*id));
+        let again = undone.and_then(|undone| self.maps[&undone].base).filter(|base| {
+            let Map { read, slots, returned, .. } = &self.maps[base];
+            let was_followed = self.readable.contains_key(base);
+            let has_moved = was_followed && read.as_ref() != Some(slots);
+            // One that was never read is not, if another one has what it counted.
+            let bases =
+                visible.iter().map(|id| self.maps[id].base).chain(retired.iter().map(|kept| kept.base));
+            let is_carried = bases.flatten().any(|carried| carried == *base);
+            has_moved || (visible.is_some() && (was_followed || !(returned.is_empty() || is_carried)))
+        });
         for kept in retired {
+            if Some(kept.map) == again
+                && !blind
+                && !self.away.contains(&kept.map)
+                && readable.insert(kept.map)
+            {
+                self.trailing.insert(kept.map, true);
+            }
             let known = self.readable.contains_key(&kept.map) && !self.away.contains(&kept.map);
             if known || self.lost.contains(&kept.map) || Some(kept.map) == visible {
                 continue;
@@ -403,26 +471,33 @@ impl World {
             order.retain(|other| *other != id);
             order.push(id);
             self.followed = Some(id);
+            self.last = Some(id);
             self.lost.remove(&id);
         }
         for id in order {
             let map = self.maps[&id].clone();
             let first = !self.readable.contains_key(&id);
-            self.readable.insert(id, map.counted);
+            self.take_in(id, first_look);
             if !first {
                 continue;
             }
             let mut start = Counter::default();
             if first_look {
                 start = map.counted;
+            } else if let Some(before) = undone.and_then(|undone| self.came_back(id, undone)) {
+                // It holds what was read of the map that was taken back, and goes on from there.
+                start = before;
             } else if let Some(base) = map.base {
                 if self.readable.contains_key(&base) {
                     // What was not read of the old map is in the new one.
-                    let counted = self.maps[&base].counted;
-                    self.readable.insert(base, counted);
+                    self.take_in(base, false);
+                } else if let Some(before) = undone.and_then(|undone| self.came_back(base, undone)) {
+                    self.start.insert(base, before);
+                    self.take_in(base, false);
                 } else if self.ever_followed {
                     start = map.counted;
                     unknown_start = true;
+                    self.take_in(id, true);
                 } else {
                     self.absorb(base);
                 }
@@ -465,9 +540,14 @@ impl World {
         if visible.is_some() && self.records && !self.fresh {
             let missed: Vec<MapId> =
                 self.since.iter().copied().filter(|id| !self.readable.contains_key(id)).collect();
-            let doubtful = self.detached_since || self.was_empty || unknown_start || self.dropped_since;
-            // After so many changes within one interval even the first ones of a new life look like the last of an old one.
-            let hidden_birth = self.detached_since && retired.len() >= RETIRED;
+            let doubtful = self.detached_since
+                || self.was_empty
+                || unknown_start
+                || self.dropped_since
+                || self.returned_since;
+            // After so many changes within one interval even the first ones of a new life look like the last of an old one, and
+            // so does one that has the number of a change that was taken back.
+            let hidden_birth = (self.detached_since || self.returned_since) && retired.len() >= RETIRED;
             if !missed.is_empty() && !hidden_birth {
                 assert!(!gaps.is_empty(), "no gap for {missed:?}: {events:?}");
             }
@@ -484,6 +564,7 @@ impl World {
             self.was_empty = visible.is_none();
             self.detached_since = false;
             self.dropped_since = false;
+            self.returned_since = false;
             self.fresh = false;
         }
         self.ever_followed |= visible.is_some();
@@ -496,9 +577,34 @@ impl World {
         }
     }
 
+    /// If `undone` came back to a map that was never read: what that had counted until then. All that came back before is
+    /// among what `undone` began with.
+    fn came_back(&mut self, id: MapId, undone: MapId) -> Option<Counter> {
+        let returned = self.maps[&id].returned.clone();
+        let index = returned.iter().position(|(map, _)| *map == undone)?;
+        for (earlier, _) in &returned[..index] {
+            self.start.entry(*earlier).or_insert(self.maps[earlier].counted);
+        }
+        Some(returned[index].1)
+    }
+
+    /// All that a map has counted can be read, and so can what has come back to it; `unknown`: what came back is in no delta.
+    fn take_in(&mut self, id: MapId, unknown: bool) {
+        let Map { counted, returned, .. } = self.maps[&id].clone();
+        self.readable.insert(id, counted);
+        for (undone, _) in returned {
+            let counted = self.maps[&undone].counted;
+            if unknown {
+                self.start.entry(undone).or_insert(counted);
+            }
+            self.take_in(undone, unknown);
+        }
+    }
+
     /// The base of a map that nothing was known of counts with that map, as far back as it goes.
     fn absorb(&mut self, base: MapId) {
-        let Map { counted, base, .. } = self.maps[&base].clone();
+        let Map { counted, base, returned, .. } = self.maps[&base].clone();
+        let counted = returned.iter().fold(counted, |sum, (undone, _)| sum.plus(self.maps[undone].counted));
         let _ = self.start.insert(MapId(u32::MAX), Counter::default());
         let all = self.readable.entry(MapId(u32::MAX)).or_default();
         *all = all.plus(counted);

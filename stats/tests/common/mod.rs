@@ -95,7 +95,16 @@ impl Site {
 
     /// Pins what an apply of `xdpd` pins.
     pub fn apply(&self, label: &str, pins: &Pins<'_>) {
+        self.apply_migrated(label, pins, &[]);
+    }
+
+    /// The same, with `bases` of retired maps: map id, and the id of the map whose entries were carried over to it.
+    pub fn apply_migrated(&self, label: &str, pins: &Pins<'_>, bases: &[(MapId, MapId)]) {
         let Pins { generation, map, retired, base } = pins;
+        let base_of = |id: MapId| bases.iter().find(|(map, _)| *map == id).map(|(_, base)| base.0);
+        let retired_bases = retired.iter().filter_map(|(generation, map)| {
+            Some((retired::name(MAP, *generation, map.id().0), base_of(map.id())?))
+        });
         let stage = self.stage();
         stage.pin(MAP, *map).unwrap();
         for (generation, map) in *retired {
@@ -112,11 +121,12 @@ impl Site {
             mode: Mode::Native,
             object: "builtin:0".to_owned(),
             globals: None,
+            values: [].into(),
             function: "xdp_pass_func".to_owned(),
             program: 1,
             attach_type: 0,
             maps: [(MAP.to_owned(), map.id().0)].into(),
-            base: base.iter().map(|base| (MAP.to_owned(), base.0)).collect(),
+            base: base.iter().map(|base| (MAP.to_owned(), base.0)).chain(retired_bases).collect(),
             retired: retired.iter().map(|(_, map)| (map.id().0, 0)).collect(),
         };
         stage.symlink(record.format(), OWNER_PIN).unwrap();
