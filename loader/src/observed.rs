@@ -33,10 +33,10 @@ pub const NEXT: &str = "%next-";
 pub const OLD: &str = "%old-";
 /// Prefix of a directory that keeps a program of someone else's until ours has taken its place for good.
 pub const TAKEN: &str = "%taken-";
-/// Prefix of a directory with the maps whose entries are on their way.
-pub const SNAP: &str = "%snap-";
 /// Prefix of a map that tells what global variables held before an apply wrote them.
 pub const FORMER: &str = "%former-";
+/// Prefix of a directory with the maps whose entries are on their way.
+pub const SNAP: &str = "%snap-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
 
@@ -267,11 +267,6 @@ pub enum Interrupted {
         /// The interface it was.
         label: Label,
     },
-    /// Entries that were on their way: settled with the program that runs.
-    Settle {
-        /// Name of the directory.
-        directory: String,
-    },
     /// Global variables that an apply had written when it was cut off: they get back what they held, unless the program
     /// runs that the values were for.
     SettleGlobals {
@@ -279,6 +274,11 @@ pub enum Interrupted {
         note: String,
         /// The interface they are of.
         label: Label,
+    },
+    /// Entries that were on their way: settled with the program that runs.
+    Settle {
+        /// Name of the directory.
+        directory: String,
     },
     /// A takeover that was cut off: the other's program is put back if nothing runs in its place.
     GiveBack {
@@ -319,10 +319,10 @@ impl Interrupted {
             Self::DropStage { .. } => "left by an interrupted run, removed",
             Self::FinishExchange { .. } => "an interrupted apply, finished first",
             Self::TakeBack { .. } => "an interrupted removal, taken back first",
-            Self::Settle { .. } => "entries that were being carried over, settled first",
             Self::SettleGlobals { .. } => {
                 "global variables of an interrupted apply, put back unless its program runs"
             }
+            Self::Settle { .. } => "entries that were being carried over, settled first",
             Self::GiveBack { .. } => {
                 "an interrupted takeover; the other's program is put back where nothing runs"
             }
@@ -485,13 +485,13 @@ impl Observed {
                 if leftovers == Leftovers::FoldIn {
                     self.fold_takeover(root, name)?;
                 }
+            } else if let Some(rest) = name.strip_prefix(FORMER) {
+                notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name.starts_with(SNAP) {
                 // Before the stages that are folded below: their maps are settled first.
                 if leftovers == Leftovers::FoldIn {
                     self.interrupted.push(Interrupted::Settle { directory: name });
                 }
-            } else if let Some(rest) = name.strip_prefix(FORMER) {
-                notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
