@@ -13,10 +13,8 @@ pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 pub(crate) struct Shape {
     /// Where its keys are, as messages say it.
     pub(crate) place: &'static str,
-    /// Keys that have their effect.
+    /// Their names.
     pub(crate) keys: &'static [&'static str],
-    /// Keys that are to have one.
-    pub(crate) not_yet: &'static [&'static str],
 }
 
 /// What is wrong with a file, as it is found.
@@ -60,28 +58,18 @@ impl Errors {
         self.found.push(did_you_mean(error.label(format!("expected {}", one_of(known))), near));
     }
 
-    /// The error of a key, or of a value of it, that is known but has no effect so far.
-    pub(crate) fn not_yet(&mut self, span: Span, what: &str, help: &str) {
-        let error = Diagnostic::new(format!("`{what}` is not supported yet"));
-        self.found.push(error.at(span).label("known, but without effect so far").help(help));
-    }
-
-    /// Every key of `table` that its shape does not know, or whose effect is not built yet. `others` are the
-    /// shapes that such a key might belong to instead.
+    /// Every key of `table` that its shape does not know. `others` are the shapes that such a key might belong to
+    /// instead.
     pub(crate) fn keys(&mut self, table: &DeTable<'_>, shape: &Shape, others: &[&Shape]) {
         for (key, value) in table {
             let name: &str = key.get_ref();
-            if shape.not_yet.contains(&name) {
-                self.not_yet(key.span(), name, &format!("remove `{name}`"));
-            } else if !shape.keys.contains(&name) {
+            if !shape.keys.contains(&name) {
                 let error =
                     Diagnostic::new(format!("unknown key {} {}", quoted(name), shape.place)).at(key.span());
                 let error = error.label(format!("expected {}", one_of(shape.keys)));
-                let known = |shape: &Shape| [shape.keys, shape.not_yet].concat();
-                let homes =
-                    others.iter().filter(|other| known(other).contains(&name)).map(|other| other.place);
-                let homes: Vec<_> = homes.collect();
-                let near = suggest(name, known(shape));
+                let homes = others.iter().filter(|other| other.keys.contains(&name));
+                let homes: Vec<_> = homes.map(|other| other.place).collect();
+                let near = suggest(name, shape.keys.iter().copied());
                 self.found.push(match near {
                     None if !homes.is_empty() => {
                         error.help(format!("`{name}` belongs {}", homes.join(" or ")))
