@@ -256,7 +256,7 @@ fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
     let step = if std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all") { 1 } else { 12 };
     let stand = Stand::new("killtogether");
     let stats = stand.follow();
-    let send = || {
+    let three_each = || {
         for veth in &stand.veths {
             assert_eq!(stand.site.lab.sender(veth).send(3), 3);
         }
@@ -268,7 +268,7 @@ fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
         let output = strace.args(["apply", "config.toml"]).run();
         (output, std::fs::read_to_string(log).unwrap())
     };
-    send();
+    three_each();
     let (output, log) = apply(&[]);
     output.expect_code(0);
     let mut sent: Sent = DEVICES.map(|device| (device, 3)).into();
@@ -284,12 +284,12 @@ fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
         let context = format!("killed at call {n} of {call}: {line}");
         stand.xdpd("detach").expect_code(0);
         stand.begin();
-        send();
+        three_each();
         let (killed, log) = apply(&[(call, "signal=KILL", *n)]);
         assert_eq!(killed.status.signal(), Some(9), "{context}: {killed}");
         assert!(of_commit.is_none_or(|call| log.lines().any(|l| l.contains(call))), "{context}: {log}");
         // Whichever program runs counts.
-        send();
+        three_each();
         // To go back is the harder way where variables are written already and the program is not yet replaced.
         let version = if of_commit == Some(OF_COMMIT[0]) { One } else { [One, Two][at % 2] };
         stand.file(version, "");
