@@ -463,6 +463,7 @@ impl Observed {
         let mut stages = Vec::new();
         let mut removals = Vec::new();
         let mut notes = Vec::new();
+        let mut carried = Vec::new();
         let entries = match root.list() {
             // A run that has detached the last interface has just removed it.
             Err(e) if e.errno() == libc::ENOENT => Vec::new(),
@@ -488,10 +489,7 @@ impl Observed {
             } else if let Some(rest) = name.strip_prefix(FORMER) {
                 notes.extend(Label::from_file_name(rest).map(|label| (name.clone(), label)));
             } else if name.starts_with(SNAP) {
-                // Before the stages that are folded below: their maps are settled first.
-                if leftovers == Leftovers::FoldIn {
-                    self.interrupted.push(Interrupted::Settle { directory: name });
-                }
+                carried.push(Interrupted::Settle { directory: name });
             } else if name == LOCK {
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
@@ -510,6 +508,9 @@ impl Observed {
         if leftovers == Leftovers::FoldIn {
             self.interrupted
                 .extend(notes.into_iter().map(|(note, label)| Interrupted::SettleGlobals { note, label }));
+            // After the variables: a value that was written into a new map would count as one that its program has changed,
+            // and be carried back. Before the stages: they hold the maps that are settled.
+            self.interrupted.extend(carried);
             for (directory, label) in removals {
                 self.fold_removal(root, directory, label)?;
             }

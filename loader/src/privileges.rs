@@ -9,6 +9,7 @@ use xdpd_kernel::privilege::{self, Capability};
 
 use crate::observed::{Interrupted, Observed};
 use crate::output;
+use crate::readers::Permissions;
 
 /// What looking at the kernel and changing it takes. `CAP_PERFMON` is for the loader process, which does without
 /// `CAP_SYS_ADMIN`.
@@ -64,7 +65,11 @@ pub fn work_is_known(config: &Config, observed: &Observed) {
     {
         needed.extend(PATHS);
     }
-    if config.stats.group.is_some() {
+    // What is another group's may have to be given back to it.
+    let has_group = |permissions: &Permissions| permissions.gid != 0;
+    let pinned = observed.interfaces.values().map(|pinned| &pinned.permissions);
+    let mut given = pinned.flat_map(|of| of.pins.values().chain([&of.directory])).chain(&observed.place.root);
+    if config.stats.group.is_some() || given.any(has_group) {
         needed.push(GROUP);
     }
     keep(&needed);

@@ -37,6 +37,11 @@ pub fn of_directories(readers: Option<&Readers>) -> Permissions {
     permissions(readers, 0o700, 0o750)
 }
 
+/// What pins of maps are to have in a directory with these permissions, which differ by the right to search it.
+pub fn of_maps_in(directory: Permissions) -> Permissions {
+    Permissions { mode: directory.mode & 0o666, ..directory }
+}
+
 fn permissions(readers: Option<&Readers>, alone: u32, shared: u32) -> Permissions {
     match readers {
         None => Permissions { uid: 0, gid: 0, mode: alone },
@@ -164,6 +169,14 @@ mod tests {
             0
         };
         p.mode >> shift & 4 != 0
+    }
+
+    #[test]
+    fn a_directory_tells_what_its_maps_are_to_have() {
+        for readers in [None, Some(Readers { gid: 5, name: "readers".into() })] {
+            let directory = of_directories(readers.as_ref());
+            assert_eq!(of_maps_in(directory), of_maps(readers.as_ref()));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::clean_up::{LinkIds, remove_directory};
 use super::error::has_vanished;
 use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
-use crate::{devices, mode};
+use crate::{devices, mode, readers};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
@@ -30,10 +30,16 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
             }
             Interrupted::FinishExchange { directory, label } => {
                 let name = label.file_name();
+                let stage = root.open_dir(directory)?;
                 // The record with the mode that the link was really made in, if the run came that far.
-                match root.open_dir(directory)?.rename(RECORD_BESIDE, OWNER_PIN) {
+                match stage.rename(RECORD_BESIDE, OWNER_PIN) {
                     Err(e) if e.errno() != ENOENT => return Err(e.into()),
                     _ => {}
+                }
+                // Who may read the maps in use is compared with the file later on. Of retired ones it is not.
+                let permissions = readers::of_maps_in(stage.stat_self()?.into());
+                for retired in observed.interfaces.get(label).iter().flat_map(|pinned| &pinned.retired) {
+                    readers::set(&stage, Some(&retired.pin), permissions)?;
                 }
                 // Only what is ours is exchanged and removed. Anything else of that name is in the way.
                 if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {

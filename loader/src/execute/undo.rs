@@ -11,7 +11,7 @@ use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
 use crate::engine::Engine;
-use crate::observed::map_pin;
+use crate::observed::{Pinned, map_pin};
 use crate::plan::MapWork;
 use crate::readers::{self, Permissions};
 
@@ -134,23 +134,31 @@ impl<E: Engine> Executor<'_, E> {
             return Ok(None);
         };
         let pin = retired::name(map, staged.install.generation, *id);
-        old.dir
-            .link(&staged.dir, map_pin(map), format!("{RAN}{pin}"))
-            .map_err(|e| not_kept(staged.label, &e))?;
+        let hold = || {
+            // Who could read the map of before is to read this one, too, and nobody else.
+            let before = self.replaced(staged).and_then(|p| p.permissions.pins.get(&map_pin(map)));
+            before.map_or(Ok(()), |before| readers::set(&staged.dir, Some(&map_pin(map)), *before))?;
+            old.dir.link(&staged.dir, map_pin(map), format!("{RAN}{pin}"))
+        };
+        hold().map_err(|e| not_kept(staged.label, &e))?;
         Ok(Some(Counts { staged, old, pin }))
     }
 
     /// What was held becomes a retired map.
     pub(super) fn keep_counts(&self, counts: &Counts<'_, '_>) -> Result<(), String> {
         let Counts { staged, old, pin } = counts;
-        let mut replaced = self.observed.interfaces.values();
-        let pinned = replaced.find(|p| staged.install.replaces.as_ref() == Some(&p.directory));
-        let retired = pinned.map(|p| &*p.retired).unwrap_or_default();
+        let retired = self.replaced(staged).map(|p| &*p.retired).unwrap_or_default();
         let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
         let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
         made_room
             .and_then(|()| old.dir.rename(format!("{RAN}{pin}"), pin))
             .map_err(|e| not_kept(staged.label, &e))
+    }
+
+    /// What a stage replaces, as it was before.
+    fn replaced(&self, staged: &Staged<'_>) -> Option<&Pinned> {
+        let mut interfaces = self.observed.interfaces.values();
+        interfaces.find(|p| staged.install.replaces.as_ref() == Some(&p.directory))
     }
 }
 
