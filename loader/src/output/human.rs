@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{entries, write_wrapped};
+use crate::entries::entry_count;
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
 /// In front of text below a change.
@@ -131,7 +132,7 @@ fn facts(facts: &Facts) -> String {
         }
         Facts::Mode { mode } => mode.to_string(),
         Facts::Global { value } => value.to_string(),
-        Facts::Entries(facts) => format!("{} entries", facts.entries),
+        Facts::Entries(facts) => entry_count(facts.entries),
         Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
@@ -145,7 +146,8 @@ fn facts(facts: &Facts) -> String {
             text
         }
         Facts::Map { kind, key_size, value_size, max_entries, id, .. } => {
-            let mut text = format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} entries");
+            let entries = if *max_entries == 1 { "entry" } else { "entries" };
+            let mut text = format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} {entries}");
             if let Some(id) = id {
                 let _ = write!(text, ", id {id}");
             }
