@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use xdpd::object::Btf;
-use xdpd::object::typed::describe;
+use xdpd::object::typed::{decode, describe};
 
 fuzz_target!(|raw: &[u8]| {
     let Ok(btf) = Btf::parse(raw) else { return };
@@ -13,5 +13,8 @@ fuzz_target!(|raw: &[u8]| {
         let (_, _, _) = (btf.size(id), btf.layout(id), btf.members(id));
         let (_, _, _) = (btf.pointee(id), btf.array_len(id), btf.shape(id));
         assert!(!describe(&btf, id).is_empty());
+        if let Some(size) = btf.size(id).filter(|size| *size <= 64) {
+            let _ = decode(&btf, id, &vec![0x5a; size as usize]);
+        }
     }
 });

@@ -6,6 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use xdpd::object::Object;
+use xdpd::output::check::{Report, text};
+use xdpd::output::json;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(object) = Object::inspect(bytes.to_vec()) else { return };
@@ -15,8 +17,12 @@ fuzz_target!(|bytes: &[u8]| {
         if let Ok(patched) = object.engine_bytes(program, []) {
             assert_eq!(patched.len(), bytes.len());
         }
+        let _ = object.source_line(program, 1);
     }
     for name in object.maps().keys() {
         let _ = object.data(name);
     }
+    let report = Report::of_object(String::new(), &object);
+    assert!(!text(&report).contains(|c: char| c.is_control() && c != '\n'));
+    assert!(json::line(&report).starts_with('{'));
 });

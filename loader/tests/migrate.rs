@@ -231,7 +231,63 @@ fn global_variables_are_carried_over_by_their_names() {
     };
     let bss = map("%2Ebss");
     assert!(bss.chunks(8).any(|word| word == sent.to_ne_bytes()), "{bss:?}");
-    let data: Vec<u32> =
-        map("%2Edata").chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect();
-    assert_eq!(data, [7, 9], "what was there is kept, and what is new begins as the object says");
+    let data = || -> Vec<u32> {
+        map("%2Edata").chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect()
+    };
+    assert_eq!(data(), [7, 9], "what was there is kept, and what is new begins as the object says");
+    site.config(
+        "reuse = \"migrate\"\n[programs.p]\nobject = \"one.o\"\nglobals = { limit = 42 }\n[interfaces.eth0]\n\
+         netns = \"$NETNS\"\nprogram = \"p\"\n",
+    );
+    site.apply();
+    assert_eq!(data(), [42], "what the file says comes before what was there");
+    assert!(map("%2Ebss").chunks(8).any(|word| word == sent.to_ne_bytes()));
+}
+
+/// A map that takes a while to carry over is carried in batches, and a signal in between takes all of it back.
+#[test]
+#[ignore = "needs root"]
+fn a_large_map_is_carried_over_and_a_signal_takes_it_back() {
+    const ENTRIES: u32 = 200_000;
+    require_root!();
+    let site = Site::new("large");
+    let shape = ["TYPE=BPF_MAP_TYPE_HASH", "FLAGS=BPF_F_NO_PREALLOC", "FIELDS=__u64 packets;__u64 a;"];
+    version(&site, "one.o", &[shape[0], shape[1], shape[2], "ENTRIES=200000"]);
+    version(&site, "two.o", &[shape[0], shape[1], shape[2], "ENTRIES=300000"]);
+    let _veth = site.lab.veth("eth0", "peer0");
+    file(&site, "one.o", "");
+    site.apply();
+    let old = state(&site);
+    let keys: Vec<u8> = (0..ENTRIES).flat_map(u32::to_ne_bytes).collect();
+    let values: Vec<u8> =
+        (0..u64::from(ENTRIES)).flat_map(|n| [n.to_ne_bytes(), (n * n).to_ne_bytes()].concat()).collect();
+    old.update_all(&keys, &values).unwrap();
+
+    file(&site, "two.o", "");
+    let mut apply = site.run("apply config.toml").spawn();
+    wait_until("the copy to begin", DEADLINE, || site.root().join("%snap-eth0/state-base").exists());
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(apply.id().cast_signed()).unwrap(),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    let ended = apply.wait().unwrap().code();
+    assert!([Some(2), Some(3)].contains(&ended), "{ended:?}");
+    assert_eq!(state(&site).id(), old.id());
+    let left: Vec<String> = site.bpffs.tree().into_iter().filter(|pin| pin.contains("/%")).collect();
+    assert!(left.iter().all(|pin| pin.contains("%lock")), "{left:?}");
+
+    let start = std::time::Instant::now();
+    site.apply();
+    println!("{ENTRIES} entries: {:?}", start.elapsed());
+    let mut found = vec![false; ENTRIES as usize];
+    state(&site)
+        .for_each(|key, value| {
+            let number = u32::from_ne_bytes(key.try_into().unwrap());
+            let n = u64::from(number);
+            assert_eq!(value, [n.to_ne_bytes(), (n * n).to_ne_bytes()].concat());
+            assert!(!std::mem::replace(&mut found[number as usize], true));
+        })
+        .unwrap();
+    assert!(found.into_iter().all(|found| found));
 }

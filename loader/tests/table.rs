@@ -90,6 +90,11 @@ impl Row {
         self
     }
 
+    const fn with(mut self, extra: &'static str) -> Self {
+        self.extra = extra;
+        self
+    }
+
     const fn builtin(mut self) -> Self {
         self.object = Source::Builtin;
         self
@@ -139,6 +144,8 @@ const TABLE: &[Row] = &[
         "map .data: array", "budget: __u64, 8 bytes = 3", "seen: __u64, 8 bytes = 0",
         "uses global variables, atomic operations",
     ]),
+    c("globals", Counts(DROP)).with("globals = { budget = 0 }").told(&["sets budget = 0"]),
+    c("constants", Counts(PASS)).with("globals = { action = 2 }").told(&["sets action = 2"]),
     c("constants", Counts(DROP)).told(&[
         "map .rodata: array, key 4 B, value 8 B, 1 entry, not pinned", "action: __u32, 4 bytes = 1",
         "flags rdonly_prog",
@@ -175,6 +182,11 @@ const TABLE: &[Row] = &[
     c("two_functions", Unfit("did you mean `xdp_function_that_drops`?")).function("xdp_function_that_drop"),
     c("", Unfit("choose one with `function`")).builtin(),
     c("", Unfit("did you mean `xdp_drop_func`?")).builtin().function("xdp_drp_func"),
+
+    c("globals", Unfit("did you mean `budget`?")).with("globals = { budge = 3 }"),
+    c("globals", Unfit("global variable `budget`: expected an integer from 0 to")).with("globals = { budget = -1 }"),
+    c("constants", Unfit("global variable `debug`: expected an integer from 0 to 4294967295")).with("globals = { debug = 4294967296 }"),
+    c("no_maps", Unfit("no such variable")).with("globals = { budget = 3 }"),
 
     // What cannot be loaded.
     c("no_xdp", Unfit("holds no XDP program: no function is in `xdp`, `xdp.frags` or `xdp/NAME`; its programs are in `tc`")),

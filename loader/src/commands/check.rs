@@ -14,11 +14,10 @@ use crate::entries::Lists;
 use crate::exit::Exit;
 use crate::object::explain::Explanation;
 use crate::objects::{self, Loaded, Objects};
-use crate::output::check::{ConfigFacts, InterfaceFacts, ObjectFacts, ProgramUse, Report, RunBy, text};
+use crate::output::check::{
+    ConfigFacts, FORMAT_VERSION, InterfaceFacts, ObjectFacts, ProgramUse, Report, RunBy, text,
+};
 use crate::output::{self, json};
-
-/// Version of the report's JSON.
-const FORMAT_VERSION: &str = "1.0";
 
 /// Checks; prints what the file describes and what its objects hold. `file` may be an object itself.
 pub fn run(file: Option<&Path>, json: bool) -> Outcome {
@@ -43,19 +42,10 @@ fn is_elf(path: &Path) -> bool {
 
 fn run_object(path: &Path, json: bool) -> Outcome {
     let loaded = objects::read(&ObjectRef::File(path.to_owned())).map_err(Failure::refused)?;
-    let explanation = Explanation::of(&loaded.object);
-    if let Some(defect) = explanation.programs.iter().map(|p| p.defect).min().flatten() {
+    if let Some(defect) = loaded.object.programs().iter().map(|p| &p.defect).min().and_then(Option::as_ref) {
         return Err(Failure::refused(anyhow!("{}: {defect}", path.display())));
     }
-    let object = ObjectFacts { object: path.display().to_string(), run_by: Vec::new(), explanation };
-    let report = Report {
-        format_version: FORMAT_VERSION,
-        config: None,
-        interfaces: Vec::new(),
-        programs: Vec::new(),
-        objects: vec![object],
-    };
-    print(&report, json)
+    print(&Report::of_object(path.display().to_string(), &loaded.object), json)
 }
 
 fn print(report: &Report<'_>, json: bool) -> Outcome {
@@ -89,6 +79,11 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
         programs: programs
             .iter()
             .map(|(program, loaded, function)| ProgramUse {
+                globals: program
+                    .globals
+                    .iter()
+                    .map(|g| (g.name.value.clone(), g.value.value.to_string()))
+                    .collect(),
                 program: program.name.clone(),
                 object: object_name(program),
                 function: function.clone(),

@@ -105,3 +105,59 @@ const NAMES: [&str; 211] = [
     "tcp_raw_check_syncookie_ipv6", "ktime_get_tai_ns", "user_ringbuf_drain", "cgrp_storage_get",
     "cgrp_storage_delete",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use xdpd_kernel::program::{Insn, Program};
+    use xdpd_testlab::require_root;
+
+    use super::*;
+
+    /// What the verifier says of a program that calls a function with nothing prepared.
+    fn verdict(number: i32, license: &CStr) -> String {
+        let program = [Insn::new(0x85, 0, 0, 0, number), Insn::mov(0, 2), Insn::exit()];
+        let mut log = vec![0; 1 << 16];
+        let _ = Program::load_xdp("helper", &program, license, Some(&mut log));
+        let end = log.iter().position(|byte| *byte == 0).unwrap();
+        String::from_utf8_lossy(&log[..end]).into_owned()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn the_kernel_agrees_about_who_may_call_what() {
+        require_root!();
+        for number in 1..=211_i32 {
+            let Helper { name, access, gpl } = helper(number.cast_unsigned()).unwrap();
+            let said = verdict(number, c"GPL");
+            let refused =
+                ["cannot use helper", "unknown func", "invalid func"].iter().any(|no| said.contains(no));
+            match access {
+                Access::Always => assert!(!refused, "{name}: {said}"),
+                // Later kernels than 6.18 may let more programs call it.
+                Access::Never => assert!(refused || release() > (6, 18), "{name}: {said}"),
+                Access::Later => {}
+            }
+            // A program that is taken leaves no instructions in the log.
+            let named = said.contains(&format!("call bpf_{name}#{number}\n"));
+            assert!(named || !said.contains("call bpf_"), "{name}: {said}");
+            if !refused {
+                assert_eq!(verdict(number, c"Proprietary").contains("GPL-restricted"), gpl, "{name}");
+            }
+        }
+    }
+
+    fn release() -> (u32, u32) {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).flat_map(str::parse);
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    #[test]
+    fn numbers_that_no_kernel_has_have_no_name() {
+        assert_eq!(helper(1).map(|h| h.name), Some("map_lookup_elem"));
+        assert_eq!(helper(211).map(|h| h.name), Some("cgrp_storage_delete"));
+        assert!([0, 212, 257, u32::MAX].iter().all(|number| helper(*number).is_none()));
+    }
+}

@@ -8,7 +8,11 @@ use serde::Serialize;
 use super::human::printable;
 use super::write_wrapped;
 use crate::entries::entry_count;
+use crate::object::Object;
 use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
+
+/// Version of the report's JSON.
+pub const FORMAT_VERSION: &str = "1.0";
 
 /// Everything that `check` tells.
 #[derive(Debug, Serialize)]
@@ -23,6 +27,20 @@ pub struct Report<'a> {
     pub programs: Vec<ProgramUse>,
     /// The objects of those programs.
     pub objects: Vec<ObjectFacts<'a>>,
+}
+
+impl<'a> Report<'a> {
+    /// Of an object alone.
+    pub fn of_object(name: String, object: &'a Object) -> Self {
+        let facts = ObjectFacts { object: name, run_by: Vec::new(), explanation: Explanation::of(object) };
+        Self {
+            format_version: FORMAT_VERSION,
+            config: None,
+            interfaces: Vec::new(),
+            programs: Vec::new(),
+            objects: vec![facts],
+        }
+    }
 }
 
 /// Which file.
@@ -60,6 +78,8 @@ pub struct ProgramUse {
     pub object: String,
     /// The function of it.
     pub function: String,
+    /// The global variables that the file sets, with the values in the words of the file.
+    pub globals: BTreeMap<String, String>,
     /// The maps that the file fills, and with how many entries.
     pub entries: BTreeMap<String, usize>,
 }
@@ -97,6 +117,9 @@ pub fn text(report: &Report<'_>) -> String {
     for program in &report.programs {
         let (name, object) = (printable(&program.program), printable(&program.object));
         let _ = writeln!(out, "program {name}: {} of {object}", program.function);
+        for (variable, value) in &program.globals {
+            let _ = writeln!(out, "  sets {} = {}", printable(variable), printable(value));
+        }
         for (map, count) in &program.entries {
             let _ = writeln!(out, "  fills map {} with {}", printable(map), entry_count(*count));
         }
