@@ -85,7 +85,10 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Global(name) => format!("global {}", printable(name)),
     };
     let (headline, detail) = words(change);
-    let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
+    let mut lines = String::new();
+    write_wrapped(&mut lines, &format!("    {mark} {what}: "), DETAIL, &headline);
+    // Painted afterwards: a colour takes no room.
+    out.push_str(&lines.replacen(mark, &paint.mark(mark), 1));
     entries::write(out, change, |mark| paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
         write_wrapped(out, DETAIL, DETAIL, &detail);

@@ -88,13 +88,13 @@ impl Planner<'_> {
             Some(excess) if excess > 0 && map.settings.lossy => {
                 words.push(format!(
                     "no room for {}, or for more if more come: they are lost",
-                    entry_count(excess as usize)
+                    entry_count(excess)
                 ));
             }
             Some(excess) if excess > 0 => {
                 return Err(format!(
                     "it has no room for {}; make it larger, or allow their loss with lossy = true",
-                    entry_count(excess as usize)
+                    entry_count(excess)
                 ));
             }
             _ => {}
