@@ -8,9 +8,9 @@ use crate::escape;
 
 /// The longest spelling of a label as a directory name, in bytes.
 ///
-/// A file name holds 255 bytes; six of them belong to the `%next-` under which a new directory is staged
-/// beside the old one.
-const MAX_FILE_NAME: usize = 255 - "%next-".len();
+/// A file name holds 255 bytes; eight of them belong to `%former-`, the longest prefix of a name that stands for an interface
+/// while it changes.
+const MAX_FILE_NAME: usize = 255 - "%former-".len();
 
 /// The label of an interface: not empty, without control characters, and short enough to name a directory on
 /// bpffs.
