@@ -128,9 +128,12 @@ impl Objects {
             let layout = loaded.object.maps().get(name).and_then(|map| map.layout.as_ref());
             for (field, rule) in &settings.merge {
                 let checked = check_rule(layout.map(|layout| &layout.value), field, rule.value);
-                problems.extend(checked.err().map(|(why, near)| Diagnostic {
-                    help: near.map(|name| format!("did you mean `{name}`?")),
-                    ..Diagnostic::new(format!("map `{name}`: {why}")).at(rule.span.clone())
+                problems.extend(checked.err().map(|(why, near)| {
+                    Diagnostic {
+                        help: near.map(|name| format!("did you mean `{name}`?")),
+                        ..Diagnostic::new(format!("program `{}`, map `{name}`: {why}", program.name))
+                            .at(rule.span.clone())
+                    }
                 }));
             }
         }

@@ -186,7 +186,7 @@ pub struct PinnedMap {
     /// The layout by that BTF; read only where a plan needs it.
     pub layout: Option<MapLayout>,
     /// How many of its entries have no room in the map that is to take its place; read only where a plan needs it.
-    pub excess: Option<u64>,
+    pub excess: Option<usize>,
 }
 
 /// A retired map.
@@ -636,15 +636,15 @@ impl Observed {
 }
 
 /// How many entries of a map have no room among so many: of an array those that hold anything.
-fn excess(map: &Map, room: u32) -> Result<u64, xdpd_kernel::Error> {
+fn excess(map: &Map, room: u32) -> Result<usize, xdpd_kernel::Error> {
     let is_array = family(map.def().map_type) == Some(Family::Array);
-    let mut count = 0_u64;
+    let mut count = 0_usize;
     map.for_each(|key, value| {
         let index = <[u8; 4]>::try_from(key).map(u32::from_ne_bytes);
         let beyond = index.is_ok_and(|index| index >= room) && value.iter().any(|byte| *byte != 0);
-        count += u64::from(!is_array || beyond);
+        count += usize::from(!is_array || beyond);
     })?;
-    Ok(if is_array { count } else { count.saturating_sub(room.into()) })
+    Ok(if is_array { count } else { count.saturating_sub(room as usize) })
 }
 
 /// The layout of a map's keys and values, where type information tells it.

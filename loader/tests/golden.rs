@@ -166,7 +166,7 @@ struct MapText {
     #[serde(default)]
     flags: u32,
     value: Option<Vec<(String, u32, u32)>>,
-    excess: Option<u64>,
+    excess: Option<usize>,
     /// What it holds.
     #[serde(default)]
     entries: Vec<(Vec<u8>, Vec<u8>)>,

@@ -31,6 +31,10 @@ fn an_absent_optional_device_is_told_and_attached_by_the_next_apply_that_finds_i
     assert_eq!((&json["notes"][0]["interface"], &json["summary"]["unchanged"]), (&"v1".into(), &1.into()));
     let status = site.run("status config.toml --json").run().expect_code(0).json();
     assert_eq!(status["notes"][0]["interface"], "v1");
+    let status = site.expect("status", 0);
+    assert!(status.stdout.contains(&format!("{}:v0", site.netns())), "{}", status.stdout);
+    let check = site.expect("check", 0);
+    assert!(check.stdout.contains("program p, native, optional\n"), "{}", check.stdout);
     // The reader waits for it, as for every device that is not there yet.
     let once = xdp_stats().arg("--config").arg(&config).args(["--json", "--once"]).run().expect_code(2);
     let events: Vec<_> =

@@ -119,6 +119,7 @@ fn interface(config: &Config, interface: &xdpd_config::Interface) -> InterfaceFa
         netns: interface.netns.clone(),
         program: config.program_of(interface).name.clone(),
         modes: interface.modes.iter().map(ToString::to_string).collect(),
+        optional: interface.optional,
     }
 }
 

@@ -107,8 +107,8 @@ fn choose(
         }
         if !ours.iter().any(|(label, _)| label.as_str() == name) {
             let hint = xdpd_config::suggest(name, ours.iter().map(|(label, _)| label.as_str()))
-                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-            return Err(Failure::refused(anyhow!("no interface `{name}` is pinned here{hint}")));
+                .map_or_else(|| "`xdpd status` lists them".to_owned(), |n| format!("did you mean `{n}`?"));
+            return Err(Failure::refused(anyhow!("no interface `{name}` is pinned here; {hint}")));
         }
     }
     if wanted.is_empty() {

@@ -15,7 +15,7 @@ use super::{Failure, Outcome, find, kernel_failure, load_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::dispatcher::Dispatcher;
-use crate::entries::{Content, grouped};
+use crate::entries::{Content, entry_count};
 use crate::exit::Exit;
 use crate::globals::recorded_value;
 use crate::mode;
@@ -276,9 +276,8 @@ fn table(status: &Status) -> String {
     for interface in &status.interfaces {
         for PinnedMap { name, entries, .. } in &interface.maps {
             let Some(count) = entries else { continue };
-            let holds =
-                if *count == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(*count)) };
-            let _ = writeln!(out, "{}: map {} holds {holds}", printable(&interface.label), printable(name));
+            let (label, name) = (printable(&interface.label), printable(name));
+            let _ = writeln!(out, "{label}: map {name} holds {}", entry_count(*count));
         }
     }
     for drift in &status.drift {
@@ -313,7 +312,10 @@ fn row(interface: &Interface) -> [String; 6] {
     let program = interface.program.as_ref();
     [
         printable(&interface.label),
-        interface.device.as_deref().map_or_else(dash, printable),
+        interface.device.as_deref().map_or_else(dash, |device| match &interface.netns {
+            Some(netns) => printable(&format!("{netns}:{device}")),
+            None => printable(device),
+        }),
         interface.mode.clone().unwrap_or_else(dash),
         program.map_or_else(dash, |p| printable(p.function.as_ref().unwrap_or(&p.name))),
         program.map_or_else(dash, |p| p.id.to_string()),

@@ -108,6 +108,11 @@ pub fn grouped(number: usize) -> String {
     text
 }
 
+/// How many entries, in words.
+pub fn entry_count(count: usize) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(count)) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,7 +11,7 @@ mod prefix;
 
 pub use content::read;
 pub use declared::{Declared, is_supported};
-pub use edits::{Content, Edit, Tally, edits, grouped, reversed};
+pub use edits::{Content, Edit, Tally, edits, entry_count, grouped, reversed};
 pub use lists::{Lists, Problems};
 pub use notation::{Notation, Text};
 

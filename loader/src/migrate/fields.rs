@@ -127,14 +127,14 @@ pub(super) fn between(old: &Layout, new: &Layout, settings: &Settings) -> Result
 /// What is wrong with a rule for a field of a map's values; with a near miss, if there is one.
 pub fn check_rule(value: Option<&Layout>, field: &str, rule: Merge) -> Result<(), (String, Option<String>)> {
     let Some(value) = value else {
-        return Err(("the map has no type information (BTF), so its fields have no names".into(), None));
+        return Err(("it has no type information (BTF), so its fields have no names".into(), None));
     };
     let units = units(value);
     let Some(unit) = units.get(field) else {
         let names: Vec<&str> = units.keys().map(String::as_str).collect();
-        let have = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
+        let have = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let near = suggest(field, names.iter().copied());
-        return Err((format!("the map's values have no field `{field}`; they have {have}"), near));
+        return Err((format!("its values have no field `{field}`; they have {have}"), near));
     };
     let is_number = matches!(unit.what, What::Row { kind, .. } if is_number(kind));
     if !is_number && matches!(rule, Merge::Max | Merge::Sum) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::human::printable;
 use super::write_wrapped;
-use crate::entries::grouped;
+use crate::entries::entry_count;
 use crate::object::Object;
 use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
 
@@ -65,6 +65,8 @@ pub struct InterfaceFacts {
     pub program: String,
     /// Modes, in the order in which they are tried.
     pub modes: Vec<String>,
+    /// The device may be absent.
+    pub optional: bool,
 }
 
 /// An entry of `programs`, or the default program where it is used.
@@ -119,8 +121,7 @@ pub fn text(report: &Report<'_>) -> String {
             let _ = writeln!(out, "  sets {} = {}", printable(variable), printable(value));
         }
         for (map, count) in &program.entries {
-            let entries = if *count == 1 { "entry" } else { "entries" };
-            let _ = writeln!(out, "  fills map {} with {} {entries}", printable(map), grouped(*count));
+            let _ = writeln!(out, "  fills map {} with {}", printable(map), entry_count(*count));
         }
     }
     for object in &report.objects {
@@ -142,7 +143,9 @@ fn write_interface(out: &mut String, interface: &InterfaceFacts) {
     if let Some(netns) = &interface.netns {
         let _ = write!(out, " in netns {}", printable(netns));
     }
-    let _ = writeln!(out, ": program {}, {}", printable(&interface.program), interface.modes.join(" or "));
+    let optional = if interface.optional { ", optional" } else { "" };
+    let modes = interface.modes.join(" or ");
+    let _ = writeln!(out, ": program {}, {modes}{optional}", printable(&interface.program));
 }
 
 fn write_object(out: &mut String, object: &ObjectFacts<'_>) {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{entries, write_wrapped};
+use crate::entries::entry_count;
 use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
 
 /// In front of text below a change.
@@ -84,7 +85,10 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Global(name) => format!("global {}", printable(name)),
     };
     let (headline, detail) = words(change);
-    let _ = writeln!(out, "    {} {what}: {headline}", paint.mark(mark));
+    let mut lines = String::new();
+    write_wrapped(&mut lines, &format!("    {mark} {what}: "), DETAIL, &headline);
+    // Painted afterwards: a colour takes no room.
+    out.push_str(&lines.replacen(mark, &paint.mark(mark), 1));
     entries::write(out, change, |mark| paint.mark(mark));
     for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
         write_wrapped(out, DETAIL, DETAIL, &detail);
@@ -131,7 +135,7 @@ fn facts(facts: &Facts) -> String {
         }
         Facts::Mode { mode } => mode.to_string(),
         Facts::Global { value } => value.to_string(),
-        Facts::Entries(facts) => format!("{} entries", facts.entries),
+        Facts::Entries(facts) => entry_count(facts.entries),
         Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
@@ -145,7 +149,8 @@ fn facts(facts: &Facts) -> String {
             text
         }
         Facts::Map { kind, key_size, value_size, max_entries, id, .. } => {
-            let mut text = format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} entries");
+            let entries = if *max_entries == 1 { "entry" } else { "entries" };
+            let mut text = format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} {entries}");
             if let Some(id) = id {
                 let _ = write!(text, ", id {id}");
             }

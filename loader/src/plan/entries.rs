@@ -8,7 +8,7 @@ use xdpd_kernel::MapId;
 
 use super::interface::Planner;
 use super::{Action, Address, Change, Facts, MapEdits, MapWork};
-use crate::entries::{Content, Declared, Edit, Notation, Tally, edits, grouped};
+use crate::entries::{Content, Declared, Edit, Notation, Tally, edits, entry_count};
 
 /// As many entries of each kind are listed, for people and for tools.
 const LISTED: usize = 20;
@@ -84,10 +84,7 @@ impl Planner<'_> {
 }
 
 fn filled(declared: &Declared) -> String {
-    match declared.len() {
-        1 => "filled with 1 entry".to_owned(),
-        count => format!("filled with {} entries", grouped(count)),
-    }
+    format!("filled with {}", entry_count(declared.len()))
 }
 
 fn note(change: &mut Change, what: &str) {

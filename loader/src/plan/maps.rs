@@ -10,6 +10,7 @@ use super::definition::{attribute_differences, definition_difference};
 use super::interface::Planner;
 use super::{Action, Address, Change, MapWork, ProgramWork, RetiredMap};
 use crate::desired::DesiredMap;
+use crate::entries::entry_count;
 use crate::migrate::{Mapping, Side};
 use crate::observed::PinnedMap;
 
@@ -85,11 +86,15 @@ impl Planner<'_> {
         words.extend(mapping.notes);
         match now.excess {
             Some(excess) if excess > 0 && map.settings.lossy => {
-                words.push(format!("{excess} entries have no room and are lost, if no more come"));
+                words.push(format!(
+                    "no room for {}, or for more if more come: they are lost",
+                    entry_count(excess)
+                ));
             }
             Some(excess) if excess > 0 => {
                 return Err(format!(
-                    "{excess} entries have no room in it; make it larger, or allow their loss with lossy = true"
+                    "it has no room for {}; make it larger, or allow their loss with lossy = true",
+                    entry_count(excess)
                 ));
             }
             _ => {}
