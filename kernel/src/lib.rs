@@ -19,6 +19,7 @@ pub mod id;
 pub mod link;
 pub mod lock;
 pub mod map;
+pub mod map_types;
 pub mod mapped;
 pub mod mode;
 pub mod netlink;

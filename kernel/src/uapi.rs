@@ -47,19 +47,16 @@ commands! {
     BPF_LINK_DETACH = 34,
 }
 
+pub(crate) use crate::map_types::{
+    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+    BPF_MAP_TYPE_PERCPU_HASH,
+};
+
 pub(crate) const BPF_OBJ_NAME_LEN: usize = 16;
 pub(crate) const BPF_TAG_SIZE: usize = 8;
 
-pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
-pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 pub(crate) const BPF_F_REPLACE: u32 = 1 << 2;
-
-pub(crate) const BPF_MAP_TYPE_ARRAY: u32 = 2;
-pub(crate) const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
-pub(crate) const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
-pub(crate) const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
-pub(crate) const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
-pub(crate) const BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: u32 = 21;
 
 pub(crate) const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `enum bpf_attach_type`

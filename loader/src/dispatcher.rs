@@ -5,6 +5,7 @@ use std::fmt;
 
 use libc::{ENOENT, EPERM};
 use serde::Serialize;
+use xdpd_kernel::map_types::{BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY};
 use xdpd_kernel::{Map, MapDef, ProgramInfo};
 
 /// What a dispatcher's configuration says of it.
@@ -24,8 +25,6 @@ impl fmt::Display for Dispatcher {
 }
 
 const NAME: &str = "xdp_dispatcher";
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// Begins a configuration since version 2: the sum of `X`, `D` and `P`.
 const MAGIC: u8 = 236;
 /// The most programs that version 1 has room for.

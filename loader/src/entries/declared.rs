@@ -7,15 +7,15 @@ use std::fmt;
 use xdpd_config::{Diagnostic, Entry};
 use xdpd_kernel::MapDef;
 use xdpd_kernel::map::map_type_name;
+use xdpd_kernel::map_types::{
+    BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+};
 
 use super::content::spread;
 use super::edits::{Content, grouped};
 use super::notation::{Notation, Text};
-use super::{BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH, holds_entries, is_array};
+use super::{holds_entries, is_array};
 use crate::object::{MapOrigin, MapSpec};
-
-const BPF_F_RDONLY: u32 = 1 << 3;
-const BPF_F_WRONLY: u32 = 1 << 4;
 
 /// What a map is to hold.
 pub struct Declared {

@@ -9,19 +9,16 @@ mod notation;
 mod plain;
 mod prefix;
 
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_PERCPU_HASH,
+};
+
 pub use content::read;
 pub use declared::{Declared, is_supported};
 pub use edits::{Content, Edit, Tally, edits, entry_count, grouped, reversed};
 pub use lists::{Lists, Problems};
 pub use notation::{Notation, Text};
-
-const BPF_MAP_TYPE_HASH: u32 = 1;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
-const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
-const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
-const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
-const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
 
 /// Whether maps of this type keep the entries that user space gives them.
 pub fn holds_entries(map_type: u32) -> bool {

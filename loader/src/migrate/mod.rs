@@ -16,6 +16,11 @@ use std::collections::BTreeMap;
 
 use xdpd_config::Merge;
 use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::map_types::{
+    BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH,
+    BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_PERCPU_HASH,
+};
 
 use crate::object::{Layout, MapLayout};
 pub use fields::check_rule;
@@ -25,17 +30,6 @@ use program::{Descriptors, Direction};
 const VALUE_MAX: u32 = 16 << 10;
 /// Programs have their keys on the stack.
 const KEY_MAX: u32 = 512;
-
-const BPF_MAP_TYPE_HASH: u32 = 1;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
-const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
-const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
-const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
-const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
-const BPF_F_NO_PREALLOC: u32 = 1;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-const BPF_F_WRONLY_PROG: u32 = 1 << 8;
 
 /// How the entries of a map are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

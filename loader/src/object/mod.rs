@@ -26,6 +26,9 @@ pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use lines::SourceLine;
 pub use variables::{NoVariable, Store, Variable};
 use xdpd_kernel::map::MapDef;
+use xdpd_kernel::map_types::{
+    BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
+};
 use xdpd_kernel::program::ATTACH_TYPE_XDP;
 
 /// Objects above this size are refused: real ones are far below a megabyte.
@@ -41,11 +44,6 @@ const MAP_DEF_LEN: usize = 20;
 const INSN_LEN: u64 = 8;
 /// `BPF_LD | BPF_DW | BPF_IMM`, the 16-byte load of a 64-bit constant that map references use.
 const LD_IMM64: u8 = 0x18;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-/// User space may map the content into its memory, and so write one variable while programs write others.
-pub const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 type Header = elf::FileHeader64<Endianness>;
 

@@ -1,18 +1,13 @@
 //! When two definitions of a map are the same.
 
 use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::map_types::{
+    BPF_F_MMAPABLE, BPF_F_NO_COMMON_LRU, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_MAP_TYPE_DEVMAP,
+    BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+};
 
-use crate::object::{BPF_F_MMAPABLE, Field, Layout, MapOrigin, MapSpec};
+use crate::object::{Field, Layout, MapOrigin, MapSpec};
 use crate::observed::PinnedMap;
-
-const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
-const BPF_MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
-const BPF_MAP_TYPE_DEVMAP: u32 = 14;
-const BPF_MAP_TYPE_DEVMAP_HASH: u32 = 25;
-const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
-const BPF_F_RDONLY: u32 = 1 << 3;
-const BPF_F_WRONLY: u32 = 1 << 4;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 
 /// How a pinned map differs from the definition, after what the kernel itself makes of a definition; `None` where it
 /// can be reused.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xdpd_kernel::map_types::BPF_F_MMAPABLE;
+
 use super::interface::Planner;
 use super::{Action, Address, Change, Facts, MapWork, ProgramWork};
 use crate::desired::Instance;
 use crate::globals::{Global, recorded_value};
-use crate::object::{BPF_F_MMAPABLE, Store};
+use crate::object::Store;
 use crate::observed::Pinned;
 
 impl Planner<'_> {
