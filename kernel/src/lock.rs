@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -83,17 +85,34 @@ impl Dir {
     /// Not one that has ended: the kernel goes on naming the process that took the lock while a child of it, which was
     /// forked and has not come to exec yet, still has it.
     pub fn lock_holders(&self, name: impl AsRef<OsStr>) -> Result<Vec<Holder>> {
-        const LOCKS: &str = "/proc/locks";
         let stat = self.stat(name)?;
-        let locks = std::fs::read_to_string(LOCKS).map_err(|source| Error::new("read", LOCKS, source))?;
         let file = (rustix::fs::major(stat.dev), rustix::fs::minor(stat.dev), stat.ino);
-        Ok(pids(&locks, file)
-            .filter_map(|pid| {
+        let mut holders = Vec::new();
+        for _ in 0..LOOKS {
+            let locks = locks().map_err(|source| Error::new("read", LOCKS, source))?;
+            holders.extend(pids(&locks, file).filter_map(|pid| {
                 let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
                 Some(Holder { pid, command: command.trim_end().to_owned() })
-            })
-            .collect())
+            }));
+            if !holders.is_empty() {
+                break;
+            }
+        }
+        Ok(holders)
     }
+}
+
+const LOCKS: &str = "/proc/locks";
+
+/// How often `LOCKS` is read when it does not show a holder.
+const LOOKS: u32 = 3;
+
+/// All of `LOCKS`, in as few calls of read(2) as the kernel allows: at each it goes on at the n-th lock that there is
+/// by then (fs/locks.c, `locks_start`), so that a lock which is let go in between hides another one.
+fn locks() -> io::Result<String> {
+    let mut text = String::with_capacity(1 << 16);
+    File::open(LOCKS)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The pids in /proc/locks that hold a flock on a file, given as major and minor device number and inode.

@@ -1,6 +1,8 @@
 //! The lock on a directory.
 
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use xdpd_kernel::Dir;
 
@@ -36,6 +38,29 @@ fn a_lock_has_one_holder_who_is_named() {
 fn a_lock_on_bpffs_has_one_holder_who_is_named() {
     require_root!();
     check(&Bpffs::new().root());
+}
+
+#[test]
+fn the_holder_is_named_while_other_locks_come_and_go() {
+    let temp = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = Dir::open(temp.path()).unwrap();
+    root.mkdir("ours", 0o700).unwrap();
+    root.mkdir("other", 0o700).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(root.try_lock("other").unwrap());
+            }
+        });
+        let unnamed = (0..20_000).filter(|_| {
+            let _lock = root.try_lock("ours").unwrap().expect("free");
+            root.lock_holders("ours").unwrap().is_empty()
+        });
+        let unnamed = unnamed.count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(unnamed, 0);
+    });
 }
 
 #[test]
