@@ -5,8 +5,8 @@
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
-//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one of its calls
-//! or, with `XDPD_FAULTS=all`, at each of them, and the third one converges.
+//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one of its
+//! calls or, with `XDPD_FAULTS=pairs`, at each of them, and the third one converges.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -17,7 +17,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::state::{Running, State, What, running};
-use common::strace::{CALLS, Fault, changes_after, strace};
+use common::strace::{CALLS, Fault, Tries, changes_after, strace, tries};
 use common::{DROP, Site, object_with, report, set_word};
 use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
@@ -263,13 +263,9 @@ impl Stand {
     }
 }
 
-fn tries_all() -> bool {
-    std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all")
-}
-
 /// Whether the n-th call is tried: every one, or one in `step`.
 fn is_tried(n: usize, step: usize) -> bool {
-    tries_all() || n % step == std::process::id() as usize % step
+    tries() >= Tries::All || n % step == std::process::id() as usize % step
 }
 
 /// The calls of a kind that are tried; of bpf(2), which mostly reads, one in `step`.
@@ -390,17 +386,17 @@ fn calls_of_recovery(stand: &Stand, way: (&str, &str), (calls, n): Call) -> Vec<
 fn kill_at_each(what: &str, stand: &Stand) {
     let (mut points, mut seconds) = (Points::default(), Points::default());
     let mut way = stand.way;
-    let mut tries = std::process::id() as usize;
+    let mut turn = std::process::id() as usize;
     for calls in CALLS {
         for n in tried(calls, 3) {
-            tries += 1;
-            let some = (CALLS[tries % CALLS.len()], 1 + tries / CALLS.len() % 7);
+            turn += 1;
+            let some = (CALLS[turn % CALLS.len()], 1 + turn / CALLS.len() % 7);
             let Some(hit) = kill_twice(stand, way, (calls, n), some) else { break };
             points.count(calls, 9);
             if hit {
                 seconds.count(some.0, 9);
             }
-            if tries_all() {
+            if tries() == Tries::Pairs {
                 let back = || {
                     stand.file(way.0);
                     stand.xdpd("apply config.toml --takeover").expect_code(0);

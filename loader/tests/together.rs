@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 
-use common::strace::{Fault, changes_after, strace};
+use common::strace::{Fault, Tries, changes_after, strace, tries};
 use common::{DROP, PASS, Site, compile_with, packets, report};
 use xdpd::entries;
 use xdpd::object::Object;
@@ -253,7 +253,7 @@ fn an_apply_that_changes_everything_and_fails_is_taken_back_without_a_trace() {
 fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
     const OF_COMMIT: [&str; 2] = ["BPF_LINK_UPDATE", "RENAME_EXCHANGE"];
     require_root!();
-    let step = if std::env::var_os("XDPD_FAULTS").is_some_and(|v| v == "all") { 1 } else { 12 };
+    let step = if tries() == Tries::Some { 12 } else { 1 };
     let stand = Stand::new("killtogether");
     let stats = stand.follow();
     let three_each = || {

@@ -18,6 +18,24 @@ pub const CALLS: [&str; 9] = [
     "sendto",
 ];
 
+/// How many calls the fault tests try: with `XDPD_FAULTS=all` each one, with `XDPD_FAULTS=pairs` each one of the run that
+/// recovers from a kill as well, else a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tries {
+    Some,
+    All,
+    Pairs,
+}
+
+pub fn tries() -> Tries {
+    match std::env::var("XDPD_FAULTS").as_deref() {
+        Err(_) => Tries::Some,
+        Ok("all") => Tries::All,
+        Ok("pairs") => Tries::Pairs,
+        Ok(other) => panic!("XDPD_FAULTS={other}: all and pairs are known"),
+    }
+}
+
 /// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
 pub type Fault<'a> = (&'a str, &'a str, usize);
 
