@@ -14,6 +14,7 @@ pub mod entries;
 pub mod execute;
 pub mod exit;
 pub mod globals;
+pub mod inner;
 pub mod interrupt;
 pub mod migrate;
 pub mod mode;

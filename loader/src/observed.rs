@@ -3,6 +3,8 @@
 //! Reading changes nothing. What an interrupted run left behind is told apart and folded in, so that a plan is made
 //! from the state that the next run starts from.
 
+mod slots;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -187,6 +189,8 @@ pub struct PinnedMap {
     pub layout: Option<MapLayout>,
     /// How many of its entries have no room in the map that is to take its place; read only where a plan needs it.
     pub excess: Option<usize>,
+    /// The ids of the maps or programs that it holds, by key; read only where a plan needs it.
+    pub slots: Option<BTreeMap<Vec<u8>, u32>>,
 }
 
 /// A retired map.
@@ -921,7 +925,7 @@ fn is_no_pin_of_ours(error: &xdpd_kernel::Error) -> bool {
 
 fn read_map(map: &Map) -> PinnedMap {
     let info = map.info();
-    PinnedMap { id: info.id, def: info.def, btf: types_of(info), layout: None, excess: None }
+    PinnedMap { id: info.id, def: info.def, btf: types_of(info), layout: None, excess: None, slots: None }
 }
 
 /// Names with `%` and no two hex digits are ours: what an interrupted step left, to go with its directory.

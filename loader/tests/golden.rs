@@ -242,6 +242,7 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
         program: state.program,
         attach_type: state.attach_type,
         maps: state.maps.iter().map(|(name, map)| (name.clone(), map.recorded.unwrap_or(map.id))).collect(),
+        inner: BTreeMap::new(),
         base: BTreeMap::new(),
         retired: BTreeMap::new(),
     };
@@ -270,6 +271,7 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
             }
         }),
         excess: map.excess,
+        slots: None,
     };
     Pinned {
         directory: label(name).file_name(),

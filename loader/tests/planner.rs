@@ -36,7 +36,7 @@ fn def(entries: u32) -> MapDef {
 }
 
 fn pinned_map(id: MapId, def: MapDef) -> PinnedMap {
-    PinnedMap { id, def, btf: None, layout: None, excess: None }
+    PinnedMap { id, def, btf: None, layout: None, excess: None, slots: None }
 }
 
 /// What the file says of one interface.
@@ -148,12 +148,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
         attachments: BTreeMap::new(),
     };
     for (on, (name, wanted)) in wanted {
-        let spec = |entries: u32| MapSpec {
-            def: def(entries),
-            btf: None,
-            layout: None,
-            origin: MapOrigin::Declared,
-        };
+        let spec = |entries: u32| MapSpec::plain(def(entries), MapOrigin::Declared);
         let declared = wanted.maps.iter().map(|(n, entries)| (format!("map{n}"), spec(*entries)));
         let data = [".data", ".bss"].map(|name| (name.to_owned(), settings().maps()[name].clone()));
         let map =
@@ -286,6 +281,7 @@ impl Host {
             attach_type: u32::from(held.function) * 37,
             program: if held.drifted { program + 1000 } else { program },
             maps: recorded,
+            inner: BTreeMap::new(),
             base: BTreeMap::new(),
             retired: BTreeMap::new(),
         };
@@ -413,6 +409,7 @@ impl Host {
             attach_type: instance.attach_type,
             program: program.0,
             maps: maps.iter().map(|(name, map)| (name.clone(), map.id.0)).collect(),
+            inner: BTreeMap::new(),
             base: BTreeMap::new(),
             retired: BTreeMap::new(),
         };

@@ -165,7 +165,7 @@ mod tests {
 
     fn declare(map_type: u32, max_entries: u32, entries: &[(i64, i64)]) -> Result<Declared, Vec<Diagnostic>> {
         let def = MapDef { map_type, key_size: 4, value_size: 2, max_entries, flags: 0, map_extra: 0 };
-        let spec = MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared };
+        let spec = MapSpec::plain(def, MapOrigin::Declared);
         let entry = |(key, value): &(i64, i64)| Entry {
             key: Value::Integer(*key).unplaced(),
             value: EntryValue::Typed(Value::Integer(*value).unplaced()),

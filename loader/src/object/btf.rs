@@ -14,6 +14,7 @@ const HEADER_LEN: usize = 24;
 const STRUCT: u32 = 4;
 const TYPEDEF: u32 = 8;
 const FUNC: u8 = 12;
+const FUNC_PROTO: u8 = 13;
 const TYPE_TAG: u8 = 18;
 /// Types deeper than this are cut off: real keys and values are a few levels deep, mangled BTF may be a cycle.
 const MAX_DEPTH: usize = 16;
@@ -34,6 +35,8 @@ pub struct BtfError(&'static str);
 pub struct Btf {
     types: Vec<Type>,
     strings: Vec<u8>,
+    /// Where the types start in the raw BTF.
+    types_at: usize,
     /// Where the strings start in the raw BTF.
     strings_at: usize,
 }
@@ -307,7 +310,8 @@ impl Btf {
     /// Parses raw BTF. Kinds that this reader does not know end it with an error, since their length is unknown.
     pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
         let (type_range, string_range) = sections(raw)?;
-        let (strings_at, strings) = (string_range.start, raw[string_range].to_vec());
+        let (types_at, strings_at) = (type_range.start, string_range.start);
+        let strings = raw[string_range].to_vec();
         if strings.last().is_some_and(|last| *last != 0) {
             return Err(BtfError("its strings do not end with NUL"));
         }
@@ -316,7 +320,7 @@ impl Btf {
         while words.at < words.bytes.len() {
             types.push(parse_type(&mut words)?);
         }
-        Ok(Self { types, strings, strings_at })
+        Ok(Self { types, strings, types_at, strings_at })
     }
 
     fn get(&self, id: u32) -> Option<&Type> {
@@ -370,6 +374,22 @@ impl Btf {
             }
             _ => None,
         }
+    }
+
+    /// Where the raw BTF has the names of the members `name` of the struct `id`, each an offset into the strings.
+    pub(super) fn member_names(&self, id: u32, name: &str) -> Vec<usize> {
+        let Some(Type { at, kind: Kind::Struct { members, .. }, .. }) =
+            self.resolve(id).and_then(|id| self.get(id))
+        else {
+            return Vec::new();
+        };
+        let named = members.iter().enumerate().filter(|(_, member)| self.is_named(member.name, name));
+        named.map(|(n, _)| self.types_at + at + 12 + n * 12).collect()
+    }
+
+    /// Whether the type `id` is that of a function.
+    pub fn is_function(&self, id: u32) -> bool {
+        self.resolve(id).and_then(|id| self.get(id)).is_some_and(|t| t.number == FUNC_PROTO)
     }
 
     /// The id of the data section `name`.

@@ -7,6 +7,7 @@
 mod code;
 mod ext;
 mod maps;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ use super::{
 use code::{functions, programs, references};
 use ext::core_relocations;
 pub(super) use ext::{info_blocks, read_word};
-use maps::{declared_maps, map_symbols};
+use maps::{VALUES, declared_maps, map_symbols};
 
 /// Where `sh_flags` is in a section header of 64-bit ELF.
 const SH_FLAGS: u64 = 8;
@@ -94,11 +95,15 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
     let map_symbols = map_symbols(elf, sections.maps)?;
     references(elf, &sections, &map_symbols, &mut functions)?;
     let mut programs = programs(elf, &sections, &functions)?;
+    let mut defects = BTreeMap::new();
     let btf = match elf.raw_btf()? {
         Some(btf) => {
             let parsed = Btf::parse(&btf.raw).map_err(corrupt)?;
-            declared_maps(&parsed, &map_symbols, &mut maps)?;
+            let values_at = declared_maps(&parsed, &map_symbols, &mut maps)?;
             data_types(&parsed, &mut maps);
+            let (sections, symbols, functions) = (&sections, &map_symbols, &functions);
+            let context = slots::Context { elf, sections, symbols, values_at: &values_at, functions };
+            defects = context.fill(&mut maps)?;
             if let Some(core) = core_relocations(elf, &parsed)? {
                 let sections: BTreeSet<&str> = core.blocks.iter().map(|(name, _)| *name).collect();
                 for program in &mut programs {
@@ -116,6 +121,7 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
         }
     };
     too_many_maps(maps.len())?;
+    slots::follow(&mut programs, &maps, &defects);
     Ok(Parsed { dialect: Dialect::Libbpf, license, programs, maps, btf, data: contents })
 }
 
@@ -178,6 +184,11 @@ pub(super) fn patches(
     let parsed = Btf::parse(&btf.raw).map_err(corrupt)?;
     if let Some(core) = core_relocations(elf, &parsed)? {
         patches.extend(core.only(section));
+    }
+    // It knows but few forms of `values`, and needs none: it makes no maps. A member without a name it skips.
+    for (_, id) in parsed.variables_of(".maps").unwrap_or_default() {
+        let places = parsed.member_names(id, VALUES).into_iter();
+        patches.extend(places.map(|at| Patch { at: btf.at + at, bytes: vec![0; 4] }));
     }
     if let Some(cut) = cut {
         let places = parsed.find_strings(section).into_iter();

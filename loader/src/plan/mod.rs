@@ -13,6 +13,7 @@ mod link;
 mod maps;
 mod note;
 mod readers;
+mod slots;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use xdpd_config::{Label, Reuse};
 use xdpd_kernel::MapId;
 
-use crate::desired::{Attachment, Desired, DesiredMap};
-use crate::observed::{Interrupted, Observed, Pinned, Root};
+use crate::desired::{Attachment, Desired, DesiredMap, Instance};
+use crate::migrate::family;
+use crate::observed::{Interrupted, Observed, Pinned, PinnedMap, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
 
@@ -31,6 +33,7 @@ pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
 pub use note::Note;
 pub use readers::RootChange;
+pub use slots::{filled_arrays, maps_of_maps};
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -80,31 +83,38 @@ impl Plan {
     }
 }
 
+/// The instances of the file that continue pins: with those, and the label that these have.
+fn continued<'a>(
+    desired: &'a Desired,
+    observed: &'a Observed,
+) -> impl Iterator<Item = (&'a Label, &'a Pinned, &'a Instance)> {
+    desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        Some((from, pinned, desired.instances.get(&attachment.instance)?))
+    })
+}
+
 /// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
 /// that continues another label is meant by that one's.
 pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
-    let reloaded = desired.attachments.iter().filter_map(|(label, attachment)| {
-        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
-        let instance = desired.instances.get(&attachment.instance)?;
-        (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
-    });
-    reloaded.collect()
+    let reloaded = continued(desired, observed)
+        .filter(|(_, pinned, instance)| !reload_reasons(instance, pinned).is_empty());
+    reloaded.map(|(from, ..)| from.clone()).collect()
 }
 
 /// The pinned maps whose entries are to be carried to one with less room, and that room: those of which it matters how
 /// many entries they have.
 pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), u32> {
     let mut shrinking = BTreeMap::new();
-    for (label, attachment) in &desired.attachments {
-        let Some((from, pinned)) = predecessor(label, attachment, desired, observed) else { continue };
-        let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
+    for (from, pinned, instance) in continued(desired, observed) {
         if reload_reasons(instance, pinned).is_empty() {
             continue;
         }
         let carried = |map: &DesiredMap| map.reuse == Reuse::Migrate && map.entries.is_none();
         for (name, map) in instance.maps.iter().filter(|(_, map)| carried(map)) {
             let room = map.spec.def.max_entries;
-            if pinned.maps.get(name).is_some_and(|now| room < now.def.max_entries) {
+            let shrinks = |now: &PinnedMap| family(now.def.map_type).is_some() && room < now.def.max_entries;
+            if pinned.maps.get(name).is_some_and(shrinks) {
                 shrinking.insert((from.clone(), name.clone()), room);
             }
         }
@@ -115,12 +125,7 @@ pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, Str
 /// The pinned maps of which the file says what they hold: those whose content matters.
 pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
     let mut ids = BTreeSet::new();
-    for (label, attachment) in &desired.attachments {
-        let (Some((_, pinned)), Some(instance)) =
-            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
-        else {
-            continue;
-        };
+    for (_, pinned, instance) in continued(desired, observed) {
         for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
             ids.extend(pinned.maps.get(name).map(|map| map.id));
             ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));

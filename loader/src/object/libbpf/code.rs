@@ -7,6 +7,7 @@ use object::{SectionIndex, SymbolIndex, elf};
 
 use super::super::{Elf, INSN_LEN, LD_IMM64, LE, ObjectError, XdpProgram, check_name, corrupt, section_of};
 use super::Sections;
+use super::maps::MapSymbol;
 
 /// `BPF_JMP | BPF_CALL`.
 const CALL: u8 = 0x85;
@@ -82,7 +83,7 @@ pub(super) fn functions(elf: &Elf<'_>, sections: &Sections) -> Result<BTreeMap<A
 pub(super) fn references(
     elf: &Elf<'_>,
     sections: &Sections,
-    maps: &BTreeMap<usize, String>,
+    maps: &BTreeMap<usize, MapSymbol>,
     functions: &mut BTreeMap<At, Function>,
 ) -> Result<(), ObjectError> {
     let mut resolved = BTreeSet::new();
@@ -91,11 +92,6 @@ pub(super) fn references(
             continue;
         }
         let target = section.sh_info(LE) as usize;
-        if Some(target) == sections.maps {
-            return Err(ObjectError::Unsupported(
-                "initial values in `.maps` (`.values = …`) are not supported yet".into(),
-            ));
-        }
         if let Some(data) = sections.data.get(&target) {
             return Err(ObjectError::Unsupported(format!(
                 "section `{data}` holds addresses, which nothing can fill in"
@@ -142,7 +138,7 @@ pub(super) fn references(
                 continue;
             }
             let map = match sections.data.get(&place) {
-                None if Some(place) == sections.maps => maps.get(&index),
+                None if Some(place) == sections.maps => maps.get(&index).map(|symbol| &symbol.name),
                 data => data,
             };
             let Some(map) = map.filter(|_| is_load) else {
