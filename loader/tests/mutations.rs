@@ -23,7 +23,8 @@ const MUTATIONS: usize = 100_000;
 /// Tells the child where the sound objects are.
 const SEEDS: &str = "XDPD_TEST_MUTATIONS_OF";
 const REDBPF: &[&str] = &["redbpf_programs"];
-const LIBBPF: &[&str] = &["calls", "maps", "core", "globals", "named_sections", "newer_types"];
+const LIBBPF: &[&str] =
+    &["calls", "maps", "core", "globals", "named_sections", "newer_types", "nested", "jumps"];
 /// The child's address space, in bytes. Above it allocations fail, which ends the child by a signal.
 const MAX_MEMORY: u64 = 512 << 20;
 /// What the child may need at most, in KiB: the objects are some 20 KiB.

@@ -220,7 +220,7 @@ fn referents(
     }
     if ![0, DESCRIPTOR].contains(&def.value_size) {
         return Err(corrupt(format!(
-            "{map}: values of a {kind} have {DESCRIPTOR} bytes, and its definition says {}",
+            "{map}: `values` have {DESCRIPTOR} bytes, and its definition says {}",
             def.value_size
         )));
     }
