@@ -291,3 +291,10 @@ fn libbpf_objects_that_pass_harm_nothing_that_runs() {
     require_root!();
     harms_nothing_that_runs("mangled2", "calls", "xdp_calls");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn libbpf_objects_that_fill_maps_harm_nothing_that_runs() {
+    require_root!();
+    harms_nothing_that_runs("mangled3", "jumps", "xdp_jumps");
+}
