@@ -39,9 +39,14 @@ pub fn changes(recorded: Option<&str>, wanted: &MapSpec) -> Vec<String> {
         words.push("inner maps: other fields".to_owned());
     }
     if slots != digest_of_slots(wanted.slots()) {
-        words.push("the object fills it with other maps, or otherwise".to_owned());
+        words.push("filled otherwise than before".to_owned());
     }
     words
+}
+
+/// Whether a map of maps, of which a record tells this, was filled with these maps of the object at first.
+pub fn was_filled_so(recorded: Option<&str>, slots: &Slots) -> bool {
+    recorded.and_then(parse).is_some_and(|(.., filled)| filled == digest_of_slots(slots))
 }
 
 fn parse(text: &str) -> Option<(MapDef, &str, &str)> {
@@ -107,6 +112,8 @@ mod tests {
     fn what_was_recorded_is_no_change() {
         let spec = outer(HASH, Some(layout("count")), &[(0, "a"), (2, "b")]);
         let text = recorded(&spec).unwrap();
+        assert!(was_filled_so(Some(&text), spec.slots()));
+        assert!(!was_filled_so(Some(&text), &Slots::new()) && !was_filled_so(None, spec.slots()));
         assert!(text.len() < 60 && text.starts_with("1:4:8:16:1:0:"), "{text}");
         assert_eq!(changes(Some(&text), &spec), Vec::<String>::new());
         // Without type information there is nothing to compare.
@@ -125,10 +132,7 @@ mod tests {
         );
         assert_eq!(changed(&outer(HASH, Some(layout("sum")), &[(0, "a")])), ["inner maps: other fields"]);
         for slots in [&[(1, "a")][..], &[(0, "b")], &[(0, "a"), (1, "a")], &[]] {
-            assert_eq!(
-                changed(&outer(HASH, Some(layout("count")), slots)),
-                ["the object fills it with other maps, or otherwise"]
-            );
+            assert_eq!(changed(&outer(HASH, Some(layout("count")), slots)), ["filled otherwise than before"]);
         }
     }
 

@@ -187,7 +187,7 @@ fn another_definition_of_inner_maps_is_for_the_policy() {
     );
     assert!(
         blocked.contains(
-            "the map cannot stay: inner maps: value size 8 -> 4, its inner map counters_a is another one"
+            "the map cannot stay: inner maps: value size 8 -> 4, its inner map counters_a is replaced"
         ),
         "{blocked}"
     );
@@ -228,7 +228,7 @@ fn another_definition_of_inner_maps_is_for_the_policy() {
     stand.file("", "[programs.p.maps.counters_b]\nreuse = \"never\"");
     stand.touch();
     let diff = stand.diff(1);
-    assert!(diff.contains("its inner map counters_b is another one"), "{diff}");
+    assert!(diff.contains("its inner map counters_b is replaced"), "{diff}");
     stand.site.apply();
     assert_ne!(stand.id("by_number"), outer);
     assert_eq!((stand.id("by_key"), stand.counted("counters_b", 4)), (flows, 0));
@@ -247,9 +247,9 @@ fn migrate_does_not_lose_what_others_put_into_a_map_of_maps() {
     stand.map("by_number").put(&0_u32.to_ne_bytes(), &theirs).unwrap();
     stand.compile(&["-DTHIRD"]);
     let blocked = stand.diff(2);
-    let why = "1 entry that others made";
+    let why = "what others put there is lost: 1 entry";
     assert!(blocked.contains(why) && blocked.contains("take it out"), "{blocked}");
-    assert!(blocked.contains("the object fills it with other maps"), "{blocked}");
+    assert!(blocked.contains("filled otherwise than before"), "{blocked}");
     stand.site.expect("apply", 2);
     stand.send(1);
     let outer = stand.map("by_number");
@@ -264,7 +264,7 @@ fn migrate_does_not_lose_what_others_put_into_a_map_of_maps() {
     stand.compile(&[]);
     stand.file("reuse = \"migrate\"", "[programs.p.maps.by_number]\nreuse = \"if-compatible\"");
     let diff = stand.diff(1);
-    assert!(diff.contains("1 entry that others made are lost"), "{diff}");
+    assert!(diff.contains("what others put there is lost: 1 entry"), "{diff}");
     stand.site.apply();
     assert_eq!(stand.held("by_number").keys().copied().collect::<Vec<_>>(), [1, 3]);
     stand.diff(0);

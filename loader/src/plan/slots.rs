@@ -29,25 +29,26 @@ impl Planner<'_> {
         now: &PinnedMap,
         work: &BTreeMap<String, MapWork>,
     ) -> (MapWork, Option<Change>) {
-        let record = self.pinned.and_then(|pinned| pinned.record.as_ref().ok());
+        let recorded = self.pinned.and_then(|pinned| pinned.record.as_ref().ok()?.inner.get(name));
+        let recorded = recorded.map(String::as_str);
         let mut why: Vec<String> =
             definition_difference(&map.spec, now, self.observed.possible_cpus).into_iter().collect();
         if now.def.map_type == map.spec.def.map_type {
-            why.extend(inner::changes(record.and_then(|r| r.inner.get(name)).map(String::as_str), &map.spec));
+            why.extend(inner::changes(recorded, &map.spec));
         }
         let held: BTreeSet<&String> = map.spec.slots().values().collect();
-        let made_anew = held.iter().filter(|inner| work.get(**inner).is_none_or(MapWork::replaces));
-        why.extend(made_anew.map(|inner| format!("its inner map {inner} is another one")));
-        let lost = self.pinned.and_then(|pinned| self.lost(&map.spec, now, pinned));
+        let replaced_ones = held.iter().filter(|inner| work.get(**inner).is_none_or(MapWork::replaces));
+        why.extend(replaced_ones.map(|inner| format!("its inner map {inner} is replaced")));
+        let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
-        let made = match lost {
-            Some(0) => format!("made anew, {filling}"),
-            Some(lost) => format!("{} that others made are lost; made anew, {filling}", entry_count(lost)),
-            None => format!("its content is lost; made anew, {filling}"),
+        let lost_words = match lost {
+            Some(0) => String::new(),
+            Some(lost) => format!("; what others put there is lost: {}", entry_count(lost)),
+            None => "; its content is lost".to_owned(),
         };
-        let change = |reason: String| Some(replaced(map, now, reason));
+        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{lost_words}"));
         if map.reuse == Reuse::Never {
-            return (MapWork::Create, change(format!("{made}: reuse = \"never\"")));
+            return (MapWork::Create, Some(change("reuse = \"never\"")));
         }
         if why.is_empty() {
             return (MapWork::Keep(now.id), None);
@@ -61,26 +62,25 @@ impl Planner<'_> {
                  out, or allow its loss with reuse = \"if-compatible\" for this map"
             )),
         };
-        (MapWork::Create, change(format!("{made}: {why}")).map(|c| Change { blocked_by, ..c }))
+        (MapWork::Create, Some(Change { blocked_by, ..change(&why) }))
     }
 
     /// How many of the maps in a map of maps are there by somebody else's will; `None` where that is not known.
-    fn lost(&self, spec: &MapSpec, now: &PinnedMap, pinned: &Pinned) -> Option<usize> {
-        let id_of = |name: &String| pinned.maps.get(name).map(|map| map.id.0);
-        // Those that the object has no more are lost as maps, which is told there.
-        let gone: BTreeSet<u32> = pinned
-            .maps
-            .iter()
-            .filter(|(name, _)| !self.instance.maps.contains_key(*name))
-            .map(|(_, map)| map.id.0)
-            .collect();
-        let declared: BTreeMap<[u8; 4], Option<u32>> =
-            spec.slots().iter().map(|(index, name)| (index.to_ne_bytes(), id_of(name))).collect();
-        let is_ours = |(key, id): &(&Vec<u8>, &u32)| {
-            let declared = <[u8; 4]>::try_from(&***key).ok().and_then(|key| *declared.get(&key)?);
-            declared == Some(**id) || gone.contains(*id)
+    fn lost(&self, spec: &MapSpec, now: &PinnedMap, recorded: Option<&str>) -> Option<usize> {
+        let held = now.slots.as_ref()?;
+        let pinned = &self.pinned?.maps;
+        let name_of = |id: u32| pinned.iter().find(|(_, map)| map.id.0 == id).map(|(name, _)| name);
+        let slot = |(key, id): (&Vec<u8>, &u32)| {
+            let index = u32::from_ne_bytes(<[u8; 4]>::try_from(&**key).ok()?);
+            Some((index, name_of(*id)?.clone()))
         };
-        Some(now.slots.as_ref()?.iter().filter(|entry| !is_ours(entry)).count())
+        let slots: Option<Slots> = held.iter().map(slot).collect();
+        if slots.is_some_and(|slots| inner::was_filled_so(recorded, &slots)) {
+            return Some(0);
+        }
+        let is_declared =
+            |entry| slot(entry).is_some_and(|(index, name)| spec.slots().get(&index) == Some(&name));
+        Some(held.iter().filter(|entry| !is_declared(*entry)).count())
     }
 }
 
