@@ -4,11 +4,11 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::{DROP, Site, changes, compile_with, flat, packets};
+use common::{DROP, PASS, Site, changes, compile_with, flat, packets};
 use xdpd_kernel::{Access, Map, MapId, Program, ProgramId};
-use xdpd_testlab::{KernelObjects, Veth, require_root};
+use xdpd_testlab::{KernelObjects, Veth, require_root, xdpd};
 
 const ABORTED: u32 = 0;
 
@@ -426,4 +426,68 @@ fn nothing_is_left_of_maps_and_programs_that_others_held() {
     jumps.site.expect("detach", 0);
     objects.wait_until_equal();
     assert_eq!(jumps.site.bpffs.tree(), Vec::<String>::new());
+}
+
+/// Compiled as its first lines say, run as its file says.
+#[test]
+#[ignore = "needs root"]
+fn the_example_lets_in_what_is_for_open_ports() {
+    require_root!();
+    let site = Site::new("services");
+    let veth = site.lab.veth("eth0", "peer0");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs");
+    common::compile_file(&site.lab.dir().join("services.o"), &examples.join("services.c"), &[]);
+    let text = std::fs::read_to_string(examples.join("services.toml")).unwrap();
+    site.config(&text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""));
+    site.apply();
+    site.expect("diff", 0);
+    site.send(&veth, "eth0", PASS, 2); // no IP
+    let program = Program::open_by_id(ProgramId(site.running("eth0").unwrap())).unwrap();
+    let verdict_on = |version: usize, protocol: u8, port: u16| {
+        let mut frame = [0; 64];
+        let (ether_type, header, protocol_at) =
+            if version == 4 { ([0x08, 0x00], 20, 23) } else { ([0x86, 0xdd], 40, 20) };
+        frame[12..14].copy_from_slice(&ether_type);
+        frame[14] = if version == 4 { 0x45 } else { 0x60 };
+        frame[protocol_at] = protocol;
+        frame[14 + header + 2..14 + header + 4].copy_from_slice(&port.to_be_bytes());
+        program.test_run(&frame, 1).unwrap().return_value
+    };
+    for version in [4, 6] {
+        for (protocol, port, action) in
+            [(6, 22, PASS), (6, 53, DROP), (17, 53, PASS), (17, 443, DROP), (1, 0, PASS)]
+        {
+            assert_eq!(verdict_on(version, protocol, port), action, "{version}, {protocol}, {port}");
+        }
+    }
+    // Another file, and what is open with it.
+    site.config(
+        &text
+            .replace("[22, 443]", "[22, 53]")
+            .replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""),
+    );
+    site.apply();
+    assert_eq!((verdict_on(4, 6, 443), verdict_on(6, 6, 53)), (DROP, PASS));
+}
+
+#[test]
+fn entries_of_a_map_of_maps_or_of_programs_are_refused_with_what_to_do_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    compile_with(&dir.path().join("own.o"), "nested", &[]);
+    let check = |function: &str, map: &str| {
+        let path = dir.path().join("config.toml");
+        let extra = format!("[programs.p.maps.{map}]\nentries = [{{ key = 0, value = 1 }}]");
+        std::fs::write(&path, config(function, &extra)).unwrap();
+        flat(&xdpd().arg("check").arg(path).run().expect_code(2).stderr)
+    };
+    let text = check("xdp_nested", "by_number");
+    assert!(
+        text.contains(
+            "map `by_number` cannot have `entries`: its type is array_of_maps, which the object fills"
+        ),
+        "{text}"
+    );
+    compile_with(&dir.path().join("own.o"), "jumps", &[]);
+    let text = check("xdp_jumps", "next");
+    assert!(text.contains("map `next` cannot have `entries`: its type is prog_array, which the object fills (`values`), or others do"), "{text}");
 }

@@ -8,7 +8,7 @@ use xdpd_config::{Diagnostic, Entry};
 use xdpd_kernel::MapDef;
 use xdpd_kernel::map::map_type_name;
 use xdpd_kernel::map_types::{
-    BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PROG_ARRAY,
 };
 
 use super::content::spread;
@@ -125,6 +125,15 @@ pub fn is_supported(spec: &MapSpec) -> Result<(), String> {
     };
     if [BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH].contains(&def.map_type) {
         return Err(format!("a map of type {name} forgets entries by itself; a hash keeps them"));
+    }
+    if spec.inner().is_some() {
+        return Err(format!(
+            "its type is {name}, which the object fills (`values`); maps of the object that are in it can have `entries` of \
+             their own"
+        ));
+    }
+    if def.map_type == BPF_MAP_TYPE_PROG_ARRAY {
+        return Err("its type is prog_array, which the object fills (`values`), or others do".to_owned());
     }
     if !holds_entries(def.map_type) {
         return Err(format!(

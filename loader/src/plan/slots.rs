@@ -78,9 +78,13 @@ impl Planner<'_> {
         if slots.is_some_and(|slots| inner::was_filled_so(recorded, &slots)) {
             return Some(0);
         }
-        let is_declared =
-            |entry| slot(entry).is_some_and(|(index, name)| spec.slots().get(&index) == Some(&name));
-        Some(held.iter().filter(|entry| !is_declared(*entry)).count())
+        // A map that the object has no more is lost as such, which is told there.
+        let is_told = |entry| {
+            slot(entry).is_some_and(|(index, name)| {
+                spec.slots().get(&index) == Some(&name) || !self.instance.maps.contains_key(&name)
+            })
+        };
+        Some(held.iter().filter(|entry| !is_told(*entry)).count())
     }
 }
 
