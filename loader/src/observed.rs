@@ -3,6 +3,7 @@
 //! Reading changes nothing. What an interrupted run left behind is told apart and folded in, so that a plan is made
 //! from the state that the next run starts from.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -301,15 +302,17 @@ impl Interrupted {
     }
 
     /// The interface it is about.
-    pub fn label(&self) -> &str {
+    pub fn label(&self) -> Cow<'_, str> {
         match self {
             Self::DropStage { directory } | Self::Settle { directory } | Self::GiveBack { directory } => {
                 let prefixes = [NEXT, OLD, SNAP, TAKEN];
-                prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
+                let name = prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix));
+                let label = name.and_then(Label::from_file_name);
+                label.map_or(Cow::Borrowed(directory), |label| Cow::Owned(label.to_string()))
             }
             Self::FinishExchange { label, .. }
             | Self::TakeBack { label, .. }
-            | Self::SettleGlobals { label, .. } => label.as_str(),
+            | Self::SettleGlobals { label, .. } => Cow::Borrowed(label.as_str()),
         }
     }
 
