@@ -1,7 +1,7 @@
 //! From the text of a file to a [`Config`]: every key, what it may say, and every error at once.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -51,24 +51,30 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
             "[interfaces.eth0] alone is a complete file; to remove everything there is `xdpd detach`",
         )));
     }
-    let mut reader = Reader { directory: path.parent().unwrap_or(Path::new("/")), errors: Errors::default() };
+    let mut reader = Reader::new(path.parent().unwrap_or(Path::new("/")));
     let File { pin_root, reuse, programs, interfaces, stats } = reader.file(&document.root);
+    let is_toml = document.errors.is_empty();
+    let unsound = std::mem::take(&mut reader.unsound);
     let errors = document.all_errors(reader.errors);
-    if !errors.is_empty() {
-        return Err(Diagnostics::new(Arc::clone(&source), errors));
-    }
     let sha256 = Sha256::digest(text).iter().fold(String::new(), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}"); // a String takes everything
         digits
     });
-    Ok(Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source })
+    let mut config =
+        Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source: Arc::clone(&source) };
+    if errors.is_empty() {
+        return Ok(config);
+    }
+    config.programs.retain(|name, _| !unsound.contains(name));
+    let diagnostics = Diagnostics::new(source, errors);
+    Err(if is_toml { diagnostics.with_rest(config) } else { diagnostics })
 }
 
 /// What a file says of `pin_root`, whatever else is wrong with what it says.
 pub(crate) fn parse_pin_root(path: &Path, text: &str) -> Result<PathBuf, Diagnostics> {
     let source = Arc::new(Source::new(path, text.to_owned()));
     let document = Document::parse(&source);
-    let mut reader = Reader { directory: Path::new("/"), errors: Errors::default() };
+    let mut reader = Reader::new(Path::new("/"));
     let pin_root = document.root.get("pin_root").and_then(|value| reader.pin_root(value));
     let errors = document.all_errors(reader.errors);
     if errors.is_empty() {
@@ -106,6 +112,14 @@ struct Reader<'a> {
     /// The directory that relative paths start from.
     directory: &'a Path,
     errors: Errors,
+    /// The programs that have errors.
+    unsound: BTreeSet<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(directory: &'a Path) -> Self {
+        Self { directory, errors: Errors::default(), unsound: BTreeSet::new() }
+    }
 }
 
 impl Reader<'_> {
@@ -166,6 +180,7 @@ impl Reader<'_> {
 
     fn program(&mut self, key: &Key<'_>, table: &DeTable<'_>) -> Program {
         let name: &str = key.get_ref();
+        let errors = self.errors.count();
         self.errors.keys(table, &PROGRAM, &SHAPES);
         if let Err(reason) = names::word(name) {
             self.errors.add(key.span(), "the key must be the name of a program", found(name, reason));
@@ -187,6 +202,9 @@ impl Reader<'_> {
             maps.insert(name.to_owned(), self.map(key, table));
         }
         let object = object.unwrap_or(Located { value: ObjectRef::Builtin, span: key.span() });
+        if self.errors.count() > errors {
+            self.unsound.insert(name.to_owned());
+        }
         Program { name: name.to_owned(), object, function, globals, maps, span: key.span() }
     }
 

@@ -129,7 +129,8 @@ pub enum Command {
 /// Which file.
 #[derive(Debug, Args)]
 pub struct ConfigArg {
-    /// The TOML file
+    /// The TOML file [default: $XDPD_CONFIG, ./config.toml or
+    /// /etc/xdpd/config.toml]
     #[arg(value_name = "CONFIG")]
     pub config: Option<PathBuf>,
 }

@@ -194,6 +194,29 @@ fn a_function_that_is_not_there_is_told_with_what_is() {
     assert!(text.contains("did you mean `xdp_stats_map`?"), "{text}");
 }
 
+#[test]
+fn all_errors_of_a_file_its_objects_and_its_entries_are_told_at_once_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("own.o"), common::builtin_object()).unwrap();
+    let config = dir.path().join("config.toml");
+    let text = "reuse = 'migrat'\n[programs.a]\nobject = 'gone.o'\n[programs.b]\nobject = 'gone.o'\nfunktion = 'x'\n\
+                [programs.c]\nobject = 'own.o'\nfunction = 'xdp_drp_func'\n[programs.d]\nobject = 'builtin'\n\
+                [programs.d.maps.xdp_stats_map]\nentries = 'gone.csv'\n[interfaces.x]\nprogram = 'none'\n";
+    std::fs::write(&config, text).unwrap();
+    let check = || xdpd_testlab::xdpd().arg("check").arg(&config).run().expect_code(2).stderr;
+    let places = |text: &str| -> Vec<String> {
+        let places = text.lines().filter_map(|line| line.split_once("config.toml:"));
+        places.filter_map(|(_, place)| Some(place.split_once(':')?.0.to_owned())).collect()
+    };
+    let told = check();
+    // Of a program that has errors in the file, nothing more: what it lacks may follow from them.
+    assert_eq!(places(&told), ["1", "3", "6", "9", "13", "15"], "{told}");
+    // What a file that is not TOML means is anybody's guess.
+    std::fs::write(&config, format!("{text}[interfaces\n")).unwrap();
+    let told = check();
+    assert!(!told.contains("gone.o"), "{told}");
+}
+
 /// What `check` prints of a file without other files.
 fn checked(text: &str, options: &[&str]) -> xdpd_testlab::Output {
     let dir = tempfile::tempdir().unwrap();

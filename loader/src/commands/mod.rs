@@ -66,6 +66,15 @@ impl Inputs {
         Ok(Self::of(Config::load(&find(path)?).map_err(load_failure)?))
     }
 
+    /// What is wrong with a file, and with the objects and lists of what is right in it.
+    fn all_wrong(mut diagnostics: Diagnostics) -> Failure {
+        let Some(rest) = diagnostics.take_rest().map(Self::of) else {
+            return diagnosed(Some(diagnostics), &[]);
+        };
+        let more = [rest.objects.problems(&rest.config), rest.entries.in_config].concat();
+        diagnosed(Some(diagnostics.and(more)), &rest.entries.in_lists)
+    }
+
     /// Reads what a file names. Problems of that are left to whoever uses it.
     fn of(config: Config) -> Self {
         let objects = Objects::read(&config);
@@ -83,8 +92,7 @@ impl Inputs {
     fn refusal(&self, found: Vec<Diagnostic>) -> Failure {
         let in_config = [found, self.entries.in_config.clone()].concat();
         let in_config = (!in_config.is_empty()).then(|| self.config.diagnostics(in_config));
-        let texts: Vec<_> = in_config.iter().chain(&self.entries.in_lists).map(rendered).collect();
-        Failure::refused(anyhow!("{}", texts.join("\n\n")))
+        diagnosed(in_config, &self.entries.in_lists)
     }
 }
 
@@ -106,13 +114,16 @@ fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
 
 fn load_failure(error: LoadError) -> Failure {
     match error {
-        LoadError::Invalid(diagnostics) => Failure::refused(anyhow!("{}", rendered(&diagnostics))),
+        LoadError::Invalid(diagnostics) => Inputs::all_wrong(diagnostics),
         other => Failure::refused(other),
     }
 }
 
-fn rendered(diagnostics: &Diagnostics) -> String {
-    diagnostics.render(output::stderr_colour()).trim_end().to_owned()
+/// Errors that point into the file and into its lists.
+fn diagnosed(in_config: Option<Diagnostics>, in_lists: &[Diagnostics]) -> Failure {
+    let colour = output::stderr_colour();
+    let texts = in_config.iter().chain(in_lists).map(|found| found.render(colour).trim_end().to_owned());
+    Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n")))
 }
 
 /// Everything that a plan is made of, and the plan.

@@ -16,6 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
 use crate::output::{self, Told};
 use crate::plan::Allow;
+use crate::privileges;
 use crate::service::Service;
 use crate::triggers::{Triggers, Woken};
 
@@ -57,6 +58,10 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
     triggers.follow([path.clone()], []);
     // Without a file to start from there is nothing to keep up.
     let inputs = read(&path, &mut triggers)?;
+    // And rights that are missing never come.
+    if let Some(lacking) = privileges::lacking() {
+        return Err(Failure::refused(anyhow!("{lacking}")));
+    }
     let mut watch = Watch {
         path,
         inputs,
