@@ -69,10 +69,10 @@ impl Inputs {
     /// What is wrong with a file, and with the objects and lists of what is right in it.
     fn all_wrong(mut diagnostics: Diagnostics) -> Failure {
         let Some(rest) = diagnostics.take_rest().map(Self::of) else {
-            return diagnosed(Some(diagnostics), &[]);
+            return diagnosed(Some(&diagnostics), &[]);
         };
         let more = [rest.objects.problems(&rest.config), rest.entries.in_config].concat();
-        diagnosed(Some(diagnostics.and(more)), &rest.entries.in_lists)
+        diagnosed(Some(&diagnostics.and(more)), &rest.entries.in_lists)
     }
 
     /// Reads what a file names. Problems of that are left to whoever uses it.
@@ -92,7 +92,7 @@ impl Inputs {
     fn refusal(&self, found: Vec<Diagnostic>) -> Failure {
         let in_config = [found, self.entries.in_config.clone()].concat();
         let in_config = (!in_config.is_empty()).then(|| self.config.diagnostics(in_config));
-        diagnosed(in_config, &self.entries.in_lists)
+        diagnosed(in_config.as_ref(), &self.entries.in_lists)
     }
 }
 
@@ -120,9 +120,9 @@ fn load_failure(error: LoadError) -> Failure {
 }
 
 /// Errors that point into the file and into its lists.
-fn diagnosed(in_config: Option<Diagnostics>, in_lists: &[Diagnostics]) -> Failure {
+fn diagnosed(in_config: Option<&Diagnostics>, in_lists: &[Diagnostics]) -> Failure {
     let colour = output::stderr_colour();
-    let texts = in_config.iter().chain(in_lists).map(|found| found.render(colour).trim_end().to_owned());
+    let texts = in_config.into_iter().chain(in_lists).map(|found| found.render(colour).trim_end().to_owned());
     Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n")))
 }
 
