@@ -135,7 +135,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds; the kernel frees objects in the background.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

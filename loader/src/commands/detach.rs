@@ -124,6 +124,9 @@ fn choose(
     Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
 }
 
+/// So many interfaces are named at the end.
+const NAMED: usize = 10;
+
 /// Why an interface is not this config's.
 fn not_ours(pinned: &Pinned) -> String {
     match &pinned.record {
@@ -144,7 +147,9 @@ fn report(
             if labels.is_empty() {
                 output::say("nothing to detach");
             } else {
-                output::say(format_args!("detached {}", labels.join(", ")));
+                let (named, more) = labels.split_at(labels.len().min(NAMED));
+                let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+                output::say(format_args!("detached {}{more}", named.join(", ")));
             }
             Ok(Exit::Done)
         }
