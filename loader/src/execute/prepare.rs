@@ -12,7 +12,7 @@ use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapBtf, MapId, Program, clock, open_fi
 use super::clean_up::open_link_if_any;
 use super::error::at;
 use super::recover::{read_record, taken_name};
-use super::{Executor, Held, Leaving, Old, RETIRED_MAX, Staged, StepError};
+use super::{Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
 use crate::engine::{Engine, EngineError, LoadRequest};
 use crate::globals;
@@ -241,7 +241,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         let now = clock::boottime().as_secs();
         let since = pinned.record.as_ref().map(|r| r.retired.clone()).unwrap_or_default();
-        let room = RETIRED_MAX - usize::from(install.retire.is_some());
+        let room = retired::MAX - usize::from(install.retire.is_some());
         for retired in pinned.retired.iter().rev().take(room) {
             // One without a time is from a run that was rolled back; its time starts now.
             let retired_at = since.get(&retired.id.0).copied().unwrap_or(now);
