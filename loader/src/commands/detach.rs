@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use xdpd_config::Label;
 
 use super::apply::taken_back;
-use super::{Failure, Outcome, kernel_failure, locate, recovery_failure};
+use super::{Failure, Outcome, kernel_failure, locate, recovery_failure, root_failure};
 use crate::cli::Detach;
 use crate::desired::Desired;
 use crate::devices::Devices;
@@ -19,7 +19,7 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed, Pinned};
 use crate::output;
 use crate::plan::{self, Plan};
-use crate::root::{PinRoot, RootError};
+use crate::root::PinRoot;
 
 /// Detaches; that there is nothing to detach is as wished.
 pub fn run(args: &Detach) -> Outcome {
@@ -67,14 +67,6 @@ pub fn run(args: &Detach) -> Outcome {
         }
     });
     report(&plan, result, &observed, &pin_root)
-}
-
-/// Without privileges, the first call that fails says so.
-fn root_failure(error: RootError) -> Failure {
-    match error {
-        RootError::Kernel(e) => kernel_failure(e),
-        other => Failure::refused(other),
-    }
 }
 
 /// Whose interfaces (`None`: anyone's), and where.
