@@ -194,6 +194,41 @@ fn a_function_that_is_not_there_is_told_with_what_is() {
     assert!(text.contains("did you mean `xdp_stats_map`?"), "{text}");
 }
 
+/// What `check` prints of a file without other files.
+fn checked(text: &str, options: &[&str]) -> xdpd_testlab::Output {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, text).unwrap();
+    xdpd_testlab::xdpd().arg("check").arg(&config).args(options).run().expect_code(0)
+}
+
+#[test]
+fn of_the_builtin_object_what_the_file_uses_is_explained_and_the_rest_is_named() {
+    let text = checked("[interfaces.eth0]\n", &[]).stdout;
+    assert!(text.contains("  program xdp_pass_func: ") && text.contains("    run by   eth0\n"), "{text}");
+    assert!(
+        text.contains("  and xdp_abort_func, xdp_drop_func, xdp_tx_func, which the file does not use\n"),
+        "{text}"
+    );
+    assert_eq!(text.matches("  program ").count(), 1, "{text}");
+    let json = checked("[interfaces.eth0]\n", &["--json"]).json();
+    assert_eq!(json["objects"][0]["programs"].as_array().unwrap().len(), 4, "tools get all");
+}
+
+#[test]
+fn a_rule_for_migrating_where_nothing_is_migrated_is_remarked_on_and_no_error() {
+    let file = "[programs.p]\nobject = 'builtin'\n[programs.p.maps.xdp_stats_map]\n\
+                merge = { rx_packets = 'max' }\n[interfaces.eth0]\nprogram = 'p'\n";
+    let note = "program `p`, map `xdp_stats_map`: merge has no effect on eth0, where reuse = \"if-compatible\" and \
+                not \"migrate\"";
+    let text = checked(file, &[]).stdout;
+    assert!(common::flat(&text).contains(&format!("note: {note}")), "{text}");
+    assert_eq!(checked(file, &["--json"]).json()["notes"][0]["what"], note);
+    let migrate = format!("reuse = 'migrate'\n{file}");
+    assert!(!checked(&migrate, &[]).stdout.contains("note: "));
+    assert!(checked(&migrate, &["--json"]).json().get("notes").is_none());
+}
+
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for at in 0..bytes.len() - from.len() {
