@@ -94,6 +94,17 @@ fn assert_applied(site: &Site) {
 
 #[test]
 #[ignore = "needs root"]
+fn a_confirmation_may_take_longer_than_a_clock_can_tell() {
+    require_root!();
+    let site = site("patient");
+    let mut apply = waiting(&site, "500000000000y");
+    site.expect("confirm", 0);
+    assert_eq!(apply.wait().unwrap().code(), Some(0));
+    assert_applied(&site);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn what_is_confirmed_in_time_stays() {
     require_root!();
     let site = site("confirmed");
