@@ -51,7 +51,7 @@ fn file(site: &Site, name: &str, interfaces: &str) {
 /// A site as BEFORE says, with something counted, and AFTER in the file.
 fn site(name: &str) -> Site {
     let site = Site::new(name);
-    let veths = DEVICES.map(|device| site.lab.veth(device, &format!("p-{device}")));
+    let veths = site.lab.veths_called(&DEVICES);
     file(&site, "config.toml", BEFORE);
     site.apply();
     for veth in veths.iter().filter(|veth| veth.near != "added") {

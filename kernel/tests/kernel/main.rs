@@ -1,4 +1,4 @@
-//! The crate against the running kernel. Without root, tests that need it are reported as skipped.
+//! The crate against the running kernel. Without root, tests that need it are reported as ignored.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
