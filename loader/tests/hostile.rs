@@ -549,3 +549,34 @@ fn status_tells_what_is_attached_though_the_file_is_broken() {
     let status = site.expect("status", 0);
     assert!(status.stdout.contains("xdp_drop_func"), "{}", status.stdout);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_bpffs_that_is_mounted_read_only_is_told_and_what_to_do() {
+    require_root!();
+    let site = Site::new("readonly");
+    let _veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    let remount = |how: &str| {
+        let options = format!("remount,{how}");
+        let mount = xdpd_testlab::Invocation::of("mount").args(["-o", &options]);
+        mount.arg(site.bpffs.path()).run().expect_code(0);
+    };
+    let refuse = |commands: &[&str]| {
+        for command in commands {
+            let output = site.expect(command, 2);
+            assert!(output.stderr.contains("(EROFS); for this process it is mounted read-only"), "{output}");
+        }
+    };
+    remount("ro");
+    refuse(&["apply"]);
+    remount("rw");
+    site.apply();
+    let running = site.running("eth0");
+    remount("ro");
+    // A link is opened for writing only, whatever for.
+    refuse(&["apply", "diff", "status", "detach"]);
+    assert_eq!(site.running("eth0"), running);
+    remount("rw");
+    site.expect("diff", 0);
+}

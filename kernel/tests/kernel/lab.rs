@@ -2,6 +2,7 @@
 //! namespace.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::netlink::{self, Device};
@@ -42,11 +43,14 @@ impl Bpffs {
 impl Drop for Bpffs {
     fn drop(&mut self) {
         // Busy for as long as a process that another test starts has not come to exec, which closes our descriptors.
-        wait_until("the bpffs is unmounted", DEADLINE, || match bpffs::unmount(&self.mount_point) {
-            Err(error) if error.errno() == libc::EBUSY => false,
-            // A panic here would hide the first.
-            _ => true,
-        });
+        let deadline = Instant::now() + DEADLINE;
+        while let Err(error) = bpffs::unmount(&self.mount_point) {
+            // Nothing is left to do, and a second panic would hide the first.
+            if error.errno() != libc::EBUSY || Instant::now() > deadline {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 }
 
