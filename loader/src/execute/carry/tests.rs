@@ -1,5 +1,4 @@
 //! Random entries in real maps of every type, changed on both sides while they are carried over.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
