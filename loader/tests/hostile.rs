@@ -1,4 +1,5 @@
 //! What others do meanwhile: foreign programs, pins and locks, kills, failures in the middle.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

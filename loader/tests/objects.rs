@@ -1,4 +1,5 @@
 //! Promises about objects: what loads, which maps are reused, and that no file hurts.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
