@@ -1,5 +1,4 @@
 //! Interfaces whose device may be absent: skipped and told, attached when it is there, never a reason to fail.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! What is not ours, or no longer where it was: status, diff and apply recognise it, say what to do, and harm nothing.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

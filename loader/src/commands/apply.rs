@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure};
+use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure, root_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
@@ -77,7 +77,10 @@ pub(super) fn converge(
     let permissions = readers::of_directories(survey.desired.readers.as_ref());
     let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {
         Ok(root) => root,
-        Err(e) => return failed(inputs, options, &survey.plan, Exit::Refused, e.into()),
+        Err(e) => {
+            let Failure { exit, error } = root_failure(e);
+            return failed(inputs, options, &survey.plan, exit, error);
+        }
     };
     // Under the lock nothing is on its way any more: what is seen now is what there is.
     let mount = survey.plan.mount;

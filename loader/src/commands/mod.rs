@@ -28,6 +28,7 @@ use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
 use crate::remarks::remarks;
+use crate::root::RootError;
 
 /// A command that ends with an error: what to say, and how to exit.
 #[derive(Debug)]
@@ -161,6 +162,14 @@ pub fn kernel_failure(error: xdpd_kernel::Error) -> Failure {
     match privileges::explain(&error) {
         Some(why) => Failure::refused(anyhow!("{error}; {why}")),
         None => Failure::refused(error),
+    }
+}
+
+/// The pin root cannot be used, or not now.
+pub fn root_failure(error: RootError) -> Failure {
+    match error {
+        RootError::Kernel(error) => kernel_failure(error),
+        other => Failure::refused(other),
     }
 }
 
