@@ -2,6 +2,9 @@
 
 use crate::escape::{escape, unescape};
 
+/// At most so many are kept of one interface, the newest.
+pub const MAX: usize = 16;
+
 /// The file name of the map called `map` with the id `id`, retired when generation `generation` was current.
 pub fn name(map: &str, generation: u64, id: u32) -> String {
     format!("{}-{generation}-{id}", escape(map))

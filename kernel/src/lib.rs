@@ -25,6 +25,7 @@ pub mod mode;
 pub mod netlink;
 pub mod netns;
 pub mod object;
+pub mod open_files;
 pub mod pin;
 pub mod privilege;
 pub mod program;

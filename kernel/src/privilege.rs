@@ -1,7 +1,6 @@
 //! What this process may do.
 
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{Error, Result};
@@ -102,14 +101,4 @@ pub fn keep_only(capabilities: &[Capability]) -> Result<()> {
 
 fn sets() -> Result<CapabilitySets> {
     rustix::thread::capabilities(None).map_err(|errno| Error::new("capget", "this process", errno))
-}
-
-/// Lifts the limit on locked memory, against which kernels before 5.11 counted maps and programs.
-///
-/// Later ones count them against the memory cgroup, so this can fail (`EPERM` without `CAP_SYS_RESOURCE`) and all will
-/// be well: a caller may ignore it.
-pub fn raise_memlock_limit() -> Result<()> {
-    let unlimited = Rlimit { current: None, maximum: None };
-    rustix::process::setrlimit(Resource::Memlock, unlimited)
-        .map_err(|errno| Error::new("setrlimit", "RLIMIT_MEMLOCK", errno))
 }

@@ -10,6 +10,7 @@ use xdpd::exit::Exit;
 use xdpd::output;
 use xdpd::plan::Allow;
 use xdpd::privileges::{self, Scope};
+use xdpd_kernel::open_files;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == engine::WORKER_ARG) {
@@ -20,6 +21,8 @@ fn main() -> ExitCode {
     }
     let command = Cli::parse().command;
     privileges::start(scope(&command));
+    // Where that fails the limit is as it was, and whether it is enough is found before anything is changed.
+    _ = open_files::raise_limit();
     let outcome = match command {
         Command::Check { file, json } => check::run(file.as_deref(), json),
         Command::Diff { config, json, adopt, takeover } => {

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use libc::{EACCES, EPERM};
+use libc::{EACCES, EMFILE, EPERM, EROFS};
 use xdpd_config::Config;
 use xdpd_kernel::privilege::{self, Capability};
 
@@ -114,9 +114,21 @@ pub fn lacking() -> Option<String> {
     })
 }
 
-/// What an error means that has to do with rights; nothing to add where it has not.
+/// What to do where a process may not open as many files as it needs.
+pub const MORE_FILES: &str = "raise the limit, with LimitNOFILE= of the service or `ulimit -Hn`";
+
+/// What to do where something can only be read.
+const READ_ONLY: &str = "for this process it is mounted read-only: remount it with -o remount,rw, or give the service \
+                         ReadWritePaths= (ProtectKernelTunables= makes all of /sys read-only)";
+
+/// What an error means that has to do with rights or limits; nothing to add where it has not.
 pub fn explain(error: &xdpd_kernel::Error) -> Option<String> {
-    [EACCES, EPERM].contains(&error.errno()).then(lacking).flatten()
+    match error.errno() {
+        EACCES | EPERM => lacking(),
+        EMFILE => Some(MORE_FILES.to_owned()),
+        EROFS => Some(READ_ONLY.to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

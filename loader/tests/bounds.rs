@@ -135,7 +135,8 @@ fn what_programs_reach_through_arrays_is_told_in_bounded_time() {
         writeln!(source, "int f{n}(struct xdp_md *ctx);").unwrap();
     }
     for array in 0..ARRAYS {
-        let slots: String = (0..SLOTS).map(|n| format!("f{},", (array * SLOTS + n) % PROGRAMS)).collect();
+        let slots = (0..SLOTS).map(|n| format!("f{},", (array * SLOTS + n) % PROGRAMS));
+        let slots = slots.collect::<Vec<_>>().concat();
         writeln!(
             source,
             "struct {{ __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, {SLOTS}); __uint(key_size, 4);
@@ -143,7 +144,8 @@ fn what_programs_reach_through_arrays_is_told_in_bounded_time() {
         )
         .unwrap();
     }
-    let jumps: String = (0..ARRAYS).map(|array| format!("tail_call(ctx, &array{array}, 0);")).collect();
+    let jumps = (0..ARRAYS).map(|array| format!("tail_call(ctx, &array{array}, 0);"));
+    let jumps = jumps.collect::<Vec<_>>().concat();
     for n in 0..PROGRAMS {
         writeln!(source, "SEC(\"xdp\") int f{n}(struct xdp_md *ctx) {{ {jumps} return {}; }}", n % 5)
             .unwrap();

@@ -9,6 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 
 use common::strace::{Fault, Tries, changes_after, strace, tries};
 use common::{DROP, Site, compile_with, packets, report};
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_PROG_ARRAY,
+};
 use xdpd_kernel::{Access, Map, MapId};
 use xdpd_testlab::{DEADLINE, Invocation, Output, Veth, require_root, wait_until, xdpd};
 
@@ -145,8 +148,7 @@ impl Stand {
 
 /// What a map of maps or a program array holds: ids. Of other maps nothing.
 fn held(map: &Map) -> Vec<[u8; 4]> {
-    /// `BPF_MAP_TYPE_PROG_ARRAY`, `_ARRAY_OF_MAPS` and `_HASH_OF_MAPS`.
-    const TYPES: [u32; 3] = [3, 12, 13];
+    const TYPES: [u32; 3] = [BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS];
     if !TYPES.contains(&map.def().map_type) {
         return Vec::new();
     }

@@ -42,7 +42,7 @@ struct Stand {
 impl Stand {
     fn new(name: &str) -> Self {
         let site = Site::new(name);
-        let veths = DEVICES.iter().map(|device| site.lab.veth(device, &format!("p-{device}"))).collect();
+        let veths = site.lab.veths_called(&DEVICES);
         let more = "-DMORE=__u64 other=3;__u32 fresh=9;__u64 unset;";
         let wider = ["-DSTATS_ENTRIES=8", "-DFIELDS=__u32 more;__u64 packets;"];
         for (file, options) in
@@ -282,7 +282,14 @@ fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
             continue;
         }
         let context = format!("killed at call {n} of {call}: {line}");
+        let mark = stats.mark();
         stand.xdpd("detach").expect_code(0);
+        // Else a slow reader sees other maps of an unknown past, and tells that something may be missing.
+        for device in DEVICES {
+            let _ = stats.wait_after(mark, &format!("{device} without pins"), |record| {
+                record["event"] == "waiting" && record["interface"] == device
+            });
+        }
         stand.begin();
         three_each();
         let (killed, log) = apply(&[(call, "signal=KILL", *n)]);

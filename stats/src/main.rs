@@ -29,6 +29,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use xdpd_config::{Config, LoadError};
 use xdpd_kernel::clock::boot_id;
+use xdpd_kernel::open_files;
 use xdpd_kernel::privilege::{self, Capability};
 
 use crate::cli::Arguments;
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
 /// Reads until the end; false when `--once` found an interface that it could not read.
 fn run(arguments: Arguments) -> Result<bool> {
     privilege::keep_only(&KEPT).context("cannot give up capabilities")?;
+    // Each map takes a descriptor. Where it fails, what has no room is an `error` record.
+    _ = open_files::raise_limit();
     let found = xdpd_config::find(arguments.config.as_deref())?;
     if found.searched {
         say(format_args!("reading {}", found.path.display()));

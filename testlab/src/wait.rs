@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Long enough for anything that happens at all, on a busy machine or an emulated one; a test that passes never waits for
 /// it.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Polls `condition` until it holds.
 ///

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use xdpd_config::Label;
 
 use super::apply::taken_back;
-use super::{Failure, Outcome, kernel_failure, locate, recovery_failure};
+use super::{Failure, Outcome, kernel_failure, locate, recovery_failure, root_failure};
 use crate::cli::Detach;
 use crate::desired::Desired;
 use crate::devices::Devices;
@@ -19,7 +19,7 @@ use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed, Pinned};
 use crate::output;
 use crate::plan::{self, Plan};
-use crate::root::{PinRoot, RootError};
+use crate::root::PinRoot;
 
 /// Detaches; that there is nothing to detach is as wished.
 pub fn run(args: &Detach) -> Outcome {
@@ -69,14 +69,6 @@ pub fn run(args: &Detach) -> Outcome {
     report(&plan, result, &observed, &pin_root)
 }
 
-/// Without privileges, the first call that fails says so.
-fn root_failure(error: RootError) -> Failure {
-    match error {
-        RootError::Kernel(e) => kernel_failure(e),
-        other => Failure::refused(other),
-    }
-}
-
 /// Whose interfaces (`None`: anyone's), and where.
 fn target(args: &Detach) -> Result<(Option<PathBuf>, PathBuf), Failure> {
     if let Some(pin_root) = &args.pin_root {
@@ -124,6 +116,9 @@ fn choose(
     Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
 }
 
+/// So many interfaces are named at the end.
+const NAMED: usize = 10;
+
 /// Why an interface is not this config's.
 fn not_ours(pinned: &Pinned) -> String {
     match &pinned.record {
@@ -144,7 +139,9 @@ fn report(
             if labels.is_empty() {
                 output::say("nothing to detach");
             } else {
-                output::say(format_args!("detached {}", labels.join(", ")));
+                let (named, more) = labels.split_at(labels.len().min(NAMED));
+                let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+                output::say(format_args!("detached {}{more}", named.join(", ")));
             }
             Ok(Exit::Done)
         }

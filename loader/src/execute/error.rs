@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use libc::{EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, EPERM, ERANGE};
+use libc::{EBUSY, EEXIST, EINVAL, EMFILE, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, EPERM, ERANGE};
 use xdpd_config::Label;
 use xdpd_kernel::PinError;
 
 use super::carry::CarryError;
 use crate::engine::EngineError;
 use crate::interrupt::Interrupted as Signal;
+use crate::privileges::MORE_FILES;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,14 @@ pub enum StepError {
         /// Why.
         source: CarryError,
     },
+    /// The run would come to its limit of open files.
+    #[error(
+        "this process may not have as many open files as this takes, {missing} more at least; {MORE_FILES}"
+    )]
+    OpenFiles {
+        /// How many are missing, as far as it got.
+        missing: u64,
+    },
     /// A signal asked to stop.
     #[error("interrupted by {0}")]
     Interrupted(#[from] Signal),
@@ -62,9 +71,10 @@ impl StepError {
     }
 }
 
-/// What an errno of attaching means to an operator.
-fn hint(error: &xdpd_kernel::Error) -> &'static str {
-    match (error.call(), error.errno()) {
+/// What an errno means to an operator, of attaching most of all.
+fn hint(error: &xdpd_kernel::Error) -> String {
+    let hint = match (error.call(), error.errno()) {
+        (_, EMFILE) => return format!("; {MORE_FILES}"),
         ("BPF_LINK_CREATE", EOPNOTSUPP) => {
             "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back"
         }
@@ -80,7 +90,8 @@ fn hint(error: &xdpd_kernel::Error) -> &'static str {
             "; the program to take over was removed or replaced meanwhile, apply again"
         }
         _ => "",
-    }
+    };
+    hint.to_owned()
 }
 
 /// The device, or its namespace, is no longer there.

@@ -37,9 +37,6 @@ pub use carry::CarryError;
 pub use error::StepError;
 pub use recover::recover;
 
-/// At most this many retired maps are kept per interface.
-const RETIRED_MAX: usize = 16;
-
 /// Begins the name of a map that will be a retired one once the program is gone that counts in it.
 const RAN: &str = "%ran-";
 

@@ -7,13 +7,13 @@ use std::ffi::OsStr;
 use libc::{E2BIG, EINVAL, EOPNOTSUPP};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
-use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapId, Program, clock};
+use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapId, Program, clock, open_files};
 
 use super::clean_up::open_link_if_any;
 use super::error::at;
 use super::recover::{read_record, taken_name};
 use super::slots;
-use super::{Executor, Held, Leaving, Old, RETIRED_MAX, Staged, StepError};
+use super::{Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
 use crate::engine::Engine;
 use crate::globals;
@@ -35,6 +35,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let mut btf = BTreeMap::new();
         for (label, work) in plan.work() {
             self.interrupt.check()?;
+            self.check_open_files(staged.len() + leaving.len() + 1)?;
             match work {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
                 Work::Entries => {}
@@ -46,6 +47,19 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         self.interrupt.check()?;
         Ok(())
+    }
+
+    /// Whether as many files may be opened as so many interfaces take from here on. So that it is found out here: for each
+    /// a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
+    fn check_open_files(&self, interfaces: usize) -> Result<(), StepError> {
+        const EACH: u64 = 4;
+        const AT_A_TIME: u64 = 64;
+        let room = open_files::room(self.root).map_err(|source| StepError::Kernel {
+            what: "cannot tell how many files may be opened".into(),
+            source,
+        })?;
+        let missing = (EACH * interfaces as u64 + AT_A_TIME).saturating_sub(room);
+        if missing > 0 { Err(StepError::OpenFiles { missing }) } else { Ok(()) }
     }
 
     /// Puts one interface together beside the running one. Attaches nothing.
@@ -235,7 +249,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
         let now = clock::boottime().as_secs();
         let since = pinned.record.as_ref().map(|r| r.retired.clone()).unwrap_or_default();
-        let room = RETIRED_MAX - usize::from(install.retire.is_some());
+        let room = retired::MAX - usize::from(install.retire.is_some());
         for retired in pinned.retired.iter().rev().take(room) {
             // One without a time is from a run that was rolled back; its time starts now.
             let retired_at = since.get(&retired.id.0).copied().unwrap_or(now);

@@ -9,7 +9,7 @@ use super::entries::Filling;
 use super::error::unless_vanished;
 use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
-use super::{Executor, Old, RAN, RETIRED_MAX, Staged};
+use super::{Executor, Old, RAN, Staged};
 use crate::engine::Engine;
 use crate::observed::{Pinned, map_pin};
 use crate::plan::MapWork;
@@ -148,7 +148,7 @@ impl<E: Engine> Executor<'_, E> {
     pub(super) fn keep_counts(&self, counts: &Counts<'_, '_>) -> Result<(), String> {
         let Counts { staged, old, pin } = counts;
         let retired = self.replaced(staged).map(|p| &*p.retired).unwrap_or_default();
-        let mut too_many = retired.iter().rev().skip(RETIRED_MAX - 1);
+        let mut too_many = retired.iter().rev().skip(retired::MAX - 1);
         let made_room = too_many.try_for_each(|oldest| old.dir.unlink(&oldest.pin));
         made_room
             .and_then(|()| old.dir.rename(format!("{RAN}{pin}"), pin))

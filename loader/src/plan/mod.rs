@@ -66,10 +66,16 @@ impl Plan {
         self.count(Verdict::Blocked) > 0
     }
 
-    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`.
+    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`, of a map `LABEL: map NAME: WHY`.
     pub fn blocks(&self) -> impl Iterator<Item = String> {
         let changes = self.interfaces.iter().flat_map(|(label, i)| i.changes.iter().map(move |c| (label, c)));
-        changes.filter_map(|(label, change)| Some(format!("{label}: {}", change.blocked_by.as_ref()?)))
+        changes.filter_map(|(label, change)| {
+            let why = change.blocked_by.as_ref()?;
+            Some(match &change.address {
+                Address::Map(map) => format!("{label}: map {map}: {why}"),
+                _ => format!("{label}: {why}"),
+            })
+        })
     }
 
     /// How many interfaces have this verdict.
@@ -81,17 +87,6 @@ impl Plan {
     pub fn work(&self) -> impl Iterator<Item = (&Label, &Work)> {
         self.interfaces.iter().filter_map(|(label, i)| Some((label, i.work.as_ref()?)))
     }
-}
-
-/// The instances of the file that continue pins: with those, and the label that these have.
-fn continued<'a>(
-    desired: &'a Desired,
-    observed: &'a Observed,
-) -> impl Iterator<Item = (&'a Label, &'a Pinned, &'a Instance)> {
-    desired.attachments.iter().filter_map(|(label, attachment)| {
-        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
-        Some((from, pinned, desired.instances.get(&attachment.instance)?))
-    })
 }
 
 /// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
@@ -169,6 +164,17 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         }
     }
     plan
+}
+
+/// The pins that interfaces of the file continue, with the labels that they have, and what is to run there.
+fn continued<'a>(
+    desired: &'a Desired,
+    observed: &'a Observed,
+) -> impl Iterator<Item = (&'a Label, &'a Pinned, &'a Instance)> {
+    desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        Some((from, pinned, desired.instances.get(&attachment.instance)?))
+    })
 }
 
 /// The pins that an interface of the file continues: those of its label, or those of a label that left the file while

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use xdpd_config::retired;
+
 use super::origin::Undone;
-use super::{Current, Ledger, Phase, RETIRED, Retired};
+use super::{Current, Ledger, Phase, Retired};
 
 /// Where the current map comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Ledger {
         let listed: BTreeSet<u64> = generations.filter(|listed| between.contains(listed)).collect();
         match expected.saturating_sub(listed.len() as u64).saturating_add(unread) {
             // The map that was last read is not kept, and the list is not full: its lineage is broken.
-            0 if matches!(lineage, Lineage::Perhaps(_)) && retired.len() < RETIRED => Missed::Unknown,
+            0 if matches!(lineage, Lineage::Perhaps(_)) && retired.len() < retired::MAX => Missed::Unknown,
             maps => Missed::Maps(maps),
         }
     }

@@ -1,6 +1,9 @@
 //! The rules one by one, where the property test has them all at once.
 
-use super::*;
+use xdpd_kernel::{IfIndex, MapId};
+
+use super::{Ledger, Observation, Pin, Reading, Retired, Sight};
+use crate::record::{ACTIONS, Counter, Event};
 
 const PASS: usize = 2;
 const CPUS: usize = 2;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use object::read::elf::{Rel, SectionHeader, Sym};
 use object::{SectionIndex, SymbolIndex, elf};
 
-use super::super::{Elf, INSN_LEN, LD_IMM64, LE, ObjectError, XdpProgram, check_name, corrupt, section_of};
 use super::Sections;
 use super::maps::MapSymbol;
+use crate::object::{Elf, INSN_LEN, LD_IMM64, LE, ObjectError, XdpProgram, check_name, corrupt, section_of};
 
 /// `BPF_JMP | BPF_CALL`.
 const CALL: u8 = 0x85;

@@ -10,11 +10,10 @@ use xdpd_kernel::map::{MapDef, map_type_name};
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
 use xdpd_kernel::map_types::*;
 
-use super::super::{
-    Btf, Elf, Inner, LE, MapOrigin, MapSpec, ObjectError, Shape, Slots, Values, check_name, corrupt,
-    map_layout, section_of, too_many_maps,
+use crate::object::{
+    Btf, Elf, Inner, LE, MapOrigin, MapSpec, ObjectError, Shape, Slots, Values, btf::StructMember,
+    check_name, corrupt, map_layout, section_of, too_many_maps,
 };
-use crate::object::btf::StructMember;
 
 /// The types of maps that an XDP program can use: `enum bpf_map_type`, less those that are bound to sockets, tasks or
 /// cgroups, and maps of maps.

@@ -16,119 +16,36 @@
 //! | new, with entries carried over from a map that was never read | that moment, and a `gap` |
 //! | back, with what a map had counted whose change was taken back | the last values of that map |
 
+mod device;
 mod lineage;
+mod observation;
 mod origin;
 #[cfg(test)]
 mod rules;
 mod slots;
+mod standing;
 #[cfg(test)]
 mod world;
 
-use xdpd_kernel::{IfIndex, MapId};
+use xdpd_config::retired;
+use xdpd_kernel::MapId;
 
+use device::Device;
 use lineage::{Lineage, Missed};
 use origin::{Start, Undone};
 use slots::totals;
+use standing::{Role, Standing};
+
+pub(crate) use observation::{Observation, Pin, Reading, Retired, Sight};
 
 use crate::record::{ACTIONS, Count, Counter, Event, Sample};
-
-/// How many retired maps `xdpd` keeps of an interface at most.
-const RETIRED: usize = 16;
 
 /// How many maps are remembered that are gone, which are not even retired ones any more.
 ///
 /// A map that comes back, because a change was undone or because somebody pinned it again, goes on from its last
 /// values. One that comes back after so many others is taken for new. It is enough for a directory that is full of
 /// retired maps and away for a while.
-const REMEMBERED: usize = 2 * RETIRED;
-
-/// All counters of one map at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reading {
-    pub(crate) map: MapId,
-    /// The moment, in nanoseconds of `CLOCK_MONOTONIC`.
-    pub(crate) at: u64,
-    /// `slots[action * cpus + cpu]`; a map that is not per CPU has one slot for each action.
-    pub(crate) slots: Vec<Counter>,
-}
-
-/// What is seen of one interface at a tick.
-#[derive(Debug)]
-pub(crate) struct Observation<'a> {
-    /// The moment, in nanoseconds of `CLOCK_MONOTONIC`.
-    pub(crate) at: u64,
-    pub(crate) device: Sight,
-    pub(crate) pin: Pin<'a>,
-    /// The retired maps beside the pin, in the order of their generations.
-    pub(crate) retired: &'a [Retired],
-    /// The maps that were read beside the current one: all that could be read of those the ledger holds and wants.
-    pub(crate) others: &'a [&'a Reading],
-}
-
-impl Observation<'_> {
-    fn current(&self) -> Option<MapId> {
-        match &self.pin {
-            Pin::Map { current, .. } => Some(current.map),
-            _ => None,
-        }
-    }
-
-    /// What was read of a map that is not the current one.
-    fn reading(&self, map: MapId) -> Option<&Reading> {
-        self.others.iter().find(|reading| reading.map == map).copied()
-    }
-
-    /// The maps that took over the entries of `map`, and so what that had counted.
-    fn successors(&self, map: MapId) -> impl Iterator<Item = MapId> {
-        let current = match &self.pin {
-            Pin::Map { current, base, .. } => Some((current.map, *base)),
-            _ => None,
-        };
-        let retired = self.retired.iter().map(|retired| (retired.map, retired.base));
-        retired.chain(current).filter(move |(_, base)| *base == Some(map)).map(|(successor, _)| successor)
-    }
-
-    fn has_carried(&self, map: MapId) -> bool {
-        self.successors(map).next().is_some()
-    }
-}
-
-/// What is seen of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// Whether it exists cannot be seen: its network namespace cannot be entered.
-    Hidden,
-    Absent,
-    Present(IfIndex),
-}
-
-/// What the pin of the stats map resolves to.
-#[derive(Debug)]
-pub(crate) enum Pin<'a> {
-    Map {
-        current: &'a Reading,
-        /// The generation that the record tells; `None` for pins without one, made by other loaders.
-        generation: Option<u64>,
-        /// The map whose entries were carried over to this one.
-        base: Option<MapId>,
-    },
-    /// Nothing, and why.
-    Absent(&'a str),
-    /// Something that is no stats map, and what.
-    Other(&'a str),
-    /// Something that cannot be read now, and why.
-    Unreadable(&'a str),
-}
-
-/// A retired map that is kept beside the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retired {
-    pub(crate) map: MapId,
-    /// The last generation in which it was current.
-    pub(crate) generation: u64,
-    /// The map whose entries were carried over to this one.
-    pub(crate) base: Option<MapId>,
-}
+const REMEMBERED: usize = 2 * retired::MAX;
 
 /// The maps of one interface, and what was last read of them.
 #[derive(Debug)]
@@ -170,26 +87,6 @@ struct Known {
     slots: Vec<Counter>,
     read: u64,
     standing: Standing,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Current,
-    /// Replaced since the tick before: a program that ran during the replacement may count once more.
-    Replaced,
-    /// Not pinned any more since the tick before, but not known to be replaced.
-    Unpinned,
-    /// Not pinned any more. A program may go on counting in it, and it may turn up again, if only as a retired one.
-    Away,
-    /// Final, and not read any more.
-    Settled,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Device {
-    Unknown,
-    Here(IfIndex),
-    Gone,
 }
 
 impl Ledger {
@@ -480,61 +377,5 @@ impl Ledger {
             excess -= usize::from(drop);
             !drop
         });
-    }
-}
-
-/// The part that a map plays at the tick at which it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Current,
-    /// Another one has taken its place since the last tick.
-    Replaced,
-    /// Its pin is gone.
-    Unpinned,
-    /// Its pin cannot be read now, but its descriptor is still there.
-    OutOfSight,
-    /// It was replaced at the tick before, and is read a last time.
-    Trailing,
-    /// It was unpinned at the tick before, and is read a last time unless it turns up again.
-    Leaving,
-}
-
-impl Role {
-    fn standing(self) -> Standing {
-        match self {
-            Self::Current | Self::OutOfSight => Standing::Current,
-            Self::Replaced => Standing::Replaced,
-            Self::Unpinned => Standing::Unpinned,
-            Self::Trailing => Standing::Settled,
-            Self::Leaving => Standing::Away,
-        }
-    }
-
-    /// Whether its sample is due even when nothing was counted: at every tick for the current map, and for each map of a
-    /// replacement.
-    fn tells_zeros(self) -> bool {
-        matches!(self, Self::Current | Self::Replaced)
-    }
-}
-
-impl Device {
-    fn observe(&mut self, sight: Sight, events: &mut Vec<Event>) {
-        *self = match (*self, sight) {
-            (Self::Here(index), Sight::Absent) => {
-                events.push(Event::InterfaceGone(index));
-                Self::Gone
-            }
-            (before, Sight::Hidden | Sight::Absent) => before,
-            (Self::Here(old), Sight::Present(new)) if old != new => {
-                events.push(Event::InterfaceGone(old));
-                events.push(Event::InterfaceUp(new));
-                Self::Here(new)
-            }
-            (Self::Gone, Sight::Present(index)) => {
-                events.push(Event::InterfaceUp(index));
-                Self::Here(index)
-            }
-            (_, Sight::Present(index)) => Self::Here(index),
-        }
     }
 }

@@ -4,203 +4,25 @@
 //! of a map that did not change shall cost one: so inotify tells which directories to look at again. Where it cannot (no
 //! permission, no watches left, a queue that overflowed) they are looked at at every tick.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+mod root;
+mod stats_map;
+
+use std::ffi::OsStr;
 
 use rustix::io::Errno;
 use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
-use xdpd_kernel::clock::monotonic_ns;
-use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags, WatchId};
-use xdpd_kernel::{Access, Dir, Error, Map, MapDef, MapId, PinError, bpffs, map_type_name};
+use xdpd_kernel::watch::WatchId;
+use xdpd_kernel::{Access, Dir, Error, Map, MapId, PinError};
 
 use crate::delta::{Reading, Retired};
-use crate::denied;
-use crate::record::{ACTIONS, Counter};
+use root::RootState;
 
-/// What a stats map looks like, in words.
-const SHAPE: &str = "percpu_array or array with 4-byte keys, 16-byte values, at least 5 entries";
+pub(crate) use root::{Changes, Root};
+pub(crate) use stats_map::Buffers;
+use stats_map::{SHAPE, is_stats_map};
 
 /// How often a directory is looked at again because it was exchanged meanwhile.
 const ATTEMPTS: u32 = 16;
-
-/// The directory that holds the pin directories of all interfaces.
-#[derive(Debug)]
-pub(crate) struct Root {
-    path: PathBuf,
-    state: RootState,
-    /// Device and inode of what the path named when it was last looked at.
-    seen: Option<(u64, u64)>,
-    watch: Option<Watch>,
-    watched: Option<WatchId>,
-    suspect: bool,
-    /// Why its entries cannot be listed, which only patterns need.
-    unlisted: Option<String>,
-}
-
-#[derive(Debug)]
-enum RootState {
-    Open(Dir),
-    /// There is no place where pins could be, and why.
-    Missing(String),
-    Unreadable(String),
-}
-
-/// What changed under the pin root since the last look.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// Anything may have.
-    pub(crate) all: bool,
-    /// These entries of the pin root.
-    pub(crate) entries: Vec<OsString>,
-    /// Something in these directories.
-    pub(crate) directories: Vec<WatchId>,
-}
-
-impl Root {
-    /// The root of a config; what is there is seen at the first [`Root::changes`].
-    pub(crate) fn new(path: PathBuf) -> Self {
-        let state = RootState::Missing(String::new());
-        Self {
-            path,
-            state,
-            seen: None,
-            watch: Watch::new().ok(),
-            watched: None,
-            suspect: true,
-            unlisted: None,
-        }
-    }
-
-    /// Becomes readable when there is something to tell.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(AsFd::as_fd)
-    }
-
-    /// What changed since the last call. `told`: the descriptor is readable.
-    pub(crate) fn changes(&mut self, told: bool) -> Changes {
-        let mut changes = Changes::default();
-        if told {
-            self.drain(&mut changes);
-        }
-        let was_open = matches!(self.state, RootState::Open(_));
-        if std::mem::take(&mut self.suspect) || !was_open || self.watched.is_none() {
-            let identity = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
-            if identity != self.seen || !was_open {
-                self.open();
-                self.seen = identity;
-                changes.all = was_open || matches!(self.state, RootState::Open(_));
-            } else if self.watched.is_none()
-                && let RootState::Open(dir) = &self.state
-            {
-                // Watches may be left by now. What happened until then was not told.
-                self.watched = self.watch_directory(dir);
-                changes.all = true;
-            }
-        }
-        changes.all |= self.watched.is_none();
-        changes
-    }
-
-    /// The path may name another directory by now, without anything having told of it.
-    pub(crate) fn suspect(&mut self) {
-        self.suspect = true;
-    }
-
-    fn open(&mut self) {
-        if let (Some(watch), Some(id)) = (&self.watch, self.watched.take()) {
-            // Gone with its directory, mostly.
-            let _ = watch.remove(id);
-        }
-        self.state = match Dir::open(&self.path) {
-            Err(error) if is(&error, Errno::NOENT) => RootState::Missing(self.absence()),
-            Err(error) => RootState::Unreadable(self.explain(&error, error.errno())),
-            Ok(dir) => match dir.is_bpffs() {
-                Ok(true) => RootState::Open(dir),
-                Ok(false) => RootState::Missing(format!("{} is on no bpffs", self.path.display())),
-                Err(error) => RootState::Unreadable(error.to_string()),
-            },
-        };
-        if let RootState::Open(dir) = &self.state {
-            self.watched = self.watch_directory(dir);
-        }
-    }
-
-    /// Why the root does not exist.
-    fn absence(&self) -> String {
-        let path = self.path.display();
-        match self.path.ancestors().skip(1).find(|ancestor| ancestor.exists()) {
-            Some(ancestor) if !bpffs::is_bpffs(ancestor).unwrap_or(true) => {
-                format!("{path} does not exist, and no bpffs is mounted at {}", ancestor.display())
-            }
-            _ => format!("{path} does not exist"),
-        }
-    }
-
-    /// Watches a directory: the one that is open, whatever its path names by now.
-    fn watch_directory(&self, dir: &Dir) -> Option<WatchId> {
-        let flags = WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF;
-        self.watch.as_ref()?.add(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()), flags).ok()
-    }
-
-    fn unwatch(&self, id: Option<WatchId>) {
-        if let (Some(watch), Some(id)) = (&self.watch, id) {
-            let _ = watch.remove(id);
-        }
-    }
-
-    fn drain(&mut self, changes: &mut Changes) {
-        let Some(events) = self.watch.as_ref().map(Watch::drain) else { return };
-        let Ok(events) = events else {
-            self.watch = None;
-            self.watched = None;
-            return;
-        };
-        for event in events {
-            match event.id {
-                // Events were lost.
-                None => changes.all = true,
-                Some(id) if Some(id) == self.watched => {
-                    self.suspect |= event.name.is_none();
-                    if event.flags.intersects(ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
-                        self.watched = None;
-                    }
-                    changes.entries.extend(event.name);
-                }
-                Some(id) => changes.directories.push(id),
-            }
-        }
-    }
-
-    fn explain(&self, error: &impl Display, errno: i32) -> String {
-        denied::explain(error, errno, &self.path)
-    }
-
-    /// Why not all can be seen that is pinned here, when that is not a matter of time alone.
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        match &self.state {
-            RootState::Open(_) => self.unlisted.as_deref(),
-            RootState::Missing(reason) | RootState::Unreadable(reason) => Some(reason),
-        }
-    }
-
-    /// The labels that have a directory, in the order of their names.
-    pub(crate) fn labels(&mut self) -> Vec<Label> {
-        let RootState::Open(dir) = &self.state else { return Vec::new() };
-        let listed = dir.list();
-        self.unlisted = listed.as_ref().err().map(|error| self.explain(error, error.errno()));
-        let entries = listed.unwrap_or_default();
-        entries.iter().filter_map(|entry| Label::from_file_name(entry.name.to_str()?)).collect()
-    }
-}
 
 /// The pins of one interface, as they were found, and the maps that are held open.
 #[derive(Debug)]
@@ -507,79 +329,4 @@ fn record(dir: &Dir) -> Result<Option<Record>, String> {
 
 fn is(error: &Error, errno: Errno) -> bool {
     error.errno() == errno.raw_os_error()
-}
-
-/// Whether a map has the layout of the XDP tutorial's stats map: for each action packets and bytes, per CPU or not.
-fn is_stats_map(def: &MapDef) -> bool {
-    let is_array = matches!(map_type_name(def.map_type), "percpu_array" | "array");
-    is_array && def.key_size == 4 && def.value_size == 16 && def.max_entries as usize >= ACTIONS.len()
-}
-
-/// Buffers for reading stats maps, used again for each of them.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    keys: [u8; 4 * ACTIONS.len()],
-    values: Vec<u8>,
-    position: [u8; 4],
-}
-
-impl Buffers {
-    /// Reads a map with one system call into `reading`, whose memory is used again.
-    pub(crate) fn read(&mut self, map: &Map, reading: &mut Reading) -> Result<(), String> {
-        let (value_len, slot_len) = (map.value_len(), map.slot_len());
-        self.values.resize(ACTIONS.len() * value_len, 0);
-        let found = map.lookup_batch(&mut self.keys, &mut self.values, &mut self.position);
-        reading.at = monotonic_ns();
-        reading.map = map.id();
-        match found {
-            Ok(found) if found == ACTIONS.len() => {}
-            Ok(found) => return Err(format!("map {}: {found} of {} entries", map.id(), ACTIONS.len())),
-            Err(error) => return Err(error.to_string()),
-        }
-        let values = self.values.chunks_exact(value_len).flat_map(|value| value.chunks_exact(slot_len));
-        reading.slots.clear();
-        reading.slots.extend(values.map(counter));
-        Ok(())
-    }
-}
-
-/// `struct { __u64 rx_packets; __u64 rx_bytes; }`.
-fn counter(value: &[u8]) -> Counter {
-    let number = |at: usize| {
-        let bytes = value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u64::from_ne_bytes)
-    };
-    Counter { packets: number(0), bytes: number(8) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_tutorial_s_layout_is_a_stats_map() {
-        const ARRAY: u32 = 2;
-        const PERCPU_ARRAY: u32 = 6;
-        const HASH: u32 = 1;
-        let def = |map_type, key_size, value_size, max_entries| MapDef {
-            map_type,
-            key_size,
-            value_size,
-            max_entries,
-            ..MapDef::default()
-        };
-        assert!(is_stats_map(&def(PERCPU_ARRAY, 4, 16, 5)));
-        assert!(is_stats_map(&def(ARRAY, 4, 16, 8)));
-        assert!(!is_stats_map(&def(HASH, 4, 16, 5)));
-        assert!(!is_stats_map(&def(PERCPU_ARRAY, 4, 8, 5)));
-        assert!(!is_stats_map(&def(PERCPU_ARRAY, 4, 16, 4)));
-    }
-
-    #[test]
-    fn a_counter_is_two_numbers() {
-        let mut value = [0; 16];
-        value[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        value[8..].copy_from_slice(&448_u64.to_ne_bytes());
-        assert_eq!(counter(&value), Counter { packets: 7, bytes: 448 });
-    }
 }

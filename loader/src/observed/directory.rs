@@ -1,0 +1,143 @@
+//! Reading the directory of one interface.
+
+use std::collections::BTreeMap;
+
+use xdpd_config::escape::unescape;
+use xdpd_config::record::Record;
+use xdpd_config::{LINK_PIN, OWNER_PIN, retired};
+use xdpd_kernel::{Access, Dir, EntryKind, Error, LinkKind, MapId, PinError, PinnedObject, Result};
+
+use super::names;
+use super::pinned::{LinkState, OtherEntry, OtherKind, PinPermissions, Pinned, PinnedMap, Retired};
+use crate::readers::Permissions;
+
+/// How often a directory is read anew that another run exchanges all the while.
+const ATTEMPTS: usize = 16;
+
+/// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
+/// or where it vanished meanwhile.
+///
+/// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
+/// something, and it is read again.
+pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
+    let gone = |e: &Error| e.errno() == libc::ENOENT;
+    let mut read = Ok(None);
+    for _ in 0..ATTEMPTS {
+        let dir = match root.open_dir(name) {
+            Ok(dir) => dir,
+            Err(e) if gone(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        read = read_directory(&dir, name);
+        match root.stat(name) {
+            Ok(now) if now.ino == dir.stat_self()?.ino => break,
+            Ok(_) => {}
+            Err(e) if gone(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+    read
+}
+
+fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
+    let gone = |e: &Error| e.errno() == libc::ENOENT;
+    let directory = Permissions::from(dir.stat_self()?);
+    if directory.is_others_to_change() {
+        return Ok(None);
+    }
+    let record = match dir.readlink(OWNER_PIN) {
+        Ok(text) => match text.to_str() {
+            Some(text) => Record::parse(text).map_err(|e| e.to_string()),
+            None => Err("it is not UTF-8".to_owned()),
+        },
+        // EINVAL: something of that name that is no symlink.
+        Err(e) if gone(&e) || e.errno() == libc::EINVAL => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    // What the record does not name was put there by others, whatever it is.
+    let is_ours = |map: &String| record.as_ref().map_or(true, |r: &Record| r.maps.contains_key(map));
+    let mut pinned = Pinned {
+        directory: name.to_owned(),
+        record: record.clone(),
+        link: LinkState::Missing,
+        maps: BTreeMap::new(),
+        retired: Vec::new(),
+        permissions: PinPermissions { directory, pins: BTreeMap::new() },
+        others: Vec::new(),
+    };
+    for entry in dir.list()? {
+        let mut other = OtherEntry { name: entry.name.clone(), what: OtherKind::Unknown };
+        let Ok(name) = entry.name.into_string() else {
+            pinned.others.push(other);
+            continue;
+        };
+        if name == OWNER_PIN || names::is_temporary(&name) {
+        } else if entry.kind == EntryKind::Dir {
+            pinned.others.push(OtherEntry { what: OtherKind::Directory, ..other });
+        } else if name == LINK_PIN {
+            pinned.link = read_link(dir)?;
+        } else if entry.kind != EntryKind::File {
+            pinned.others.push(other);
+        } else if let Some((_, generation, id)) = retired::parse(&name) {
+            if let Some(permissions) = permissions(dir, &name)? {
+                pinned.permissions.pins.insert(name.clone(), permissions);
+                pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
+            }
+        } else {
+            // A pin of another type under the name of a map is not ours; neither is one that vanished.
+            match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
+                (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
+                    if let Some(permissions) = permissions(dir, &name)? {
+                        pinned.permissions.pins.insert(name, permissions);
+                        pinned.maps.insert(map, PinnedMap::of(object.info()));
+                    }
+                }
+                (_, Err(e)) if gone(&e) => {}
+                (_, object) => {
+                    other.what = match object {
+                        Ok(PinnedObject::Map(_)) => OtherKind::Map,
+                        Ok(PinnedObject::Program(_)) => OtherKind::Program,
+                        Ok(PinnedObject::Link(_)) => OtherKind::Link,
+                        Err(e) if is_no_pin_of_ours(&e) => OtherKind::Unknown,
+                        Err(e) => return Err(e),
+                    };
+                    pinned.others.push(other);
+                }
+            }
+        }
+    }
+    pinned.retired.sort_by_key(|r| r.generation);
+    Ok(Some(pinned))
+}
+
+/// Those of a pin, `None` where it vanished meanwhile.
+fn permissions(dir: &Dir, pin: &str) -> Result<Option<Permissions>> {
+    match dir.stat(pin) {
+        Ok(stat) => Ok(Some(stat.into())),
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn read_link(dir: &Dir) -> Result<LinkState> {
+    let link = match dir.open_link(LINK_PIN) {
+        Ok(link) => link,
+        Err(PinError::Kernel(e)) if e.errno() == libc::ENOENT => return Ok(LinkState::Missing),
+        Err(PinError::Kernel(e)) if !is_no_pin_of_ours(&e) => return Err(e),
+        Err(e) => return Ok(LinkState::NotALink(e.to_string())),
+    };
+    let info = link.info()?;
+    Ok(match info.kind {
+        LinkKind::Xdp { ifindex: Some(ifindex) } => {
+            LinkState::Live { id: info.id, program: info.program_id, ifindex }
+        }
+        LinkKind::Xdp { ifindex: None } => LinkState::Defunct { id: info.id, program: info.program_id },
+        LinkKind::Other(kind) => LinkState::NotALink(format!("a bpf_link of type {kind}, not of XDP")),
+    })
+}
+
+/// The answer is about what the entry is, and not that it could not be looked at just now: taking one for the other
+/// would make a plan from a state that is not there.
+fn is_no_pin_of_ours(error: &Error) -> bool {
+    [libc::EACCES, libc::EINVAL, libc::EPERM].contains(&error.errno())
+}

@@ -1,0 +1,82 @@
+//! What others have on the file's devices and under the pin root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use xdpd_config::Label;
+use xdpd_kernel::{IfIndex, LinkId, Program, ProgramId, Result, XdpLink};
+
+use super::Pinned;
+use crate::devices::Devices;
+use crate::dispatcher::{self, Dispatcher};
+
+/// An entry of the pin root that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignPin {
+    /// File name.
+    pub name: String,
+    /// What it is, in words.
+    pub what: &'static str,
+}
+
+/// A program on a device that no link of ours holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignProgram {
+    /// Its name in the kernel.
+    pub name: String,
+    /// Hex of its tag.
+    pub tag: String,
+    /// The `bpf_link` that holds it; `None` where it was attached through netlink.
+    pub link: Option<LinkId>,
+    /// It is the dispatcher of libxdp.
+    pub dispatcher: Option<Dispatcher>,
+}
+
+impl fmt::Display for ForeignProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dispatcher {
+            Some(dispatcher) => write!(f, "libxdp dispatcher ({dispatcher}; tag {}, ", self.tag)?,
+            None => write!(f, "program `{}` (tag {}, ", self.name, self.tag)?,
+        }
+        match self.link {
+            Some(id) => write!(f, "held by bpf_link {id})"),
+            None => f.write_str("attached through netlink)"),
+        }
+    }
+}
+
+/// The programs on these devices that are not of these interfaces, by where they run. A program is told apart per device:
+/// others can attach one of ours elsewhere, or theirs twice, once by a link.
+pub(super) fn programs(
+    devices: &Devices,
+    interfaces: &BTreeMap<Label, Pinned>,
+) -> Result<BTreeMap<(ProgramId, IfIndex), ForeignProgram>> {
+    let attached = devices.iter().flat_map(|(_, d)| d.xdp.iter().map(move |a| (d, a.program_id)));
+    let ours = |device, id| interfaces.values().any(|p| p.holds(device, id));
+    let foreign: BTreeSet<(ProgramId, IfIndex)> =
+        attached.filter(|(d, id)| !ours(d, *id)).map(|(d, id)| (id, d.ifindex)).collect();
+    let mut programs = BTreeMap::new();
+    if foreign.is_empty() {
+        return Ok(programs);
+    }
+    let links: BTreeMap<_, _> = XdpLink::all_xdp()?
+        .into_iter()
+        .filter_map(|info| Some(((info.program_id, info.ifindex()?), info.id)))
+        .collect();
+    for place in foreign {
+        let info = match Program::open_by_id(place.0).and_then(|p| p.info()) {
+            Ok(info) => info,
+            // It went away meanwhile.
+            Err(e) if e.errno() == libc::ENOENT => continue,
+            Err(e) => return Err(e),
+        };
+        let program = ForeignProgram {
+            dispatcher: dispatcher::read(&info)?,
+            link: links.get(&place).copied(),
+            tag: info.tag_hex(),
+            name: info.name,
+        };
+        programs.insert(place, program);
+    }
+    Ok(programs)
+}

@@ -1,0 +1,93 @@
+//! What is under the pin root, told apart by its names.
+
+use std::collections::BTreeMap;
+
+use xdpd_config::Label;
+use xdpd_kernel::{Dir, EntryKind, Result};
+
+use super::directory::read_interface;
+use super::names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN};
+use super::{ForeignPin, Pinned};
+use crate::readers::Permissions;
+
+/// The entries of the pin root.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) interfaces: BTreeMap<Label, Pinned>,
+    pub(super) foreign: Vec<ForeignPin>,
+    pub(super) remnants: Remnants,
+}
+
+/// What runs keep under the pin root while they work, each in the order of its names. Those with a label are named after it.
+#[derive(Debug, Default)]
+pub(super) struct Remnants {
+    pub(super) takeovers: Vec<String>,
+    pub(super) notes: Vec<(String, Label)>,
+    pub(super) snaps: Vec<String>,
+    pub(super) removals: Vec<(String, Label)>,
+    pub(super) stages: Vec<(String, Label)>,
+}
+
+impl Listing {
+    pub(super) fn read(root: &Dir) -> Result<Self> {
+        let mut listing = Self::default();
+        let Remnants { takeovers, notes, snaps, removals, stages } = &mut listing.remnants;
+        let entries = match root.list() {
+            // A run that has detached the last interface has just removed it.
+            Err(e) if e.errno() == libc::ENOENT => Vec::new(),
+            entries => entries?,
+        };
+        for entry in entries {
+            let Ok(name) = entry.name.into_string() else {
+                let what = "an entry that is not UTF-8";
+                listing.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what });
+                continue;
+            };
+            let labelled = |rest| Label::from_file_name(rest).map(|label| (name.clone(), label));
+            let is_ours_by_name = [NEXT, OLD, TAKEN, LOCK].iter().any(|prefix| name.starts_with(prefix));
+            if is_ours_by_name && !is_ours(root, &name)? {
+                listing.foreign.push(ForeignPin { name, what: "not xdpd's, though it has such a name" });
+            } else if let Some(rest) = name.strip_prefix(NEXT) {
+                stages.extend(labelled(rest));
+            } else if let Some(rest) = name.strip_prefix(OLD) {
+                removals.extend(labelled(rest));
+            } else if name.starts_with(TAKEN) {
+                takeovers.push(name);
+            } else if let Some(rest) = name.strip_prefix(FORMER) {
+                notes.extend(labelled(rest));
+            } else if name.starts_with(SNAP) {
+                snaps.push(name);
+            } else if name == LOCK {
+            } else if entry.kind != EntryKind::Dir {
+                let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
+                listing.foreign.push(ForeignPin { name, what });
+            } else {
+                let label = Label::from_file_name(&name);
+                match label.map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
+                    Some((Some(pinned), label)) => drop(listing.interfaces.insert(label, pinned)),
+                    Some(_) if has_vanished(root, &name)? => {}
+                    _ => listing.foreign.push(ForeignPin { name, what: "a directory without our record" }),
+                }
+            }
+        }
+        Ok(listing)
+    }
+}
+
+/// Whether an entry can be a directory of ours: one that only root can change. Where it vanished meanwhile, it is.
+fn is_ours(root: &Dir, name: &str) -> Result<bool> {
+    match root.open_dir(name).and_then(|dir| dir.stat_self()) {
+        Ok(stat) => Ok(!Permissions::from(stat).is_others_to_change()),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) if e.errno() == libc::ENOTDIR => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn has_vanished(root: &Dir, name: &str) -> Result<bool> {
+    match root.stat(name) {
+        Ok(_) => Ok(false),
+        Err(e) if e.errno() == libc::ENOENT => Ok(true),
+        Err(e) => Err(e),
+    }
+}

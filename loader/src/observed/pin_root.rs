@@ -1,0 +1,103 @@
+//! The pin root itself: whether pins can be made there, and who may reach them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use xdpd_kernel::bpffs;
+
+use crate::readers::Permissions;
+
+/// The state of the pin root.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Root {
+    /// It is there.
+    #[default]
+    Present,
+    /// It does not exist yet; its file system is a bpffs.
+    Missing,
+    /// There is no bpffs at /sys/fs/bpf, below which it is to be: apply mounts one.
+    Mountable,
+    /// The same, in a mount namespace of its own, where a mount would help nobody.
+    PrivateMounts,
+    /// It is a symlink, or no directory at all.
+    NotADirectory,
+    /// It belongs to this user, and not to root.
+    NotRoots(u32),
+    /// Others than root may make entries in it. Holds its permission bits.
+    OthersWrite(u32),
+    /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
+    NoBpffs,
+}
+
+/// Who may reach the pins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The pin root's own permissions; `None`: it does not exist.
+    pub root: Option<Permissions>,
+    /// xdpd has made it.
+    pub made: bool,
+    /// The directories that lead to it, from the nearest on.
+    pub above: Vec<(PathBuf, Permissions)>,
+}
+
+/// What can be done about a pin root that is not there, or not on a bpffs.
+pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
+    let existing = pin_root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    Ok(if bpffs::is_bpffs(existing)? {
+        Root::Missing
+    } else if !pin_root.starts_with(bpffs::MOUNT_POINT) {
+        Root::NoBpffs
+    } else if bpffs::in_init_mount_namespace()? {
+        Root::Mountable
+    } else {
+        Root::PrivateMounts
+    })
+}
+
+impl Root {
+    /// Of one that is there.
+    pub fn of(permissions: Permissions) -> Self {
+        match permissions {
+            Permissions { uid: 0, .. } if !permissions.is_others_to_change() => Self::Present,
+            Permissions { uid: 0, mode, .. } => Self::OthersWrite(mode),
+            Permissions { uid, .. } => Self::NotRoots(uid),
+        }
+    }
+
+    /// Why nothing can be pinned there, and what to do.
+    pub fn problem(&self, pin_root: &Path) -> Option<String> {
+        let path = pin_root.display();
+        match self {
+            Self::Present | Self::Missing | Self::Mountable => None,
+            Self::NotADirectory => Some(format!(
+                "pin_root {path} is no directory; a symlink is not followed, name what it leads to"
+            )),
+            Self::NotRoots(uid) => {
+                Some(format!("pin_root {path} belongs to user {uid}, not to root: not used"))
+            }
+            Self::OthersWrite(mode) => Some(format!(
+                "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
+                 {path}, or name a directory in it, which apply makes"
+            )),
+            Self::NoBpffs => Some(format!(
+                "pin_root {path} is not on a bpffs; mount one there: mount -t bpf -o mode=0700,X-mount.mkdir bpf {path}"
+            )),
+            Self::PrivateMounts => Some(format!(
+                "no bpffs at {} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it \
+                 die with the process. Run xdpd in the host's mount namespace, either with \
+                 `nsenter --net=/run/netns/NAME xdpd ...` or by naming the namespace in the file: netns = \"NAME\"",
+                bpffs::MOUNT_POINT
+            )),
+        }
+    }
+}
+
+/// The directories that lead to a pin root, from the nearest on, as far as they exist.
+pub(super) fn above(pin_root: &Path) -> Vec<(PathBuf, Permissions)> {
+    let directories = pin_root.ancestors().skip(1);
+    let permissions = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Permissions { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o777 })
+    };
+    directories.filter_map(|path| Some((path.to_owned(), permissions(path)?))).collect()
+}
