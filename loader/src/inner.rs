@@ -39,7 +39,7 @@ pub fn changes(recorded: Option<&str>, wanted: &MapSpec) -> Vec<String> {
         words.push("inner maps: other fields".to_owned());
     }
     if slots != digest_of_slots(wanted.slots()) {
-        words.push("filled otherwise than before".to_owned());
+        words.push("the object fills it otherwise".to_owned());
     }
     words
 }
@@ -132,7 +132,10 @@ mod tests {
         );
         assert_eq!(changed(&outer(HASH, Some(layout("sum")), &[(0, "a")])), ["inner maps: other fields"]);
         for slots in [&[(1, "a")][..], &[(0, "b")], &[(0, "a"), (1, "a")], &[]] {
-            assert_eq!(changed(&outer(HASH, Some(layout("count")), slots)), ["filled otherwise than before"]);
+            assert_eq!(
+                changed(&outer(HASH, Some(layout("count")), slots)),
+                ["the object fills it otherwise"]
+            );
         }
     }
 

@@ -41,12 +41,12 @@ impl Planner<'_> {
         why.extend(replaced_ones.map(|inner| format!("its inner map {inner} is replaced")));
         let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
-        let lost_words = match lost {
-            Some(0) => String::new(),
-            Some(lost) => format!("; what others put there is lost: {}", entry_count(lost)),
-            None => "; its content is lost".to_owned(),
-        };
-        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{lost_words}"));
+        let others = lost.map_or_else(
+            || "its content".to_owned(),
+            |lost| format!("what others put there ({})", entry_count(lost)),
+        );
+        let loss = if lost == Some(0) { String::new() } else { format!("; {others} is lost") };
+        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{loss}"));
         if map.reuse == Reuse::Never {
             return (MapWork::Create, Some(change("reuse = \"never\"")));
         }
@@ -55,14 +55,16 @@ impl Planner<'_> {
         }
         let why = why.join(", ");
         let blocked_by = match (map.reuse, lost) {
-            (Reuse::Require, _) => Some(format!("reuse = \"require\", and the map cannot stay: {why}")),
-            (Reuse::Migrate, Some(0)) | (Reuse::IfCompatible | Reuse::Never, _) => None,
-            (Reuse::Migrate, _) => Some(format!(
-                "reuse = \"migrate\", and what others have put into a map of maps cannot be carried over ({why}); take it \
-                 out, or allow its loss with reuse = \"if-compatible\" for this map"
-            )),
+            (Reuse::Require, _) => format!("reuse = \"require\", and the map cannot stay: {why}"),
+            (Reuse::Migrate, Some(0)) | (Reuse::IfCompatible | Reuse::Never, _) => {
+                return (MapWork::Create, Some(change(&why)));
+            }
+            (Reuse::Migrate, _) => format!(
+                "reuse = \"migrate\", and {others} cannot be carried over to another map: {why}; take it out, or allow \
+                 its loss with reuse = \"if-compatible\" for this map"
+            ),
         };
-        (MapWork::Create, Some(Change { blocked_by, ..change(&why) }))
+        (MapWork::Create, Some(Change { blocked_by: Some(blocked_by), ..replaced(map, now, why) }))
     }
 
     /// How many of the maps in a map of maps are there by somebody else's will; `None` where that is not known.
