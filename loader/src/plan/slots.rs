@@ -45,8 +45,8 @@ impl Planner<'_> {
             || "its content".to_owned(),
             |lost| format!("what others put there ({})", entry_count(lost)),
         );
-        let loss = if lost == Some(0) { String::new() } else { format!("; {others} is lost") };
-        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{loss}"));
+        let warning = if lost == Some(0) { String::new() } else { format!("; {others} is lost") };
+        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{warning}"));
         if map.reuse == Reuse::Never {
             return (MapWork::Create, Some(change("reuse = \"never\"")));
         }
