@@ -1,7 +1,5 @@
 //! Every example is a valid file that says what it is for.
 
-#![allow(clippy::unwrap_used)] // also in the helpers of tests
-
 use std::fs;
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! Promises that hold for every text.
 
-#![allow(clippy::unwrap_used)] // also in the helpers of tests
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

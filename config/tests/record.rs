@@ -1,7 +1,5 @@
 //! The text of a record, to the letter: both programs read it, and so do people.
 
-#![allow(clippy::unwrap_used)] // also in the helpers of tests
-
 use std::collections::BTreeMap;
 
 use xdpd_config::{Mode, Record, RecordError};

@@ -71,6 +71,7 @@ fn decode(config: &[u8]) -> Option<Dispatcher> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use xdpd_kernel::map_types::BPF_MAP_TYPE_HASH;
 
     use super::*;
 
@@ -119,11 +120,17 @@ mod tests {
 
     #[test]
     fn only_a_single_read_only_entry_is_looked_at() {
-        let def =
-            MapDef { map_type: 2, key_size: 4, value_size: 124, max_entries: 1, flags: 0x80, map_extra: 0 };
+        let def = MapDef {
+            map_type: BPF_MAP_TYPE_ARRAY,
+            key_size: 4,
+            value_size: 124,
+            max_entries: 1,
+            flags: 0x80,
+            map_extra: 0,
+        };
         assert!(is_config(&def) && is_config(&MapDef { flags: 0x480, ..def }));
         for other in [
-            MapDef { map_type: 1, ..def },
+            MapDef { map_type: BPF_MAP_TYPE_HASH, ..def },
             MapDef { key_size: 8, ..def },
             MapDef { max_entries: 2, ..def },
             MapDef { flags: 0x400, ..def },

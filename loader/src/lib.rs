@@ -24,6 +24,7 @@ pub mod output;
 pub mod plan;
 pub mod privileges;
 pub mod readers;
+pub mod remarks;
 pub mod root;
 pub mod service;
 pub mod trial;

@@ -56,7 +56,7 @@ impl Trial<'_> {
         let failed = |source| StepError::Kernel { what: "cannot wait for a confirmation".into(), source };
         let lock = root.open_dir(LOCK).map_err(failed)?;
         let text = self.config.as_os_str();
-        let deadline = Instant::now() + self.timeout;
+        let begun = Instant::now();
         lock.symlink(text, MARKER).map_err(failed)?;
         output::say(format_args!(
             "applied on trial: `xdpd confirm {}` keeps it, or the previous state is back in {}",
@@ -69,7 +69,9 @@ impl Trial<'_> {
                 Err(e) => Some(failed(e)),
                 Ok(_) => match interrupt.check_stop() {
                     Err(signal) => Some(signal.into()),
-                    Ok(()) => (Instant::now() >= deadline).then_some(StepError::Unconfirmed(self.timeout)),
+                    Ok(()) => {
+                        (begun.elapsed() >= self.timeout).then_some(StepError::Unconfirmed(self.timeout))
+                    }
                 },
             };
             let Some(reason) = ended else {

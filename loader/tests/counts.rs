@@ -25,7 +25,7 @@ struct Stand {
 impl Stand {
     fn new(name: &str) -> Self {
         let site = Site::new(name);
-        let veths = DEVICES.iter().map(|device| site.lab.veth(device, &format!("p-{device}"))).collect();
+        let veths = site.lab.veths_called(&DEVICES);
         Self { site, veths }
     }
 

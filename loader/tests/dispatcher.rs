@@ -6,6 +6,9 @@
 mod common;
 
 use common::{Site, flat};
+use xdpd_kernel::map_types::{
+    BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+};
 use xdpd_kernel::{IfIndex, Insn, Map, MapDef, Program, XdpMode, netlink};
 use xdpd_testlab::require_root;
 
@@ -20,15 +23,10 @@ fn program_with(name: &str, maps: &[&Map]) -> Program {
     Program::load_xdp(name, &insns, c"GPL", None).unwrap()
 }
 
-const HASH: u32 = 1;
-const ARRAY: u32 = 2;
-const PERCPU_ARRAY: u32 = 6;
-const BPF_F_WRONLY: u32 = 1 << 4;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-
 /// Constants of a program, frozen as libbpf leaves them.
 fn constants(value_size: u32, begin: &[u8], flags: u32) -> Map {
-    let def = MapDef { map_type: ARRAY, key_size: 4, value_size, max_entries: 1, flags, map_extra: 0 };
+    let def =
+        MapDef { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size, max_entries: 1, flags, map_extra: 0 };
     let map = Map::create(".rodata", &def, None).unwrap();
     let mut value = vec![0; map.value_len()];
     value[..begin.len()].copy_from_slice(begin);
@@ -92,12 +90,18 @@ fn what_only_looks_like_a_dispatcher_is_not_named_one() {
         ("large", program_with("xdp_dispatcher", &[&constants(1 << 20, &[236, 2, 3], BPF_F_RDONLY_PROG)])),
         ("not filled in", program_with("xdp_dispatcher", &[&constants(124, &[], BPF_F_RDONLY_PROG)])),
         ("not filled in either", program_with("xdp_dispatcher", &[&constants(84, &[], BPF_F_RDONLY_PROG)])),
-        ("hash", program_with("xdp_dispatcher", &[&create(HASH, BPF_F_RDONLY_PROG, 1)])),
-        ("per CPU", program_with("xdp_dispatcher", &[&create(PERCPU_ARRAY, BPF_F_RDONLY_PROG, 1)])),
-        ("two entries", program_with("xdp_dispatcher", &[&create(ARRAY, BPF_F_RDONLY_PROG, 2)])),
+        ("hash", program_with("xdp_dispatcher", &[&create(BPF_MAP_TYPE_HASH, BPF_F_RDONLY_PROG, 1)])),
+        (
+            "per CPU",
+            program_with("xdp_dispatcher", &[&create(BPF_MAP_TYPE_PERCPU_ARRAY, BPF_F_RDONLY_PROG, 1)]),
+        ),
+        ("two entries", program_with("xdp_dispatcher", &[&create(BPF_MAP_TYPE_ARRAY, BPF_F_RDONLY_PROG, 2)])),
         (
             "not readable",
-            program_with("xdp_dispatcher", &[&create(ARRAY, BPF_F_RDONLY_PROG | BPF_F_WRONLY, 1)]),
+            program_with(
+                "xdp_dispatcher",
+                &[&create(BPF_MAP_TYPE_ARRAY, BPF_F_RDONLY_PROG | BPF_F_WRONLY, 1)],
+            ),
         ),
     ];
     for (how, program) in looks_like {

@@ -111,7 +111,7 @@ impl Stand {
     fn new(name: &str, way: (&'static str, &'static str)) -> Self {
         static STANDS: AtomicU32 = AtomicU32::new(0);
         let site = Site::new(name);
-        let veths = DEVICES.iter().map(|device| site.lab.veth(device, &format!("p-{device}"))).collect();
+        let veths = site.lab.veths_called(&DEVICES);
         let entries = 300 + 2 * (std::process::id() % 100 * 8 + STANDS.fetch_add(1, Ordering::Relaxed));
         for (file, entries) in [("one.o", entries), ("two.o", entries + 1)] {
             let path = site.lab.write(file, common::builtin_object());

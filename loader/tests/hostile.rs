@@ -241,6 +241,9 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
     let lock = root.try_lock("%lock").unwrap().expect("the lock");
     let busy = site.expect("apply", 2);
     assert!(busy.stderr.contains(&format!("pid {}", std::process::id())), "{}", busy.stderr);
+    assert!(busy.stderr.contains("or give --lock-timeout"), "{}", busy.stderr);
+    let waited = site.run("apply config.toml --lock-timeout 50ms").run().expect_code(2);
+    assert!(waited.stderr.contains("gave up after 50ms"), "who has given one is not told to: {waited}");
     let mut waiting = site.run("apply config.toml --lock-timeout 10m").spawn();
     wait_for_its_try(&site, &waiting);
     assert!(waiting.try_wait().unwrap().is_none());

@@ -1,5 +1,4 @@
 //! Promises about objects that follow libbpf's conventions: C programs of tests/programs, compiled here.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

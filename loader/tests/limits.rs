@@ -1,5 +1,4 @@
 //! The limit of open files: each interface takes some, and services and shells give 1024.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 

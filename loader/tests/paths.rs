@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{DROP, Site, compile_with, flat};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_ARRAY;
 use xdpd_kernel::{Dir, Map, MapDef, Program};
 use xdpd_testlab::{require_root, wait_until, xdpd};
 
@@ -25,7 +26,14 @@ impl Victims {
         std::fs::create_dir(&pins).unwrap();
         let dir = Dir::open(&pins).unwrap();
         dir.pin("program", &Program::load_xdp_returning("victim", 2).unwrap()).unwrap();
-        let def = MapDef { map_type: 2, key_size: 4, value_size: 4, max_entries: 1, flags: 0, map_extra: 0 };
+        let def = MapDef {
+            map_type: BPF_MAP_TYPE_ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            flags: 0,
+            map_extra: 0,
+        };
         // By the names that xdpd looks for.
         for name in ["xdp_stats_map", "xdp-link"] {
             dir.pin(name, &Map::create("victim", &def, None).unwrap()).unwrap();

@@ -18,6 +18,7 @@ use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Ver
 use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Global, Label, Located, Mode, Program, Reuse, Value};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
 
 const OURS: &str = "/etc/xdpd/config.toml";
@@ -32,7 +33,14 @@ fn device(n: u32) -> String {
 }
 
 fn def(entries: u32) -> MapDef {
-    MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: entries, flags: 0, map_extra: 0 }
+    MapDef {
+        map_type: BPF_MAP_TYPE_PERCPU_ARRAY,
+        key_size: 4,
+        value_size: 16,
+        max_entries: entries,
+        flags: 0,
+        map_extra: 0,
+    }
 }
 
 fn pinned_map(id: MapId, def: MapDef) -> PinnedMap {

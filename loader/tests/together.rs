@@ -42,7 +42,7 @@ struct Stand {
 impl Stand {
     fn new(name: &str) -> Self {
         let site = Site::new(name);
-        let veths = DEVICES.iter().map(|device| site.lab.veth(device, &format!("p-{device}"))).collect();
+        let veths = site.lab.veths_called(&DEVICES);
         let more = "-DMORE=__u64 other=3;__u32 fresh=9;__u64 unset;";
         let wider = ["-DSTATS_ENTRIES=8", "-DFIELDS=__u32 more;__u64 packets;"];
         for (file, options) in

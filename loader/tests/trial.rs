@@ -51,7 +51,7 @@ fn file(site: &Site, name: &str, interfaces: &str) {
 /// A site as BEFORE says, with something counted, and AFTER in the file.
 fn site(name: &str) -> Site {
     let site = Site::new(name);
-    let veths = DEVICES.map(|device| site.lab.veth(device, &format!("p-{device}")));
+    let veths = site.lab.veths_called(&DEVICES);
     file(&site, "config.toml", BEFORE);
     site.apply();
     for veth in veths.iter().filter(|veth| veth.near != "added") {
@@ -90,6 +90,17 @@ fn assert_applied(site: &Site) {
         !tree.iter().any(|e| e.contains("%next") || e.contains("%old") || e.contains("unconfirmed")),
         "{tree:?}"
     );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_confirmation_may_take_longer_than_a_clock_can_tell() {
+    require_root!();
+    let site = site("patient");
+    let mut apply = waiting(&site, "500000000000y");
+    site.expect("confirm", 0);
+    assert_eq!(apply.wait().unwrap().code(), Some(0));
+    assert_applied(&site);
 }
 
 #[test]

@@ -16,10 +16,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::{BatchReader, Dir, Map, MapDef};
 use xdpd_testlab::Bpffs;
 
-const PERCPU_ARRAY: u32 = 6;
 const TICK: Duration = Duration::from_millis(50);
 const TICKS: u32 = 40;
 const RUNS: usize = 5;
@@ -65,8 +65,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Makes maps, pins them where a config says, and writes that.
 fn pin(bpffs: &Bpffs, config: &Path, count: u32) -> Result<Vec<Map>, Box<dyn Error>> {
-    let def =
-        MapDef { map_type: PERCPU_ARRAY, key_size: 4, value_size: 16, max_entries: 5, ..MapDef::default() };
+    let def = MapDef {
+        map_type: BPF_MAP_TYPE_PERCPU_ARRAY,
+        key_size: 4,
+        value_size: 16,
+        max_entries: 5,
+        ..MapDef::default()
+    };
     let mount = Dir::open(bpffs.path())?;
     mount.mkdir("xdpd", 0o755)?;
     let root = mount.open_dir("xdpd")?;

@@ -15,6 +15,7 @@ use common::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_ARRAY;
 use xdpd_kernel::{Dir, Map, MapDef, bpffs};
 use xdpd_testlab::{DEADLINE, Invocation, Lab, Netns, Stats, require_root, wait_for, wait_until, xdp_stats};
 
@@ -141,7 +142,13 @@ fn a_map_that_is_pinned_in_the_place_of_another_is_read_from_zero() {
 
     // As loaders do it that know of no exchange: removed and pinned, in the same directory.
     let dir = site.root().open_dir("edge").unwrap();
-    let array = MapDef { map_type: 2, key_size: 4, value_size: 16, max_entries: 8, ..MapDef::default() };
+    let array = MapDef {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: 16,
+        max_entries: 8,
+        ..MapDef::default()
+    };
     let new = Map::create(MAP, &array, None).unwrap();
     set(&new, PASS, 0, 7, 448);
     between_ticks(stats.pid(), || {

@@ -90,9 +90,14 @@ impl Lab {
 
     /// Makes `count` pairs at once, `<prefix>0` to `<prefix><count - 1>` on the near side.
     pub fn veths(&self, prefix: &str, count: usize) -> Vec<Veth> {
-        let veths: Vec<_> = (0..count)
-            .map(|n| Veth { near: format!("{prefix}{n}"), far: format!("p-{prefix}{n}") })
-            .collect();
+        let names: Vec<_> = (0..count).map(|n| format!("{prefix}{n}")).collect();
+        self.veths_called(&names)
+    }
+
+    /// Makes a pair for each of these names at once: `<name>` on the near side, `p-<name>` on the other.
+    pub fn veths_called(&self, names: &[impl AsRef<str>]) -> Vec<Veth> {
+        let pair = |name: &str| Veth { near: name.to_owned(), far: format!("p-{name}") };
+        let veths: Vec<_> = names.iter().map(|name| pair(name.as_ref())).collect();
         let mut near = String::new();
         let mut far = String::new();
         for Veth { near: a, far: b } in &veths {

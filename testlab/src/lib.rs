@@ -48,7 +48,7 @@ pub mod wait;
 pub use bpffs::Bpffs;
 pub use lab::{Lab, Veth};
 pub use lock::Lock;
-pub use netns::Netns;
+pub use netns::{Netns, command};
 pub use objects::KernelObjects;
 pub use run::{Invocation, Output, xdp_stats, xdpd};
 pub use sender::{Sender, Traffic};

@@ -90,7 +90,7 @@ pub(crate) fn run_in<R: Send>(namespace: impl AsRef<Path>, work: impl FnOnce() -
 }
 
 /// Runs a tool that has to succeed, and returns its stdout.
-pub(crate) fn command(program: &str, arguments: &[&str]) -> String {
+pub fn command(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()

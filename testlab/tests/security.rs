@@ -1,7 +1,5 @@
 //! What SECURITY.md says of tests is so.
 
-#![allow(clippy::unwrap_used)] // also in the helpers of tests
-
 use std::path::Path;
 
 #[test]

@@ -53,8 +53,9 @@ impl MapDef {
         if self.is_per_cpu() { cpu::possible() } else { Ok(1) }
     }
 
-    /// How far apart the values under one key are in what the kernel copies, in bytes.
-    fn slot_len(&self) -> usize {
+    /// How far apart the values under one key are in what the kernel copies, in bytes: those of CPUs begin at multiples
+    /// of 8.
+    pub fn slot_len(&self) -> usize {
         let size = self.value_size as usize;
         if self.is_per_cpu() { size.next_multiple_of(8) } else { size }
     }
@@ -419,7 +420,14 @@ mod tests {
 
     #[test]
     fn a_definition_reads_like_a_sentence() {
-        let def = MapDef { map_type: 6, key_size: 4, value_size: 16, max_entries: 5, flags: 0, map_extra: 0 };
+        let def = MapDef {
+            map_type: BPF_MAP_TYPE_PERCPU_ARRAY,
+            key_size: 4,
+            value_size: 16,
+            max_entries: 5,
+            flags: 0,
+            map_extra: 0,
+        };
         assert_eq!(def.to_string(), "percpu_array with 4-byte keys, 16-byte values, 5 entries");
         let def = MapDef { map_type: 999, flags: 0x80, map_extra: 3, ..def };
         assert_eq!(

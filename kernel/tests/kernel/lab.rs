@@ -1,29 +1,13 @@
-//! What tests build on: a bpffs of their own, a namespace with a veth pair, and waiting with a deadline.
+//! What tests build on beside the labs of all crates: a bpffs that this crate has mounted, and a pair of devices in one
+//! namespace.
 
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::netlink::{self, Device};
 use xdpd_kernel::{Dir, IfIndex, Map, MapDef, NetNs, Program, bpffs};
-
-/// Leaves a test that needs root when we are not, and says so.
-macro_rules! require_root {
-    () => {
-        if !xdpd_kernel::privilege::is_root() {
-            println!("skipped: needs root");
-            return;
-        }
-    };
-}
-pub(crate) use require_root;
-
-/// A number that no other test of this or another run uses.
-fn unique() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{}n{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
+use xdpd_testlab::{DEADLINE, wait_until};
 
 /// A bpffs that lives as long as the test, and an empty directory on it. (Its root need not be empty: a kernel with
 /// `CONFIG_BPF_PRELOAD` puts `maps.debug` and `progs.debug` there.)
@@ -59,10 +43,10 @@ impl Bpffs {
 impl Drop for Bpffs {
     fn drop(&mut self) {
         // Busy for as long as a process that another test starts has not come to exec, which closes our descriptors.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         while let Err(error) = bpffs::unmount(&self.mount_point) {
+            // Nothing is left to do, and a second panic would hide the first.
             if error.errno() != libc::EBUSY || Instant::now() > deadline {
-                eprintln!("{error}");
                 return;
             }
             std::thread::yield_now();
@@ -72,7 +56,7 @@ impl Drop for Bpffs {
 
 /// A network namespace with the veth pair `left` and `right`, gone with all in it when this is dropped.
 pub(crate) struct Lab {
-    name: String,
+    lab: xdpd_testlab::Lab,
     pub(crate) netns: NetNs,
 }
 
@@ -86,21 +70,18 @@ impl Lab {
     }
 
     pub(crate) fn empty() -> Self {
-        let name = format!("xk{}", unique());
-        run("ip", &["netns", "add", &name]);
-        let netns = NetNs::open(&name).unwrap();
-        Self { name, netns }
+        let lab = xdpd_testlab::Lab::new("kernel");
+        let netns = NetNs::open(lab.near().name()).unwrap();
+        Self { lab, netns }
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.lab.near().name()
     }
 
     /// Runs `ip` in the namespace, the arguments in one string, and returns what it prints.
     pub(crate) fn ip(&self, arguments: &str) -> String {
-        let mut all = vec!["-n", &self.name];
-        all.extend(arguments.split_ascii_whitespace());
-        run("ip", &all)
+        self.lab.near().ip(arguments)
     }
 
     pub(crate) fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -117,33 +98,9 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let done = Command::new("ip").args(["netns", "del", &self.name]).status();
-        if !done.is_ok_and(|status| status.success()) {
-            eprintln!("namespace {} is left over", self.name);
-        }
-    }
-}
-
-/// Runs a program that must succeed, and returns what it prints.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
 /// Waits until a condition holds; the kernel frees objects in the background.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::yield_now();
-    }
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(what, DEADLINE, condition);
 }
 
 /// A program that passes all packets.
@@ -151,18 +108,11 @@ pub(crate) fn pass(name: &str) -> Program {
     Program::load_xdp_returning(name, 2).unwrap()
 }
 
-/// `BPF_MAP_TYPE_*` of the types that tests use.
-pub(crate) const HASH: u32 = 1;
-pub(crate) const ARRAY: u32 = 2;
-pub(crate) const PERCPU_HASH: u32 = 5;
-pub(crate) const PERCPU_ARRAY: u32 = 6;
-pub(crate) const LPM_TRIE: u32 = 11;
-
 pub(crate) fn def(map_type: u32, key_size: u32, value_size: u32, max_entries: u32) -> MapDef {
     MapDef { map_type, key_size, value_size, max_entries, ..MapDef::default() }
 }
 
 /// The shape of the counters: 16 bytes per action and CPU.
 pub(crate) fn counters(name: &str) -> Map {
-    Map::create(name, &def(PERCPU_ARRAY, 4, 16, 5), None).unwrap()
+    Map::create(name, &def(BPF_MAP_TYPE_PERCPU_ARRAY, 4, 16, 5), None).unwrap()
 }

@@ -4,8 +4,9 @@ use std::ffi::CString;
 
 use xdpd_kernel::program::Insn;
 use xdpd_kernel::{Attached, LinkKind, Program, XdpLink, XdpMode, clock, netlink, rcu};
+use xdpd_testlab::require_root;
 
-use crate::lab::{Bpffs, Lab, eventually, pass, require_root};
+use crate::lab::{Bpffs, Lab, eventually, pass};
 
 const MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 

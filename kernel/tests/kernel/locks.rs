@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use xdpd_kernel::Dir;
+use xdpd_testlab::require_root;
 
-use crate::lab::{Bpffs, require_root};
+use crate::lab::Bpffs;
 
 fn check(root: &Dir) {
     root.mkdir("lock", 0o700).unwrap();

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_kernel::{BatchReader, Map, MapDef, MappedValue, cpu};
-
-use crate::lab::{
-    ARRAY, HASH, LPM_TRIE, PERCPU_ARRAY, PERCPU_HASH, counters, def, eventually, pass, require_root,
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_PERCPU_HASH,
 };
+use xdpd_kernel::{BatchReader, Map, MapDef, MappedValue, cpu};
+use xdpd_testlab::require_root;
+
+use crate::lab::{counters, def, eventually, pass};
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -42,8 +45,13 @@ fn check_batch(reader: &mut BatchReader, map: &Map) {
 fn a_batch_read_equals_single_lookups() {
     require_root!();
     let mut reader = BatchReader::new();
-    let shapes =
-        [(PERCPU_ARRAY, 16, 5), (ARRAY, 16, 5), (PERCPU_ARRAY, 12, 3), (ARRAY, 12, 3), (PERCPU_ARRAY, 8, 20)];
+    let shapes = [
+        (BPF_MAP_TYPE_PERCPU_ARRAY, 16, 5),
+        (BPF_MAP_TYPE_ARRAY, 16, 5),
+        (BPF_MAP_TYPE_PERCPU_ARRAY, 12, 3),
+        (BPF_MAP_TYPE_ARRAY, 12, 3),
+        (BPF_MAP_TYPE_PERCPU_ARRAY, 8, 20),
+    ];
     for (map_type, value_size, entries) in shapes {
         let map = Map::create("m", &def(map_type, 4, value_size, entries), None).unwrap();
         fill(&map);
@@ -58,9 +66,9 @@ fn per_cpu_maps_have_a_slot_for_each_possible_cpu() {
     let map = counters("m");
     assert_eq!(map.slots(), cpu::possible().unwrap());
     assert_eq!(map.value_len(), 16 * map.slots());
-    let map = Map::create("m", &def(PERCPU_ARRAY, 4, 12, 5), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_PERCPU_ARRAY, 4, 12, 5), None).unwrap();
     assert_eq!(map.slot_len(), 16);
-    let map = Map::create("m", &def(ARRAY, 4, 12, 5), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 12, 5), None).unwrap();
     assert_eq!((map.slots(), map.slot_len(), map.value_len()), (1, 12, 12));
 }
 
@@ -96,10 +104,10 @@ fn a_buffer_of_the_wrong_length_is_an_error() {
 #[ignore = "needs root"]
 fn only_arrays_are_read_as_arrays() {
     require_root!();
-    let map = Map::create("m", &def(HASH, 4, 8, 5), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 8, 5), None).unwrap();
     let error = BatchReader::new().read(&map).unwrap_err();
     assert!(error.to_string().contains("not an array: hash with 4-byte keys"), "{error}");
-    let huge = Map::create("m", &def(ARRAY, 4, 1 << 20, 65), None).unwrap();
+    let huge = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 1 << 20, 65), None).unwrap();
     let error = BatchReader::new().read(&huge).unwrap_err();
     assert!(error.to_string().contains("too large to read at once"), "{error}");
 }
@@ -108,7 +116,7 @@ fn only_arrays_are_read_as_arrays() {
 #[ignore = "needs root"]
 fn entries_of_a_hash_come_and_go() {
     require_root!();
-    let map = Map::create("m", &def(HASH, 2, 8, 8), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_HASH, 2, 8, 8), None).unwrap();
     assert_eq!(map.keys().count(), 0);
     for key in 0..5_u16 {
         map.update(&key.to_ne_bytes(), &[7; 8], 1).unwrap();
@@ -131,14 +139,14 @@ fn entries_of_a_hash_come_and_go() {
 #[ignore = "needs root"]
 fn a_map_knows_its_definition() {
     require_root!();
-    let wanted = MapDef { flags: 1 << 10, ..def(ARRAY, 4, 64, 10) };
+    let wanted = MapDef { flags: 1 << 10, ..def(BPF_MAP_TYPE_ARRAY, 4, 64, 10) };
     let map = Map::create("a_name_that_is_longer_than_15", &wanted, None).unwrap();
     assert_eq!(map.def(), &wanted);
     assert_eq!(map.info().name, "a_name_that_is_");
     assert_eq!(map.info().btf_id, None);
     let same = Map::open_by_id(map.id()).unwrap();
     assert_eq!(same.info(), map.info());
-    let error = Map::create("bad", &def(PERCPU_ARRAY, 8, 16, 5), None).unwrap_err();
+    let error = Map::create("bad", &def(BPF_MAP_TYPE_PERCPU_ARRAY, 8, 16, 5), None).unwrap_err();
     assert_eq!(
         error.to_string(),
         "BPF_MAP_CREATE of map bad (percpu_array with 8-byte keys, 16-byte values, 5 entries): \
@@ -150,7 +158,7 @@ fn a_map_knows_its_definition() {
 #[ignore = "needs root"]
 fn a_frozen_map_takes_no_update() {
     require_root!();
-    let map = Map::create("m", &def(ARRAY, 4, 8, 1), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 8, 1), None).unwrap();
     map.freeze().unwrap();
     assert_eq!(map.update(&[0; 4], &[0; 8], 0).unwrap_err().errno(), libc::EPERM);
 }
@@ -180,7 +188,7 @@ fn btf_goes_in_and_out_unchanged() {
     let id = btf.id().unwrap();
     assert_eq!(xdpd_kernel::Btf::open_by_id(id).unwrap().raw().unwrap(), data);
     let types = xdpd_kernel::MapBtf { btf: &btf, key_type_id: 1, value_type_id: 1 };
-    let map = Map::create("m", &def(ARRAY, 4, 4, 1), Some(types)).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 4, 1), Some(types)).unwrap();
     assert_eq!(map.info().btf_id, Some(id));
     assert_eq!((map.info().btf_key_type_id, map.info().btf_value_type_id), (1, 1));
     assert_eq!(xdpd_kernel::Btf::load(b"nonsense").unwrap_err().errno(), libc::EINVAL);
@@ -218,7 +226,12 @@ fn content(map: &Map) -> BTreeMap<Vec<u8>, Vec<u8>> {
 fn all_entries_are_written_read_and_removed_at_once() {
     require_root!();
     let no_prealloc = 1;
-    for (map_type, flags) in [(HASH, 0), (HASH, no_prealloc), (PERCPU_HASH, 0), (LPM_TRIE, no_prealloc)] {
+    for (map_type, flags) in [
+        (BPF_MAP_TYPE_HASH, 0),
+        (BPF_MAP_TYPE_HASH, no_prealloc),
+        (BPF_MAP_TYPE_PERCPU_HASH, 0),
+        (BPF_MAP_TYPE_LPM_TRIE, no_prealloc),
+    ] {
         for count in [0_u32, 1, 3, 1000, 70_000] {
             let wanted = MapDef { flags, ..def(map_type, 8, 12, count.max(1)) };
             let map = Map::create("m", &wanted, None).unwrap();
@@ -253,7 +266,7 @@ fn all_entries_are_written_read_and_removed_at_once() {
 #[ignore = "needs root"]
 fn all_entries_of_arrays_are_written_and_read_at_once() {
     require_root!();
-    for map_type in [ARRAY, PERCPU_ARRAY] {
+    for map_type in [BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY] {
         let map = Map::create("m", &def(map_type, 4, 8, 70_000), None).unwrap();
         let keys: Vec<u8> = (0..70_000_u32).flat_map(u32::to_ne_bytes).collect();
         map.update_all(&keys, &vec![5; 70_000 * map.value_len()]).unwrap();
@@ -267,7 +280,7 @@ fn all_entries_of_arrays_are_written_and_read_at_once() {
 #[ignore = "needs root"]
 fn a_full_map_takes_what_it_has_and_no_more() {
     require_root!();
-    let map = Map::create("m", &def(HASH, 4, 4, 2), None).unwrap();
+    let map = Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 4, 2), None).unwrap();
     let numbers = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<_>>();
     map.update_all(&numbers(&[1, 2]), &numbers(&[1, 2])).unwrap();
     map.update_all(&numbers(&[1, 2]), &numbers(&[3, 4])).unwrap();
@@ -283,7 +296,7 @@ fn a_full_map_takes_what_it_has_and_no_more() {
 
 /// A map with one value of `size` bytes, all 0xaa.
 fn shared(size: u32, flags: u32) -> Map {
-    let map = Map::create("m", &MapDef { flags, ..def(ARRAY, 4, size, 1) }, None).unwrap();
+    let map = Map::create("m", &MapDef { flags, ..def(BPF_MAP_TYPE_ARRAY, 4, size, 1) }, None).unwrap();
     map.update(&0u32.to_ne_bytes(), &vec![0xaa; size as usize], 0).unwrap();
     map
 }
@@ -341,10 +354,13 @@ fn stores_do_not_disturb_what_others_write_beside_them() {
 #[ignore = "needs root"]
 fn only_a_map_that_shares_its_memory_is_mapped() {
     require_root!();
-    for map in [shared(8, 0), counters("m"), Map::create("m", &def(HASH, 4, 8, 1), None).unwrap()] {
+    for map in
+        [shared(8, 0), counters("m"), Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 8, 1), None).unwrap()]
+    {
         assert!(!MappedValue::is_possible(&map));
         assert_eq!(MappedValue::map(&map).unwrap_err().errno(), libc::EINVAL);
     }
-    let two = Map::create("m", &MapDef { flags: MMAPABLE, ..def(ARRAY, 4, 8, 2) }, None).unwrap();
+    let two =
+        Map::create("m", &MapDef { flags: MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None).unwrap();
     assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
 }

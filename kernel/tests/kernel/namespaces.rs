@@ -3,8 +3,9 @@
 use std::thread;
 
 use xdpd_kernel::{NetNs, netlink};
+use xdpd_testlab::require_root;
 
-use crate::lab::{Lab, require_root};
+use crate::lab::Lab;
 
 #[test]
 #[ignore = "needs root"]

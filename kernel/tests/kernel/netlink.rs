@@ -7,8 +7,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use xdpd_kernel::netlink::{self, Change, Events, LinkEvent};
 use xdpd_kernel::{Device, IfIndex, LinkMonitor, XdpLink, XdpMode};
+use xdpd_testlab::{DEADLINE, require_root};
 
-use crate::lab::{Lab, PATIENCE, pass, require_root};
+use crate::lab::{Lab, pass};
 
 /// What `ip` says, in our words.
 fn from_ip(json: &str) -> Vec<Device> {
@@ -65,7 +66,7 @@ fn devices_need_no_privileges() {
 
 /// Waits until the monitor told of something.
 fn changes(monitor: &mut LinkMonitor, wanted: impl Fn(&LinkEvent) -> bool) -> Vec<LinkEvent> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     let mut seen = Vec::new();
     loop {
         match monitor.drain().unwrap() {

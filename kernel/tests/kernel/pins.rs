@@ -3,12 +3,14 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
+use xdpd_kernel::map_types::BPF_MAP_TYPE_HASH;
 use xdpd_kernel::{
     Access, Dir, EntryKind, Map, ObjectKind, PinError, PinnedObject, Program, XdpLink, XdpMode, bpffs, fd,
     kind_of,
 };
+use xdpd_testlab::{command, require_root};
 
-use crate::lab::{Bpffs, HASH, Lab, counters, def, eventually, pass, require_root, run};
+use crate::lab::{Bpffs, Lab, counters, def, eventually, pass};
 
 fn wrong_type(result: Result<impl std::fmt::Debug, PinError>) -> (ObjectKind, ObjectKind, String) {
     match result {
@@ -345,7 +347,7 @@ fn a_foreign_descriptor_is_given_only_a_map_of_the_same_shape() {
     let theirs: OwnedFd = counters("theirs").into();
     fd::dup_onto(&ours, theirs.as_raw_fd()).unwrap();
     assert_eq!(Map::from_fd(theirs, "theirs").unwrap().id(), ours.id());
-    let other: OwnedFd = Map::create("other", &def(HASH, 4, 8, 5), None).unwrap().into();
+    let other: OwnedFd = Map::create("other", &def(BPF_MAP_TYPE_HASH, 4, 8, 5), None).unwrap().into();
     assert_eq!(fd::dup_onto(&ours, other.as_raw_fd()).unwrap_err().errno(), libc::EINVAL);
     let program = pass("p");
     assert!(fd::dup_onto(&ours, program.as_fd().as_raw_fd()).is_err());
@@ -381,7 +383,7 @@ fn a_mount_namespace_is_told_from_that_of_process_1() {
         let this = std::env::current_exe().unwrap();
         let arguments = ["--mount", "env", &format!("{INSIDE}=1"), this.to_str().unwrap(), "--exact"];
         let name = "pins::a_mount_namespace_is_told_from_that_of_process_1";
-        let output = run("unshare", &[&arguments[..], &[name]].concat());
+        let output = command("unshare", &[&arguments[..], &[name]].concat());
         assert!(output.contains("1 passed"), "{output}");
     }
 }

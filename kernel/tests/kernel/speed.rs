@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use xdpd_kernel::{Access, BatchReader, netlink};
+use xdpd_testlab::{command, require_root};
 
-use crate::lab::{Bpffs, Lab, counters, require_root, run};
+use crate::lab::{Bpffs, Lab, counters};
 
 fn median(runs: usize, mut work: impl FnMut()) -> Duration {
     let mut times: Vec<_> = (0..runs)
@@ -30,7 +31,7 @@ fn devices_cost_less_than_ip_link() {
     assert_eq!(lab.within(|| netlink::devices().unwrap().len()), 201);
     let ours = lab.within(|| median(100, || drop(black_box(netlink::devices().unwrap()))));
     // In the namespace already, so that entering it is not in the figure.
-    let ip = lab.within(|| median(50, || drop(black_box(run("ip", &["-j", "link", "show"])))));
+    let ip = lab.within(|| median(50, || drop(black_box(command("ip", &["-j", "link", "show"])))));
     println!("200 devices: {ours:?}, ip -j link show: {ip:?}");
 }
 

@@ -1,8 +1,9 @@
 //! Being told of changes on bpffs.
 
 use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags};
+use xdpd_testlab::require_root;
 
-use crate::lab::{Bpffs, counters, require_root};
+use crate::lab::{Bpffs, counters};
 
 #[test]
 #[ignore = "needs root"]

@@ -22,16 +22,18 @@ fn entry(def: &MapDef, key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut value = value.to_vec();
     let size = def.value_size as usize;
     if def.is_per_cpu() {
-        value
-            .chunks_mut(size.next_multiple_of(8))
-            .filter_map(|slot| slot.get_mut(size..))
-            .for_each(|gap| gap.fill(0));
+        value.chunks_mut(def.slot_len()).filter_map(|slot| slot.get_mut(size..)).for_each(|gap| gap.fill(0));
     }
     if is_array(def.map_type) && value.iter().all(|byte| *byte == 0) {
         return None;
     }
+    Some((canonical(def, key), value))
+}
+
+/// A key as it is told from others: of a prefix only the bits that count.
+pub fn canonical(def: &MapDef, key: &[u8]) -> Vec<u8> {
     let masked = if def.map_type == BPF_MAP_TYPE_LPM_TRIE { prefix::masked(key) } else { None };
-    Some((masked.unwrap_or_else(|| key.to_vec()), value))
+    masked.unwrap_or_else(|| key.to_vec())
 }
 
 /// What is under a key of a per-CPU map where each of `cpus` has the same value; of others, the value.
@@ -40,12 +42,16 @@ pub(super) fn spread(def: &MapDef, value: &[u8], cpus: usize) -> Vec<u8> {
         return value.to_vec();
     }
     let mut slot = value.to_vec();
-    slot.resize(value.len().next_multiple_of(8), 0);
+    slot.resize(def.slot_len(), 0);
     slot.repeat(cpus)
 }
 
 #[cfg(test)]
 mod tests {
+    use xdpd_kernel::map_types::{
+        BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
+    };
+
     use super::*;
 
     fn def(map_type: u32, value_size: u32) -> MapDef {
@@ -57,17 +63,29 @@ mod tests {
         let key = [24, 0, 0, 0, 192, 0, 2, 255];
         let masked = vec![24, 0, 0, 0, 192, 0, 2, 0];
         assert_eq!(entry(&def(BPF_MAP_TYPE_LPM_TRIE, 1), &key, &[1]), Some((masked, vec![1])));
-        let percpu = def(super::super::BPF_MAP_TYPE_PERCPU_HASH, 3);
+        let percpu = def(BPF_MAP_TYPE_PERCPU_HASH, 3);
         let found = entry(&percpu, &key, &[1, 2, 3, 9, 9, 9, 9, 9, 4, 5, 6, 9, 9, 9, 9, 9]).unwrap();
         assert_eq!(found.1, [1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6, 0, 0, 0, 0, 0]);
-        assert_eq!(entry(&def(super::super::BPF_MAP_TYPE_ARRAY, 2), &key, &[0, 0]), None);
-        assert!(entry(&def(super::super::BPF_MAP_TYPE_HASH, 2), &key, &[0, 0]).is_some());
+        assert_eq!(entry(&def(BPF_MAP_TYPE_ARRAY, 2), &key, &[0, 0]), None);
+        assert!(entry(&def(BPF_MAP_TYPE_HASH, 2), &key, &[0, 0]).is_some());
+    }
+
+    #[test]
+    fn of_a_prefix_only_the_bits_that_count_tell_it_from_others() {
+        let key = |bits: u32, data: [u8; 4]| [bits.to_ne_bytes(), data].concat();
+        let trie = |key: &[u8]| canonical(&def(BPF_MAP_TYPE_LPM_TRIE, 1), key);
+        assert_eq!(trie(&key(12, [10, 0xff, 1, 2])), key(12, [10, 0xf0, 0, 0]));
+        assert_eq!(trie(&key(0, [10, 1, 2, 3])), key(0, [0; 4]));
+        // Longer than there are bits: the kernel has no such key.
+        assert_eq!(trie(&key(33, [10, 1, 2, 3])), key(33, [10, 1, 2, 3]));
+        let hash = def(BPF_MAP_TYPE_HASH, 1);
+        assert_eq!(canonical(&hash, &key(0, [10, 1, 2, 3])), key(0, [10, 1, 2, 3]));
     }
 
     #[test]
     fn each_cpu_gets_the_value() {
-        let percpu = def(super::super::BPF_MAP_TYPE_PERCPU_ARRAY, 3);
+        let percpu = def(BPF_MAP_TYPE_PERCPU_ARRAY, 3);
         assert_eq!(spread(&percpu, &[1, 2, 3], 2), [1, 2, 3, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0]);
-        assert_eq!(spread(&def(super::super::BPF_MAP_TYPE_HASH, 3), &[1, 2, 3], 2), [1, 2, 3]);
+        assert_eq!(spread(&def(BPF_MAP_TYPE_HASH, 3), &[1, 2, 3], 2), [1, 2, 3]);
     }
 }

@@ -14,7 +14,7 @@ use xdpd_kernel::map_types::{
     BPF_MAP_TYPE_PERCPU_HASH,
 };
 
-pub use content::read;
+pub use content::{canonical, read};
 pub use declared::{Declared, is_supported};
 pub use edits::{Content, Edit, Tally, edits, entry_count, grouped, reversed};
 pub use lists::{Lists, Problems};

@@ -185,8 +185,7 @@ impl Notation {
     /// A value as the file would write it: of a per-CPU map an array, where CPUs differ.
     pub fn show_value(&self, value: &[u8]) -> Value {
         let size = self.def.value_size as usize;
-        let slot_len = if self.def.is_per_cpu() { size.next_multiple_of(8) } else { size };
-        let mut slots = value.chunks(slot_len.max(1)).filter_map(|slot| slot.get(..size));
+        let mut slots = value.chunks(self.def.slot_len().max(1)).filter_map(|slot| slot.get(..size));
         let first = slots.next().unwrap_or(value);
         if slots.clone().all(|slot| slot == first) {
             return decode(&self.btf, self.value, first);

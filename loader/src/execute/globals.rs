@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use libc::ENOENT;
 use xdpd_config::Label;
+use xdpd_kernel::map_types::BPF_MAP_TYPE_ARRAY;
 use xdpd_kernel::{Access, Dir, Map, MapDef, MapId, MappedValue, ProgramId};
 
 use super::error::{at, pin_at};
@@ -16,7 +17,6 @@ use crate::engine::Engine;
 use crate::object::Store;
 use crate::observed::{FORMER, map_pin};
 
-const ARRAY: u32 = 2;
 /// The length of what stands before the bytes in an entry of a note: map id, program id, offset and length.
 const HEAD: usize = 16;
 
@@ -135,7 +135,7 @@ fn write_note(
     let longest = former.iter().map(|store| store.bytes.len()).max().unwrap_or(0);
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let def = MapDef {
-        map_type: ARRAY,
+        map_type: BPF_MAP_TYPE_ARRAY,
         key_size: 4,
         value_size: number(HEAD + longest),
         max_entries: number(former.len()),

@@ -224,21 +224,6 @@ pub fn fits(def: &MapDef, key: &[u8]) -> bool {
     }
 }
 
-/// A key as it is told from others: of a prefix only the bits that count (`struct bpf_lpm_trie_key`).
-pub fn canonical(def: &MapDef, key: &[u8]) -> Vec<u8> {
-    let mut key = key.to_vec();
-    if family(def.map_type) == Some(Family::Trie)
-        && let Some((length, data)) = key.split_first_chunk_mut::<4>()
-    {
-        let bits = u32::from_ne_bytes(*length) as usize;
-        for (at, byte) in data.iter_mut().enumerate() {
-            let left = bits.saturating_sub(at * 8).min(8);
-            *byte &= !u8::try_from(0xff_u32 >> left).unwrap_or(0);
-        }
-    }
-    key
-}
-
 /// The kind of a field makes no difference to where an entry is found.
 fn same_keys(old: &Layout, new: &Layout) -> bool {
     let place = |layout: &Layout| -> Vec<_> {

@@ -18,9 +18,44 @@ const HEADER: usize = 8;
 /// `ETH_HLEN`: the shortest packet.
 const PACKET_MIN: usize = 14;
 
+/// `BPF_PSEUDO_MAP_FD`: the constant is the descriptor of a map.
+const PSEUDO_MAP_FD: u8 = 1;
 /// Numbers of `enum bpf_func_id`.
 const LOOKUP: i32 = 1;
 const LOOKUP_PERCPU: i32 = 195;
+
+/// Operation codes of 64-bit instructions (include/uapi/linux/bpf.h): `_K` with a constant, `_X` with a register.
+mod op {
+    pub(super) const LD_IMM64: u8 = 0x18;
+    pub(super) const LDX_B: u8 = 0x71;
+    pub(super) const LDX_H: u8 = 0x69;
+    pub(super) const LDX_W: u8 = 0x61;
+    pub(super) const LDX_DW: u8 = 0x79;
+    pub(super) const STX_B: u8 = 0x73;
+    pub(super) const STX_H: u8 = 0x6b;
+    pub(super) const STX_W: u8 = 0x63;
+    pub(super) const STX_DW: u8 = 0x7b;
+    pub(super) const ATOMIC_W: u8 = 0xc3;
+    pub(super) const ATOMIC_DW: u8 = 0xdb;
+    pub(super) const ADD_K: u8 = 0x07;
+    pub(super) const ADD_X: u8 = 0x0f;
+    pub(super) const SUB_X: u8 = 0x1f;
+    pub(super) const OR_X: u8 = 0x4f;
+    pub(super) const XOR_X: u8 = 0xaf;
+    pub(super) const MOV_X: u8 = 0xbf;
+    pub(super) const LSH_K: u8 = 0x67;
+    pub(super) const RSH_K: u8 = 0x77;
+    pub(super) const ARSH_K: u8 = 0xc7;
+    pub(super) const JA: u8 = 0x05;
+    pub(super) const JEQ_K: u8 = 0x15;
+    pub(super) const JEQ_X: u8 = 0x1d;
+    pub(super) const JNE_K: u8 = 0x55;
+    pub(super) const JNE_X: u8 = 0x5d;
+    pub(super) const JGT_X: u8 = 0x2d;
+    pub(super) const JLE_X: u8 = 0xbd;
+    pub(super) const JSLE_X: u8 = 0xdd;
+    pub(super) const CALL: u8 = 0x85;
+}
 
 // Where things are, once they are found.
 const NEW: u8 = 6;
@@ -86,17 +121,13 @@ fn find(key_size: u32, per_cpu: bool, maps: Descriptors) -> Option<Vec<Insn>> {
     const KEY: u8 = 6;
     let needed = i32::try_from(HEADER).ok()? + i32::try_from(key_size).ok()?;
     let lookup = |map: i32, into: Option<u8>, left: usize| {
-        let mut code = vec![
-            // BPF_PSEUDO_MAP_FD
-            Insn::new(0x18, 1, 1, 0, map),
-            Insn::new(0, 0, 0, 0, 0),
-            mov(2, KEY),
-        ];
+        let mut code =
+            vec![Insn::new(op::LD_IMM64, 1, PSEUDO_MAP_FD, 0, map), Insn::new(0, 0, 0, 0, 0), mov(2, KEY)];
         if per_cpu {
             code.push(mov(3, CPU));
         }
-        code.push(Insn::new(0x85, 0, 0, 0, if per_cpu { LOOKUP_PERCPU } else { LOOKUP }));
-        code.push(Insn::new(0x15, 0, 0, offset(left)?, 0));
+        code.push(Insn::new(op::CALL, 0, 0, 0, if per_cpu { LOOKUP_PERCPU } else { LOOKUP }));
+        code.push(Insn::new(op::JEQ_K, 0, 0, offset(left)?, 0));
         code.extend(into.map(|register| mov(register, 0)));
         Some(code)
     };
@@ -113,11 +144,11 @@ fn find(key_size: u32, per_cpu: bool, maps: Descriptors) -> Option<Vec<Insn>> {
         load(4, 2, CTX, 4),
         mov(3, KEY),
         add_imm(3, needed),
-        Insn::new(0x2d, 3, 2, offset(rest)?, 0),
+        Insn::new(op::JGT_X, 3, 2, offset(rest)?, 0),
     ];
     code.extend(begin);
     code.extend([old, base, new].concat());
-    code.extend([Insn::new(0x05, 0, 0, 2, 0), Insn::mov(0, 1), Insn::exit()]);
+    code.extend([Insn::new(op::JA, 0, 0, 2, 0), Insn::mov(0, 1), Insn::exit()]);
     Some(code)
 }
 
@@ -142,7 +173,7 @@ fn add_back(part: &Part, per_cpu: bool) -> Vec<Insn> {
     let each = part.elements().flat_map(|(from, to, at_old, at_new)| {
         let mut code = vec![load(to, 1, NEW, at_new), load(from, 2, BASE, at_old), sub(1, 2)];
         code.extend(extend(1, from.min(to)));
-        code.extend([Insn::new(0x0f, 2, 1, 0, 0), store(from, BASE, at_old, 2)]);
+        code.extend([Insn::new(op::ADD_X, 2, 1, 0, 0), store(from, BASE, at_old, 2)]);
         code.extend(add_to(from, OLD, at_old, per_cpu));
         code
     });
@@ -151,16 +182,16 @@ fn add_back(part: &Part, per_cpu: bool) -> Vec<Insn> {
 
 /// Adds `r1` to a number in a value.
 fn add_to(size: usize, value: u8, at: usize, per_cpu: bool) -> Vec<Insn> {
-    let plain = [load(size, 2, value, at), Insn::new(0x0f, 2, 1, 0, 0), store(size, value, at, 2)];
+    let plain = [load(size, 2, value, at), Insn::new(op::ADD_X, 2, 1, 0, 0), store(size, value, at, 2)];
     match (per_cpu, size) {
         (true, _) => plain.to_vec(),
         (false, 4 | 8) if at.is_multiple_of(size) => {
-            let code = if size == 8 { 0xdb } else { 0xc3 };
+            let code = if size == 8 { op::ATOMIC_DW } else { op::ATOMIC_W };
             vec![Insn::new(code, value, 1, small(at), 0)]
         }
         // Nothing is written where nothing is added: other CPUs may be writing there.
         (false, _) => {
-            let mut code = vec![Insn::new(0x15, 1, 0, 3, 0)];
+            let mut code = vec![Insn::new(op::JEQ_K, 1, 0, 3, 0)];
             code.extend(plain);
             code
         }
@@ -184,7 +215,7 @@ fn choose(part: &Part, rule: Merge, signed: bool) -> Option<Vec<Insn>> {
         match rule {
             Merge::Old => body.push(take),
             Merge::New | Merge::Sum => {
-                body.extend([load(to, 3, NEW, at_new), Insn::new(0x5d, 3, 2, 1, 0), take]);
+                body.extend([load(to, 3, NEW, at_new), Insn::new(op::JNE_X, 3, 2, 1, 0), take]);
             }
             Merge::Max => {
                 let mut compare = Vec::new();
@@ -192,17 +223,20 @@ fn choose(part: &Part, rule: Merge, signed: bool) -> Option<Vec<Insn>> {
                     compare.extend([mov(4, 1), mov(5, 3)]);
                     compare.extend(extend(4, to));
                     compare.extend(extend(5, to));
-                    compare.push(Insn::new(0xdd, 4, 5, 1, 0));
+                    compare.push(Insn::new(op::JSLE_X, 4, 5, 1, 0));
                 } else {
-                    compare.push(Insn::new(0xbd, 1, 3, 1, 0));
+                    compare.push(Insn::new(op::JLE_X, 1, 3, 1, 0));
                 }
-                body.extend([load(to, 3, NEW, at_new), Insn::new(0x1d, 3, 2, offset(compare.len())?, 0)]);
+                body.extend([
+                    load(to, 3, NEW, at_new),
+                    Insn::new(op::JEQ_X, 3, 2, offset(compare.len())?, 0),
+                ]);
                 body.extend(compare);
                 body.push(take);
             }
         }
         code.extend([load(from, 1, OLD, at_old), load(from, 2, BASE, at_old)]);
-        code.push(Insn::new(0x1d, 1, 2, offset(body.len())?, 0));
+        code.push(Insn::new(op::JEQ_X, 1, 2, offset(body.len())?, 0));
         code.extend(body);
     }
     Some(code)
@@ -219,8 +253,8 @@ fn choose_bytes(part: &Part, rule: Merge, len: usize) -> Option<Vec<Insn>> {
             code.extend([
                 load(*size, 1, value, at + offset),
                 load(*size, 2, BASE, part.from + offset),
-                Insn::new(0xaf, 1, 2, 0, 0),
-                Insn::new(0x4f, DIFFERENCE, 1, 0, 0),
+                Insn::new(op::XOR_X, 1, 2, 0, 0),
+                Insn::new(op::OR_X, DIFFERENCE, 1, 0, 0),
             ]);
         }
         code
@@ -238,11 +272,11 @@ fn choose_bytes(part: &Part, rule: Merge, len: usize) -> Option<Vec<Insn>> {
     } else {
         body.extend(compare(NEW, part.to));
         body.extend(copy(BASE, part.from));
-        body.push(Insn::new(0x55, DIFFERENCE, 0, offset(take.len())?, 0));
+        body.push(Insn::new(op::JNE_K, DIFFERENCE, 0, offset(take.len())?, 0));
     }
     body.extend(take);
     let mut code = compare(OLD, part.from);
-    code.push(Insn::new(0x15, DIFFERENCE, 0, offset(body.len())?, 0));
+    code.push(Insn::new(op::JEQ_K, DIFFERENCE, 0, offset(body.len())?, 0));
     code.extend(body);
     Some(code)
 }
@@ -264,12 +298,12 @@ fn words(from: usize, to: usize, len: usize) -> Vec<(usize, usize)> {
 
 /// Gives a register's low bytes their sign.
 fn extend(register: u8, size: usize) -> Vec<Insn> {
-    shift(register, size, 0xc7)
+    shift(register, size, op::ARSH_K)
 }
 
 /// Leaves a register its low bytes.
 fn cut(register: u8, size: usize) -> Vec<Insn> {
-    shift(register, size, 0x77)
+    shift(register, size, op::RSH_K)
 }
 
 fn shift(register: u8, size: usize, back: u8) -> Vec<Insn> {
@@ -277,37 +311,37 @@ fn shift(register: u8, size: usize, back: u8) -> Vec<Insn> {
     if unused <= 0 {
         return Vec::new();
     }
-    vec![Insn::new(0x67, register, 0, 0, unused), Insn::new(back, register, 0, 0, unused)]
+    vec![Insn::new(op::LSH_K, register, 0, 0, unused), Insn::new(back, register, 0, 0, unused)]
 }
 
 fn mov(to: u8, from: u8) -> Insn {
-    Insn::new(0xbf, to, from, 0, 0)
+    Insn::new(op::MOV_X, to, from, 0, 0)
 }
 
 fn add_imm(to: u8, imm: i32) -> Insn {
-    Insn::new(0x07, to, 0, 0, imm)
+    Insn::new(op::ADD_K, to, 0, 0, imm)
 }
 
 fn sub(to: u8, from: u8) -> Insn {
-    Insn::new(0x1f, to, from, 0, 0)
+    Insn::new(op::SUB_X, to, from, 0, 0)
 }
 
 fn load(size: usize, to: u8, value: u8, at: usize) -> Insn {
     let code = match size {
-        1 => 0x71,
-        2 => 0x69,
-        4 => 0x61,
-        _ => 0x79,
+        1 => op::LDX_B,
+        2 => op::LDX_H,
+        4 => op::LDX_W,
+        _ => op::LDX_DW,
     };
     Insn::new(code, to, value, small(at), 0)
 }
 
 fn store(size: usize, value: u8, at: usize, from: u8) -> Insn {
     let code = match size {
-        1 => 0x73,
-        2 => 0x6b,
-        4 => 0x63,
-        _ => 0x7b,
+        1 => op::STX_B,
+        2 => op::STX_H,
+        4 => op::STX_W,
+        _ => op::STX_DW,
     };
     Insn::new(code, value, from, small(at), 0)
 }

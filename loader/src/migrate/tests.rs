@@ -232,16 +232,6 @@ fn a_counter_that_wraps_or_falls_is_settled_by_its_difference() {
     assert_eq!(settled(7, 10, 12), 9);
 }
 
-#[test]
-fn of_a_prefix_only_the_bits_that_count_tell_it_from_others() {
-    let trie = def(BPF_MAP_TYPE_LPM_TRIE, 8, 8, 8);
-    let key = |bits: u32, data: [u8; 4]| [bits.to_ne_bytes(), data].concat();
-    assert_eq!(canonical(&trie, &key(12, [10, 0xff, 1, 2])), key(12, [10, 0xf0, 0, 0]));
-    assert_eq!(canonical(&trie, &key(32, [10, 1, 2, 3])), key(32, [10, 1, 2, 3]));
-    assert_eq!(canonical(&trie, &key(0, [10, 1, 2, 3])), key(0, [0; 4]));
-    assert_eq!(canonical(&def(HASH, 8, 8, 8), &key(0, [10, 1, 2, 3])), key(0, [10, 1, 2, 3]));
-}
-
 /// Values of random fields in two random orders, some of them only on one side, numbers wider on the new one.
 #[derive(Debug, Clone)]
 struct Change {

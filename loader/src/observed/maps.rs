@@ -84,10 +84,36 @@ fn read_layout(
 ) -> Result<Option<MapLayout>> {
     let btf = match known.entry(object) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => {
-            let raw = xdpd_kernel::Btf::open_by_id(object)?.raw()?;
-            new.insert(Btf::parse(&raw).ok())
-        }
+        Entry::Vacant(new) => new.insert(match xdpd_kernel::Btf::open_by_id(object) {
+            Ok(btf) => Btf::parse(&btf.raw()?).ok(),
+            // A map keeps its types: it went away meanwhile, and they with it.
+            Err(e) if e.errno() == libc::ENOENT => None,
+            Err(e) => return Err(e),
+        }),
     };
     Ok(btf.as_ref().and_then(|btf| map_layout(btf, key, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use xdpd_kernel::MapDef;
+    use xdpd_testlab::require_root;
+
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_map_that_goes_away_between_two_looks_is_no_error() {
+        require_root!();
+        // No object has that id: the kernel's are below 2³¹.
+        let info = MapInfo {
+            id: MapId(u32::MAX),
+            name: "gone".to_owned(),
+            def: MapDef::default(),
+            btf_id: Some(BtfId(u32::MAX)),
+            btf_key_type_id: 1,
+            btf_value_type_id: 2,
+        };
+        assert_eq!(layout_of(&info).ok(), Some(None));
+    }
 }

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xdpd_config::{Label, Reuse};
 use xdpd_kernel::MapId;
 
-use crate::desired::{Attachment, Desired, DesiredMap};
+use crate::desired::{Attachment, Desired, DesiredMap, Instance};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
@@ -63,10 +63,16 @@ impl Plan {
         self.count(Verdict::Blocked) > 0
     }
 
-    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`.
+    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`, of a map `LABEL: map NAME: WHY`.
     pub fn blocks(&self) -> impl Iterator<Item = String> {
         let changes = self.interfaces.iter().flat_map(|(label, i)| i.changes.iter().map(move |c| (label, c)));
-        changes.filter_map(|(label, change)| Some(format!("{label}: {}", change.blocked_by.as_ref()?)))
+        changes.filter_map(|(label, change)| {
+            let why = change.blocked_by.as_ref()?;
+            Some(match &change.address {
+                Address::Map(map) => format!("{label}: map {map}: {why}"),
+                _ => format!("{label}: {why}"),
+            })
+        })
     }
 
     /// How many interfaces have this verdict.
@@ -83,21 +89,16 @@ impl Plan {
 /// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
 /// that continues another label is meant by that one's.
 pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
-    let reloaded = desired.attachments.iter().filter_map(|(label, attachment)| {
-        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
-        let instance = desired.instances.get(&attachment.instance)?;
-        (!reload_reasons(instance, pinned).is_empty()).then(|| from.clone())
-    });
-    reloaded.collect()
+    let reloaded = continued(desired, observed)
+        .filter(|(_, pinned, instance)| !reload_reasons(instance, pinned).is_empty());
+    reloaded.map(|(from, ..)| from.clone()).collect()
 }
 
 /// The pinned maps whose entries are to be carried to one with less room, and that room: those of which it matters how
 /// many entries they have.
 pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), u32> {
     let mut shrinking = BTreeMap::new();
-    for (label, attachment) in &desired.attachments {
-        let Some((from, pinned)) = predecessor(label, attachment, desired, observed) else { continue };
-        let Some(instance) = desired.instances.get(&attachment.instance) else { continue };
+    for (from, pinned, instance) in continued(desired, observed) {
         if reload_reasons(instance, pinned).is_empty() {
             continue;
         }
@@ -115,12 +116,7 @@ pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, Str
 /// The pinned maps of which the file says what they hold: those whose content matters.
 pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
     let mut ids = BTreeSet::new();
-    for (label, attachment) in &desired.attachments {
-        let (Some((_, pinned)), Some(instance)) =
-            (predecessor(label, attachment, desired, observed), desired.instances.get(&attachment.instance))
-        else {
-            continue;
-        };
+    for (_, pinned, instance) in continued(desired, observed) {
         for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
             ids.extend(pinned.maps.get(name).map(|map| map.id));
             ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
@@ -164,6 +160,17 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         }
     }
     plan
+}
+
+/// The pins that interfaces of the file continue, with the labels that they have, and what is to run there.
+fn continued<'a>(
+    desired: &'a Desired,
+    observed: &'a Observed,
+) -> impl Iterator<Item = (&'a Label, &'a Pinned, &'a Instance)> {
+    desired.attachments.iter().filter_map(|(label, attachment)| {
+        let (from, pinned) = predecessor(label, attachment, desired, observed)?;
+        Some((from, pinned, desired.instances.get(&attachment.instance)?))
+    })
 }
 
 /// The pins that an interface of the file continues: those of its label, or those of a label that left the file while

@@ -1,16 +1,26 @@
 //! Random entries in real maps of every type, changed on both sides while they are carried over.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH,
+    BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
+};
 use xdpd_kernel::{Btf, Map, MapBtf, MapDef};
 
 use super::trio::Trio;
 use crate::migrate::{Family, Settings, base_definition, family};
 
 /// Hash, LRU hash, array, per CPU the same, and LPM trie.
-const TYPES: [u32; 7] = [1, 9, 2, 5, 10, 6, 11];
-const LPM_TRIE: u32 = 11;
+const TYPES: [u32; 7] = [
+    BPF_MAP_TYPE_HASH,
+    BPF_MAP_TYPE_LRU_HASH,
+    BPF_MAP_TYPE_ARRAY,
+    BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_LPM_TRIE,
+];
 
 /// What becomes of an entry while it is carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +139,11 @@ impl Side<'_> {
 fn definition(map_type: u32, value_size: u32) -> MapDef {
     MapDef {
         map_type,
-        key_size: if map_type == LPM_TRIE { 8 } else { 4 },
+        key_size: if map_type == BPF_MAP_TYPE_LPM_TRIE { 8 } else { 4 },
         value_size,
         // More than an LRU map holds back for each CPU.
         max_entries: 4096,
-        flags: u32::from(map_type == LPM_TRIE),
+        flags: u32::from(map_type == BPF_MAP_TYPE_LPM_TRIE),
         map_extra: 0,
     }
 }
@@ -145,18 +155,19 @@ fn carry(map_type: u32, types: &Btf, entries: &[Entry], settle_between: bool) {
         let def = definition(map_type, value_size);
         // Keys of a trie have no type here; then neither has the value.
         let key_type_id = 1;
-        let types = (map_type != LPM_TRIE).then_some(MapBtf { btf: types, key_type_id, value_type_id });
+        let types =
+            (map_type != BPF_MAP_TYPE_LPM_TRIE).then_some(MapBtf { btf: types, key_type_id, value_type_id });
         Map::create("carried", &def, types).unwrap()
     };
     // Without types, a trie's values go as a whole.
-    let (new_size, new_type) = if map_type == LPM_TRIE { (8, 5) } else { (24, 6) };
+    let (new_size, new_type) = if map_type == BPF_MAP_TYPE_LPM_TRIE { (8, 5) } else { (24, 6) };
     let (old, new) = (make(8, 5), make(new_size, new_type));
     let base = Map::create("base", &base_definition(old.def(), new.def()), None).unwrap();
     let trio = Trio::new("m", old, base, new, Settings::default()).unwrap();
     let [(old, _), _, (new, _)] = trio.maps();
     let old = Side { map: old, count: (0, 4), state: (4, 4) };
     let new = match map_type {
-        LPM_TRIE => Side { map: new, count: (0, 4), state: (4, 4) },
+        BPF_MAP_TYPE_LPM_TRIE => Side { map: new, count: (0, 4), state: (4, 4) },
         _ => Side { map: new, count: (8, 8), state: (0, 8) },
     };
     let fate = |entry: &Entry| if is_array { Fate::Stays } else { entry.fate };
@@ -192,7 +203,7 @@ fn carry(map_type: u32, types: &Btf, entries: &[Entry], settle_between: bool) {
     trio.settle(go_on).unwrap();
     trio.settle(go_on).unwrap();
 
-    let counts = map_type != LPM_TRIE;
+    let counts = map_type != BPF_MAP_TYPE_LPM_TRIE;
     for (number, entry) in entries.iter().enumerate() {
         let context = format!("map type {map_type}, entry {number}: {entry:?}");
         let is_touched = entry.new[0] > 0 || entry.new_state.is_some_and(|state| state != 0);

@@ -8,6 +8,7 @@ use xdpd_kernel::program::XdpLoad;
 use xdpd_kernel::{Map, MapDef, Program, cpu};
 
 use super::CarryError;
+use crate::entries::canonical;
 use crate::migrate::program::{self, Descriptors, Direction};
 use crate::migrate::{self, Family, Mapping, Settings, Side};
 use crate::observed::layout_of;
@@ -135,7 +136,7 @@ impl Trio {
                 self.slots(value, &mut converted, |old, new| self.mapping.convert(old, new));
                 new_keys.extend(key);
                 new_values.extend(converted);
-                base_keys.extend(migrate::canonical(self.old.def(), key));
+                base_keys.extend(canonical(self.old.def(), key));
                 base_values.extend(value);
             }
             match self.new.update_all(&new_keys, &new_values) {
@@ -178,7 +179,7 @@ impl Trio {
                 if !migrate::fits(self.new.def(), key) {
                     continue;
                 }
-                let base_key = migrate::canonical(self.old.def(), key);
+                let base_key = canonical(self.old.def(), key);
                 if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.new.value_len()];
                     self.slots(value, &mut seed, |old, new| self.mapping.seed(old, new));
@@ -239,7 +240,7 @@ impl Trio {
                 if !migrate::fits(self.old.def(), key) {
                     continue;
                 }
-                let base_key = migrate::canonical(self.old.def(), key);
+                let base_key = canonical(self.old.def(), key);
                 if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.old.value_len()];
                     self.slots(value, &mut seed, |new, old| self.mapping.seed_back(new, old));
@@ -304,7 +305,7 @@ impl Trio {
     }
 
     fn settle_in_memory(&self, direction: Direction, slot: usize, key: &[u8]) -> Result<(), CarryError> {
-        let base_key = migrate::canonical(self.old.def(), key);
+        let base_key = canonical(self.old.def(), key);
         let mut values = [&self.old, &self.base, &self.new].map(|map| vec![0; map.value_len()]);
         let [old, base, new] = &mut values;
         if !(self.old.lookup(key, old)? && self.base.lookup(&base_key, base)? && self.new.lookup(key, new)?) {

@@ -1,7 +1,5 @@
 //! What each type takes, what it refuses, and that nothing is lost on the way there and back.
 
-#![allow(clippy::unwrap_used)] // also in the helpers of tests
-
 use proptest::prelude::*;
 use xdpd_config::{Located, Value};
 
