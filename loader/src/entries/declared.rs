@@ -114,7 +114,7 @@ fn index(key: &[u8]) -> Option<u32> {
 }
 
 /// Whether the file can say what a map holds. Err: why it cannot, and what to do.
-pub fn is_supported(spec: &MapSpec) -> Result<(), String> {
+pub(super) fn is_supported(spec: &MapSpec) -> Result<(), String> {
     let def = &spec.def;
     if spec.origin != MapOrigin::Declared {
         return Err("it holds the object's global variables, which `globals` sets".to_owned());

@@ -13,7 +13,7 @@ use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode, readers};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
-pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
+pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
     keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
