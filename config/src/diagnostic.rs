@@ -9,6 +9,8 @@ use std::sync::Arc;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use crate::Config;
+
 /// Bytes of the file, from start to end.
 pub type Span = Range<usize>;
 
@@ -91,12 +93,29 @@ impl fmt::Display for Diagnostic {
 pub struct Diagnostics {
     source: Arc<Source>,
     errors: Vec<Diagnostic>,
+    rest: Option<Box<Config>>,
 }
 
 impl Diagnostics {
     pub(crate) fn new(source: Arc<Source>, mut errors: Vec<Diagnostic>) -> Self {
         errors.sort_by_key(|error| error.span.as_ref().map(|span| (span.start, span.end)));
-        Self { source, errors }
+        Self { source, errors, rest: None }
+    }
+
+    pub(crate) fn with_rest(self, rest: Config) -> Self {
+        Self { rest: Some(Box::new(rest)), ..self }
+    }
+
+    /// The file without its errors, for looking for those that show only where others are asked: with defaults in the
+    /// place of what is wrong, and without the programs that have errors. `None` where the file is not TOML.
+    pub fn take_rest(&mut self) -> Option<Config> {
+        self.rest.take().map(|config| *config)
+    }
+
+    /// These errors and more of the same file.
+    #[must_use]
+    pub fn and(self, more: Vec<Diagnostic>) -> Self {
+        Self::new(self.source, [self.errors, more].concat())
     }
 
     /// The file, as it was named to the parser.

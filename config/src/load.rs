@@ -125,12 +125,21 @@ pub(crate) fn read(path: &Path, limit: u64, what: &str) -> Result<String, LoadEr
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
         .map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::other("it is not a regular file")));
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
+        return Err(unreadable(io::Error::other(what)));
     }
     trust::check_open(&file, path)?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.starts_with(b"\x7fELF") {
+        let shown = path.display();
+        let message = format!(
+            "it is an ELF object, not {what}: name the TOML file whose programs use it; `xdpd check {shown}` explains it"
+        );
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, message)));
+    }
     if bytes.len() as u64 > limit {
         let message = format!("it holds more than {} KiB, too much for {what}", limit >> 10);
         return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, message)));

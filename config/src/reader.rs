@@ -27,6 +27,11 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len() + self.missing.len()
+    }
+
     /// An error at a place.
     pub(crate) fn add(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
         self.found.push(Diagnostic::new(message).at(span).label(label));

@@ -48,6 +48,19 @@ fn a_directory_is_no_config() {
     let dir = tempfile::tempdir().unwrap();
     let error = Config::load(dir.path()).unwrap_err();
     assert!(matches!(error, LoadError::Read { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("it is a directory"), "{error}");
+}
+
+#[test]
+fn an_object_in_place_of_the_file_is_told_with_what_explains_it_whatever_its_size() {
+    for size in [4, usize::try_from(MAX_FILE_SIZE).unwrap() + 1] {
+        let mut content = b"\x7fELF".to_vec();
+        content.resize(size, 0);
+        let (_dir, path) = file(content);
+        let text = Config::load(&path).unwrap_err().to_string();
+        assert!(text.contains("it is an ELF object, not a config"), "{text}");
+        assert!(text.contains(&format!("`xdpd check {}`", path.display())), "{text}");
+    }
 }
 
 #[test]
@@ -112,5 +125,5 @@ fn a_list_larger_than_the_limit_is_not_read() {
     file.set_len(MAX_LIST_SIZE + 1).unwrap();
     let error = List::load(&path).unwrap_err();
     assert!(error.to_string().contains("more than 65536 KiB, too much for a list"), "{error}");
-    assert!(List::load(dir.path()).unwrap_err().to_string().contains("not a regular file"));
+    assert!(List::load(dir.path()).unwrap_err().to_string().contains("it is a directory"));
 }

@@ -21,6 +21,8 @@ pub struct ProgramInfo {
     pub id: ProgramId,
     /// Its name, of which the kernel keeps 15 bytes.
     pub name: String,
+    /// `enum bpf_prog_type`; see [`is_xdp`](Self::is_xdp).
+    pub prog_type: u32,
     /// The first 8 bytes of a SHA-1 over its instructions: equal for equal code, whatever maps it uses.
     pub tag: [u8; BPF_TAG_SIZE],
     /// When it was loaded, as time since boot (`CLOCK_BOOTTIME`).
@@ -34,6 +36,11 @@ pub struct ProgramInfo {
 }
 
 impl ProgramInfo {
+    /// Whether it is an XDP program.
+    pub fn is_xdp(&self) -> bool {
+        self.prog_type == BPF_PROG_TYPE_XDP
+    }
+
     /// The tag as it is commonly written: 16 hexadecimal digits.
     pub fn tag_hex(&self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.tag))
@@ -196,6 +203,7 @@ impl Program {
         Ok(ProgramInfo {
             id: ProgramId(info.id),
             name: object::from_kernel_name(&info.name),
+            prog_type: info.prog_type,
             tag: info.tag,
             load_time: Duration::from_nanos(info.load_time),
             uid: info.created_by_uid,

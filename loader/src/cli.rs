@@ -17,6 +17,8 @@ pub struct Cli {
 const SEARCH: &str =
     "CONFIG is looked for in $XDPD_CONFIG, ./config.toml and /etc/xdpd/config.toml when it is not given.";
 
+const FILE: &str = "The TOML file [default: $XDPD_CONFIG, ./config.toml or /etc/xdpd/config.toml]";
+
 /// The exit codes and what they mean.
 pub const EXIT_CODES: [(u8, &str); 5] = [
     (0, "as wished (diff: no difference)"),
@@ -129,8 +131,8 @@ pub enum Command {
 /// Which file.
 #[derive(Debug, Args)]
 pub struct ConfigArg {
-    /// The TOML file
-    #[arg(value_name = "CONFIG")]
+    /// The file.
+    #[arg(value_name = "CONFIG", help = FILE)]
     pub config: Option<PathBuf>,
 }
 

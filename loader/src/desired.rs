@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use xdpd_config::{
-    Config, Diagnostic, Diagnostics, Interface, Label, MapSettings, Mode, Program, Reuse, Selector,
-};
+use xdpd_config::{Config, Diagnostic, Interface, Label, MapSettings, Mode, Program, Reuse, Selector};
 use xdpd_kernel::NetNsId;
 
 use crate::devices::{Devices, Space};
@@ -83,18 +81,24 @@ pub struct Attachment {
     pub modes: Vec<Mode>,
 }
 
-/// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold.
+/// Resolves a file: globs against the devices, programs against their objects, maps against what they are to hold. With
+/// the group of the file, or why there is none, it tells everything that is wrong at once.
 pub fn resolve(
     config: &Config,
     devices: &Devices,
     objects: &Objects,
     lists: &Lists,
-) -> Result<Desired, Diagnostics> {
-    let mut problems = Vec::new();
+    readers: Result<Option<Readers>, Diagnostic>,
+) -> Result<Desired, Vec<Diagnostic>> {
+    let mut problems = objects.problems(config);
+    let readers = readers.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let mut desired = Desired {
         config: config.path.clone(),
         pin_root: config.pin_root.clone(),
-        readers: None,
+        readers,
         stats_map: config.stats.map.clone(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
@@ -127,8 +131,7 @@ pub fn resolve(
             desired.attachments.insert(label, attachment);
         }
     }
-    problems.extend(objects.problems(config));
-    if problems.is_empty() { Ok(desired) } else { Err(config.diagnostics(problems)) }
+    if problems.is_empty() { Ok(desired) } else { Err(problems) }
 }
 
 /// The instance that an interface runs; `None` where its object has a problem, which is reported once elsewhere.

@@ -24,6 +24,7 @@ pub mod output;
 pub mod plan;
 pub mod privileges;
 pub mod readers;
+mod remarks;
 mod root;
 mod service;
 mod trial;

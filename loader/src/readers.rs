@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use xdpd_config::{Config, Diagnostic, Diagnostics, Group, suggest};
+use xdpd_config::{Config, Diagnostic, Group, suggest};
 use xdpd_kernel::{Dir, Stat, group};
 
 /// Owner, group and permission bits of a pin or a directory.
@@ -130,7 +130,7 @@ pub fn set(dir: &Dir, entry: Option<&str>, to: Permissions) -> Result<(), xdpd_k
 }
 
 /// The group that the file names, as this machine knows it.
-pub fn resolve(config: &Config) -> Result<Option<Readers>, Diagnostics> {
+pub fn resolve(config: &Config) -> Result<Option<Readers>, Diagnostic> {
     let Some(group) = &config.stats.group else { return Ok(None) };
     let readers = |gid| Some(Readers { gid, name: group.value.to_string() });
     let name = match &group.value {
@@ -148,7 +148,7 @@ pub fn resolve(config: &Config) -> Result<Option<Readers>, Diagnostics> {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("`groupadd --system {name}` makes it; a number needs no group of that name"),
     };
-    Err(config.diagnostic(error.at(group.span.clone()).label("who may read the pins").help(help)))
+    Err(error.at(group.span.clone()).label("who may read the pins").help(help))
 }
 
 #[cfg(test)]

@@ -46,13 +46,23 @@ pub enum RootError {
     #[error("{0} while waiting for the lock")]
     Interrupted(#[from] Interrupted),
     /// Another run holds the lock.
-    #[error("{path} is locked{}; wait for it, or give --lock-timeout", .holder.as_deref().unwrap_or(""), path = .path.display())]
+    #[error("{path} is locked{}; {}", .holder.as_deref().unwrap_or(""), advice(*.waited), path = .path.display())]
     Locked {
         /// The lock.
         path: std::path::PathBuf,
         /// Who holds it, ` by NAME (pid N)`.
         holder: Option<String>,
+        /// How long it was waited for, as the operator wished.
+        waited: Duration,
     },
+}
+
+fn advice(waited: Duration) -> String {
+    if waited.is_zero() {
+        "wait for it, or give --lock-timeout".to_owned()
+    } else {
+        format!("gave up after {}", humantime::format_duration(waited))
+    }
 }
 
 impl PinRoot {
@@ -133,7 +143,7 @@ impl PinRoot {
                     let waits =
                         if trial::is_waiting(&dir) { ", an apply that waits for `xdpd confirm`" } else { "" };
                     let holder = holders.first().map(|holder| format!(" by {holder}{waits}"));
-                    return Err(RootError::Locked { path: path.join(LOCK), holder });
+                    return Err(RootError::Locked { path: path.join(LOCK), holder, waited: timeout });
                 }
             }
             interrupt.check()?;

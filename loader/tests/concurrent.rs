@@ -114,7 +114,7 @@ fn eight_applies_at_once_wait_for_each_other_and_no_reader_finds_a_pin_missing()
             write(&site, round);
             // Every third time none of them waits.
             let waits = round % 3 != 0;
-            let timeout = if waits { "--lock-timeout 20s" } else { "" };
+            let timeout = if waits { "--lock-timeout 10m" } else { "" };
             let children: Vec<_> = (0..AT_ONCE).map(|n| apply(FILES[n % 2].0, timeout).spawn()).collect();
             for child in children {
                 let output = child.wait_with_output().unwrap();

@@ -4,14 +4,14 @@
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 
-use common::strace::{Fault, changes_after, strace};
+use common::strace::{Fault, changes_after, strace, traced};
 use common::{DROP, PASS, Site, packets, report};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use xdpd_config::retired;
 use xdpd_kernel::Access;
-use xdpd_testlab::{DEADLINE, Invocation, Veth, require_root, wait_for, wait_until, xdpd};
+use xdpd_testlab::{DEADLINE, Invocation, Veth, require_root, wait_until, xdpd};
 
 /// Each named after how the new program comes to run: in the place of the old one, after a change of mode, where the link
 /// had been detached.
@@ -94,15 +94,6 @@ impl Stand {
             assert_eq!(self.counts(label), (5, 3), "{label}, {context}: {:?}", self.site.bpffs.tree());
         }
     }
-}
-
-/// The process that strace has started.
-fn traced(strace: &Child) -> Pid {
-    let children = format!("/proc/{0}/task/{0}/children", strace.id());
-    let child = wait_for("the traced process", DEADLINE, || {
-        std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok()
-    });
-    Pid::from_raw(child).unwrap()
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Instant;
 
+use common::strace::traced;
 use common::{DROP, PASS, Site, changes, flat};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use xdpd::entries::{self, Content};
 use xdpd_kernel::{Access, MapId};
@@ -393,16 +395,20 @@ fn root_does_not_follow_a_list_that_others_can_change() {
     assert!(output.stderr.contains("list.csv: No such file"), "{output}");
 }
 
-/// Runs `xdpd apply` with faults of strace, and gives its calls of bpf(2).
-fn strace(site: &Site, inject: &[String]) -> (Output, Vec<String>) {
-    let log = site.lab.dir().join("strace.log");
+/// `xdpd apply` with faults of strace, which logs its calls of bpf(2).
+fn under_strace(site: &Site, inject: &[String]) -> Invocation {
     let mut strace = Invocation::of("strace").netns(site.lab.near()).current_dir(site.lab.dir());
-    strace = strace.args(["-qq", "-e", "signal=none", "-e", "trace=bpf", "-o"]).arg(&log);
+    strace = strace.args(["-qq", "-e", "signal=none", "-e", "trace=bpf", "-o", "strace.log"]);
     for inject in inject {
         strace = strace.args(["-e", &format!("inject=bpf:{inject}")]);
     }
-    let output = strace.arg(xdpd().path()).args(["apply", "config.toml"]).run();
-    let log = std::fs::read_to_string(log).expect("the log of strace");
+    strace.arg(xdpd().path()).args(["apply", "config.toml"])
+}
+
+/// Runs it, and gives the calls.
+fn strace(site: &Site, inject: &[String]) -> (Output, Vec<String>) {
+    let output = under_strace(site, inject).run();
+    let log = std::fs::read_to_string(site.lab.dir().join("strace.log")).expect("the log of strace");
     (output, log.lines().filter(|line| line.starts_with("bpf(")).map(str::to_owned).collect())
 }
 
@@ -460,21 +466,27 @@ fn a_signal_between_two_batches_takes_back_what_was_written() {
 fn entries_that_somebody_else_writes_meanwhile_are_found_out() {
     require_root!();
     let (site, _veth) = block_list("race");
-    file(&site, "['192.0.2.0/24']", "");
-    site.apply();
-    file(&site, "['192.0.2.0/24', '203.0.113.0/24']", "");
+    let before = || {
+        file(&site, "['192.0.2.0/24']", "");
+        site.apply();
+        file(&site, "['192.0.2.0/24', '203.0.113.0/24']", "");
+    };
+    before();
+    let (_, calls) = strace(&site, &[]);
+    let update = nth(&calls, "BPF_MAP_UPDATE", 1);
+    before();
     let map = site.dir("eth0").open_map("blocked4", Access::ReadWrite).unwrap();
     let (ours, theirs) = ([24, 0, 0, 0, 203, 0, 113, 0], [8, 0, 0, 0, 10, 0, 0, 0]);
-    let (output, _) = std::thread::scope(|scope| {
-        // Each call takes a while, so there is time between the writing and the look at the result.
-        let apply = scope.spawn(|| strace(&site, &["delay_exit=10000".to_owned()]));
-        wait_until("our entry", xdpd_testlab::DEADLINE, || map.lookup(&ours, &mut [0]).unwrap());
-        map.update(&theirs, &[1], 0).unwrap();
-        apply.join().unwrap()
-    });
-    let output = output.expect_code(3);
-    assert!(flat(&output.stderr).contains("not as planned"), "{output}");
-    assert!(output.stderr.contains("- 10.0.0.0/8 = 1"), "{output}");
+    // Stopped between the writing and the look at the result.
+    let apply = under_strace(&site, &[format!("signal=STOP:when={update}")]).spawn();
+    wait_until("our entry", xdpd_testlab::DEADLINE, || map.lookup(&ours, &mut [0]).unwrap());
+    map.update(&theirs, &[1], 0).unwrap();
+    kill_process(traced(&apply), Signal::CONT).unwrap();
+    let output = apply.wait_with_output().unwrap();
+    let (code, stderr) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(flat(&stderr).contains("not as planned"), "{stderr}");
+    assert!(stderr.contains("- 10.0.0.0/8 = 1"), "{stderr}");
     // What is theirs is left to the next plan, which tells it.
     assert_eq!(blocked(&site), ["10.0.0.0/8", "192.0.2.0/24"]);
     site.apply();

@@ -12,7 +12,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use xdpd::commands::Inputs;
 use xdpd::desired;
 use xdpd::devices::{Devices, Space};
 use xdpd::dispatcher::Dispatcher;
@@ -331,14 +330,13 @@ fn run(case: &Path, place: &Place) -> (String, String) {
     let objects = Objects::read(&config);
     let (lists, problems) = Lists::read(&config, &objects);
     assert!(problems.is_empty(), "{}: {problems:?}", case.display());
-    let inputs = Inputs { config, objects, lists };
-    let devices = devices(&state, &inputs.config);
-    let mut desired = match desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists) {
+    let devices = devices(&state, &config);
+    // Groups by their numbers, which are the same on every machine.
+    let readers = readers::resolve(&config);
+    let desired = match desired::resolve(&config, &devices, &objects, &lists, readers) {
         Ok(desired) => desired,
-        Err(diagnostics) => return (place.hide(&diagnostics.to_string()), String::new()),
+        Err(found) => return (place.hide(&config.diagnostics(found).to_string()), String::new()),
     };
-    // By their numbers, which are the same on every machine.
-    desired.readers = readers::resolve(&inputs.config).unwrap();
     let foreign_programs = devices
         .iter()
         .flat_map(|(_, device)| device.xdp.iter().map(move |a| (a.program_id, device.ifindex)))
@@ -383,7 +381,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
     for note in &plan.notes {
         writeln!(text, "xdpd: {note}").unwrap();
     }
-    (place.hide(&text), place.hide(&json::plan(&inputs.config, &plan, None, None)))
+    (place.hide(&text), place.hide(&json::plan(&config, &plan, None, None)))
 }
 
 #[test]

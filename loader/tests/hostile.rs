@@ -1,8 +1,11 @@
 //! What others do meanwhile: foreign programs, pins and locks, kills, failures in the middle.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::{DROP, PASS, Site, flat};
 use xdpd_kernel::{Dir, Program, XdpLink, XdpMode, netlink};
@@ -169,6 +172,13 @@ fn a_failure_in_the_middle_of_the_commit_restores_what_was() {
     site.send(&veths[1], "v1", PASS, 3);
 }
 
+/// Waits without giving up the CPU, for what is there for some milliseconds only.
+fn spin_until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        std::hint::spin_loop();
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_a_killed_apply_left_is_settled_by_the_next_one() {
@@ -177,16 +187,16 @@ fn what_a_killed_apply_left_is_settled_by_the_next_one() {
     let veth = site.lab.veth("eth0", "peer0");
     site.one("eth0", "xdp_drop_func", "reuse = \"never\"");
     site.apply();
-    // Killed at ever later moments of an apply, found by waiting for what it leaves on the way.
+    // Killed at ever later moments from when its stage is there; the last ones may have ended by then.
     let mut seen = std::collections::BTreeSet::new();
-    for delay in 0..40_u32 {
-        let function = ["xdp_pass_func", "xdp_drop_func"][(delay % 2) as usize];
+    for round in 0..40_u32 {
+        let function = ["xdp_pass_func", "xdp_drop_func"][(round % 2) as usize];
         site.one("eth0", function, "reuse = \"never\"");
         let mut child = site.run("apply config.toml").spawn();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_micros(u64::from(delay) * 1500);
-        while std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-            std::hint::spin_loop();
-        }
+        let stage = site.root().join("%next-eth0");
+        spin_until(|| stage.exists() || child.try_wait().unwrap().is_some());
+        let deadline = Instant::now() + Duration::from_micros(u64::from(round) * 1500);
+        spin_until(|| Instant::now() >= deadline || child.try_wait().unwrap().is_some());
         let _ = child.kill();
         let status = child.wait().unwrap();
         seen.insert((status.signal(), site.bpffs.tree().iter().any(|e| e.contains("%next"))));
@@ -203,12 +213,18 @@ fn what_a_killed_apply_left_is_settled_by_the_next_one() {
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
 }
 
-/// Waits until an apply has come to take the lock. It does not hold it, so nothing of it can be seen but this; that it still
-/// waits is what can be asked.
+/// Waits until an apply has come to take the lock: it handles signals from then on, and has the pin root open. It does not
+/// hold the lock, so nothing else of it can be seen; that it still waits is what can be asked.
 fn wait_for_its_try(site: &Site, apply: &std::process::Child) {
-    wait_until("the apply to open the pin root", DEADLINE, || {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", apply.id()));
-        fds.is_ok_and(|fds| fds.flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root())))
+    let proc = Path::new("/proc").join(apply.id().to_string());
+    let handles_signals = || {
+        let status = std::fs::read_to_string(proc.join("status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (libc::SIGINT - 1) & 1 == 1
+    };
+    wait_until("the apply to try the lock", DEADLINE, || {
+        let mut fds = std::fs::read_dir(proc.join("fd")).into_iter().flatten().flatten();
+        handles_signals() && fds.any(|fd| fd.path().read_link().is_ok_and(|to| to == site.root()))
     });
 }
 
@@ -225,7 +241,10 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
     let lock = root.try_lock("%lock").unwrap().expect("the lock");
     let busy = site.expect("apply", 2);
     assert!(busy.stderr.contains(&format!("pid {}", std::process::id())), "{}", busy.stderr);
-    let mut waiting = site.run("apply config.toml --lock-timeout 20s").spawn();
+    assert!(busy.stderr.contains("or give --lock-timeout"), "{}", busy.stderr);
+    let waited = site.run("apply config.toml --lock-timeout 50ms").run().expect_code(2);
+    assert!(waited.stderr.contains("gave up after 50ms"), "who has given one is not told to: {waited}");
+    let mut waiting = site.run("apply config.toml --lock-timeout 10m").spawn();
     wait_for_its_try(&site, &waiting);
     assert!(waiting.try_wait().unwrap().is_none());
     drop(lock);
@@ -265,6 +284,12 @@ fn the_lock_of_a_killed_run_is_waited_for_while_its_child_still_has_it() {
     assert_eq!(apply.wait().unwrap().code(), Some(0));
 }
 
+/// The directories below this one, and what is in them, as far as it does not go away while they are counted.
+fn entries(dir: &Path) -> usize {
+    let found = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    found.map(|entry| 1 + entries(&entry.path())).sum()
+}
+
 #[test]
 #[ignore = "needs root"]
 fn an_interrupt_leaves_no_half_of_anything() {
@@ -273,14 +298,18 @@ fn an_interrupt_leaves_no_half_of_anything() {
     let veths = site.lab.veths("v", 8);
     site.config("[interfaces.\"v*\"]\nnetns = \"$NETNS\"\n");
     let mut codes = std::collections::BTreeSet::new();
-    for delay in 0..12_u32 {
+    // From before it has begun, through all that it makes, until it has ended.
+    for made in (0..).step_by(4) {
         let mut child = site.run("apply config.toml").spawn();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(u64::from(delay) * 12);
-        while std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-            std::hint::spin_loop();
+        let mut ended = false;
+        spin_until(|| {
+            ended = child.try_wait().unwrap().is_some();
+            ended || entries(&site.root()) >= made
+        });
+        if !ended {
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         }
-        let pid = rustix::process::Pid::from_child(&child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let status = child.wait().unwrap();
         let running = veths.iter().filter(|v| site.running(&v.near).is_some()).count();
         match status.code() {
@@ -291,6 +320,9 @@ fn an_interrupt_leaves_no_half_of_anything() {
         }
         codes.insert(status.code());
         site.expect("detach", 0);
+        if ended {
+            break;
+        }
     }
     assert!(codes.len() > 1, "interrupted at different moments: {codes:?}");
 }
@@ -410,10 +442,8 @@ fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
     for n in 1..=6 {
         file(n);
         let mut child = site.run("apply config.toml").spawn();
-        let delay = std::time::Instant::now() + std::time::Duration::from_millis(n as u64 * 12);
-        while std::time::Instant::now() < delay && child.try_wait().unwrap().is_none() {
-            std::hint::spin_loop();
-        }
+        let deadline = Instant::now() + Duration::from_millis(n as u64 * 12);
+        spin_until(|| Instant::now() >= deadline || child.try_wait().unwrap().is_some());
         netns.ip(&format!("link del {}", veths[n].near));
         netns.ip(&format!("link add g{} type veth", 90 + n));
         let output = child.wait_with_output().unwrap();
@@ -440,7 +470,7 @@ fn two_applies_at_once_wait_for_each_other() {
             "[programs.p]\nobject = \"builtin\"\nfunction = \"{function}\"\n\
              [interfaces.\"v*\"]\nnetns = \"$NETNS\"\nprogram = \"p\"\n"
         ));
-        let mut both = [(); 2].map(|()| site.run("apply config.toml --lock-timeout 20s").spawn());
+        let mut both = [(); 2].map(|()| site.run("apply config.toml --lock-timeout 10m").spawn());
         for child in &mut both {
             assert_eq!(child.wait().unwrap().code(), Some(0), "round {round}");
         }

@@ -1,4 +1,5 @@
 //! Promises about objects: what loads, which maps are reused, and that no file hurts.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
@@ -191,6 +192,64 @@ fn a_function_that_is_not_there_is_told_with_what_is() {
          reuse = \"never\"\n[interfaces.x]\nprogram = \"p\"\n",
     );
     assert!(text.contains("did you mean `xdp_stats_map`?"), "{text}");
+}
+
+#[test]
+fn all_errors_of_a_file_its_objects_and_its_entries_are_told_at_once_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("own.o"), common::builtin_object()).unwrap();
+    let config = dir.path().join("config.toml");
+    let text = "reuse = 'migrat'\n[programs.a]\nobject = 'gone.o'\n[programs.b]\nobject = 'gone.o'\nfunktion = 'x'\n\
+                [programs.c]\nobject = 'own.o'\nfunction = 'xdp_drp_func'\n[programs.d]\nobject = 'builtin'\n\
+                [programs.d.maps.xdp_stats_map]\nentries = 'gone.csv'\n[interfaces.x]\nprogram = 'none'\n";
+    std::fs::write(&config, text).unwrap();
+    let check = || xdpd_testlab::xdpd().arg("check").arg(&config).run().expect_code(2).stderr;
+    let places = |text: &str| -> Vec<String> {
+        let places = text.lines().filter_map(|line| line.split_once("config.toml:"));
+        places.filter_map(|(_, place)| Some(place.split_once(':')?.0.to_owned())).collect()
+    };
+    let told = check();
+    // Of a program that has errors in the file, nothing more: what it lacks may follow from them.
+    assert_eq!(places(&told), ["1", "3", "6", "9", "13", "15"], "{told}");
+    // What a file that is not TOML means is anybody's guess.
+    std::fs::write(&config, format!("{text}[interfaces\n")).unwrap();
+    let told = check();
+    assert!(!told.contains("gone.o"), "{told}");
+}
+
+/// What `check` prints of a file without other files.
+fn checked(text: &str, options: &[&str]) -> xdpd_testlab::Output {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, text).unwrap();
+    xdpd_testlab::xdpd().arg("check").arg(&config).args(options).run().expect_code(0)
+}
+
+#[test]
+fn of_the_builtin_object_what_the_file_uses_is_explained_and_the_rest_is_named() {
+    let text = checked("[interfaces.eth0]\n", &[]).stdout;
+    assert!(text.contains("  program xdp_pass_func: ") && text.contains("    run by   eth0\n"), "{text}");
+    assert!(
+        text.contains("  and xdp_abort_func, xdp_drop_func, xdp_tx_func, which the file does not use\n"),
+        "{text}"
+    );
+    assert_eq!(text.matches("  program ").count(), 1, "{text}");
+    let json = checked("[interfaces.eth0]\n", &["--json"]).json();
+    assert_eq!(json["objects"][0]["programs"].as_array().unwrap().len(), 4, "tools get all");
+}
+
+#[test]
+fn a_rule_for_migrating_where_nothing_is_migrated_is_remarked_on_and_no_error() {
+    let file = "[programs.p]\nobject = 'builtin'\n[programs.p.maps.xdp_stats_map]\n\
+                merge = { rx_packets = 'max' }\n[interfaces.eth0]\nprogram = 'p'\n";
+    let note = "program `p`, map `xdp_stats_map`: merge has no effect on eth0, where reuse = \"if-compatible\" and \
+                not \"migrate\"";
+    let text = checked(file, &[]).stdout;
+    assert!(common::flat(&text).contains(&format!("note: {note}")), "{text}");
+    assert_eq!(checked(file, &["--json"]).json()["notes"][0]["what"], note);
+    let migrate = format!("reuse = 'migrate'\n{file}");
+    assert!(!checked(&migrate, &[]).stdout.contains("note: "));
+    assert!(checked(&migrate, &["--json"]).json().get("notes").is_none());
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -31,7 +31,8 @@ fn an_absent_optional_device_is_told_and_attached_by_the_next_apply_that_finds_i
     let status = site.run("status config.toml --json").run().expect_code(0).json();
     assert_eq!(status["notes"][0]["interface"], "v1");
     let status = site.expect("status", 0);
-    assert!(status.stdout.contains(&format!("{}:v0", site.netns())), "{}", status.stdout);
+    assert!(status.stdout.contains(":v0  native  xdp_drop_func  "), "{}", status.stdout);
+    assert!(status.stdout.lines().all(|line| line.chars().count() <= 80), "{}", status.stdout);
     let check = site.expect("check", 0);
     assert!(check.stdout.contains("program p, native, optional\n"), "{}", check.stdout);
     // The reader waits for it, as for every device that is not there yet.
@@ -67,6 +68,11 @@ fn pins_of_an_optional_device_outlive_it_and_are_taken_up_when_it_comes_back() {
     assert_eq!(applied["outcome"], "unchanged");
     let status = site.run("status config.toml --json").run().expect_code(0).json();
     assert_eq!(status["interfaces"][0]["state"], "device gone");
+    let status = site.expect("status", 0).stdout;
+    assert!(status.contains("  device gone  xdp_drop_func  "), "{status}");
+    let told: Vec<&str> =
+        status.lines().filter(|line| line.starts_with("eth0: ") || line.contains("drift")).collect();
+    assert_eq!(told, [format!("eth0: no device `eth0` in netns `{}` (optional)", site.netns())], "{status}");
     assert_eq!(site.bpffs.fingerprint(), before, "not touched");
 
     site.lab.create(&veth);

@@ -121,9 +121,9 @@ fn a_link_whose_device_is_gone_is_told_and_detached() {
     site.apply();
     site.lab.delete(&veth);
     wait_until("the link to be defunct", DEADLINE, || site.link("eth0").info().unwrap().ifindex().is_none());
-    assert_blocked(&site, "config.toml", "eth0: device gone", "no device `eth0` in netns");
-    let status = site.expect("status", 0);
-    assert!(status.stdout.contains("is gone"), "{status}");
+    assert_blocked(&site, "config.toml", "device gone xdp_drop_func", "no device `eth0` in netns");
+    let status = site.run("status config.toml --json").run().expect_code(0).json();
+    assert!(status["drift"][0]["what"].as_str().unwrap().ends_with("is gone"), "{status}");
     site.expect("detach", 0);
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
 }

@@ -201,6 +201,13 @@ fn a_capability_that_is_missing_is_named_with_what_it_is_for() {
         assert_eq!(refused.stderr.matches("CAP_").count(), 1, "only that one: {}", refused.stderr);
         assert_eq!(site.bpffs.tree(), Vec::<String>::new());
     }
+    // Nor is it waited for: what a process lacks, it never gets.
+    let watch = Invocation::of("setpriv")
+        .arg("--bounding-set=-bpf")
+        .arg(xdpd().path())
+        .args(["watch", "config.toml"])
+        .current_dir(site.lab.dir());
+    assert!(watch.run().expect_code(2).stderr.contains("CAP_BPF"));
     // One that is given up anyway is not missed.
     without("net_raw").expect_code(0);
 }

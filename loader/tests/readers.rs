@@ -72,6 +72,25 @@ fn copy(site: &Site, binary: &Path) -> PathBuf {
 
 #[test]
 #[ignore = "needs root"]
+fn a_group_that_is_not_there_is_told_with_all_else_that_is_wrong_in_the_order_of_the_file() {
+    require_root!();
+    let site = Site::new("nogroup");
+    site.config(
+        "[stats]\ngroup = 'no-such-group'\n[programs.p]\nobject = 'gone.o'\n[programs.q]\nobject = 'builtin'\n\
+         [programs.q.maps.xdp_stats_map]\nentries = 'gone.csv'\n[interfaces.x]\nprogram = 'p'\n",
+    );
+    for command in ["diff", "apply"] {
+        let text = site.expect(command, 2).stderr;
+        let errors: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("error: ") || line.contains(": error: ")).collect();
+        let [group, object, list] = errors[..] else { panic!("{text}") };
+        assert!(group.contains("no group `no-such-group` on this machine"), "{text}");
+        assert!(object.contains("gone.o") && list.contains("gone.csv"), "{text}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_group_reads_without_any_capability_and_nobody_else_does() {
     require_root!();
     let site = site("readers");

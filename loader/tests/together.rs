@@ -282,7 +282,14 @@ fn a_kill_in_an_apply_that_changes_everything_loses_no_count() {
             continue;
         }
         let context = format!("killed at call {n} of {call}: {line}");
+        let mark = stats.mark();
         stand.xdpd("detach").expect_code(0);
+        // Else a slow reader sees other maps of an unknown past, and tells that something may be missing.
+        for device in DEVICES {
+            let _ = stats.wait_after(mark, &format!("{device} without pins"), |record| {
+                record["event"] == "waiting" && record["interface"] == device
+            });
+        }
         stand.begin();
         three_each();
         let (killed, log) = apply(&[(call, "signal=KILL", *n)]);

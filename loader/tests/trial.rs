@@ -150,9 +150,11 @@ fn a_lost_terminal_is_no_confirmation_and_no_end() {
     require_root!();
     let site = site("hangup");
     let before = state(&site);
-    let mut apply = waiting(&site, "300ms");
+    let mut apply = waiting(&site, "1h");
     drop((apply.stdout.take(), apply.stderr.take()));
     signal(&apply, Signal::HUP);
+    // Nothing has been confirmed by it.
+    signal(&apply, Signal::TERM);
     assert_eq!(apply.wait().unwrap().code(), Some(3));
     assert_eq!(state(&site), before);
 

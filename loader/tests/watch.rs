@@ -18,23 +18,15 @@ use xdpd_testlab::{DEADLINE, Invocation, Netns, require_root, wait_until};
 struct Watch {
     child: Child,
     said: Arc<Mutex<String>>,
+    printed: Arc<Mutex<String>>,
 }
 
 impl Watch {
     fn start(invocation: Invocation) -> Self {
         let mut child = invocation.spawn();
-        let said = Arc::new(Mutex::new(String::new()));
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut stdout = child.stdout.take().unwrap();
-        let heard = Arc::clone(&said);
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
-                heard.lock().unwrap().push_str(&std::mem::take(&mut line));
-            }
-        });
-        std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Self { child, said }
+        let said = collect(child.stderr.take().unwrap());
+        let printed = collect(child.stdout.take().unwrap());
+        Self { child, said, printed }
     }
 
     fn said(&self) -> String {
@@ -62,6 +54,19 @@ impl Watch {
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.said());
         self.said()
     }
+}
+
+/// What comes out of a pipe, line by line.
+fn collect(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let collected = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&collected);
+    std::thread::spawn(move || {
+        let (mut pipe, mut line) = (BufReader::new(pipe), String::new());
+        while pipe.read_line(&mut line).is_ok_and(|read| read > 0) {
+            heard.lock().unwrap().push_str(&std::mem::take(&mut line));
+        }
+    });
+    collected
 }
 
 impl Drop for Watch {
@@ -267,6 +272,32 @@ fn an_optional_device_is_waited_for_and_that_is_said_once() {
     assert_ne!(site.running("eth0"), None);
     let said = watch.stop();
     assert_eq!(said.matches("no device `eth0`").count(), 2, "once each time: {said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn legend_and_notes_are_told_once_over_many_edits() {
+    require_root!();
+    let site = Site::new("told");
+    let _veth = site.lab.veth("eth0", "peer0");
+    let file = |function: &str| {
+        site.config(&format!(
+            "[programs.p]\nobject = 'builtin'\nfunction = '{function}'\n[interfaces.eth0]\nprogram = 'p'\n\
+             netns = '$NETNS'\n[interfaces.late0]\nnetns = '$NETNS'\noptional = true\n"
+        ));
+    };
+    file("xdp_pass_func");
+    let watch = watch(&site);
+    watch.wait_applied(1);
+    for (n, function) in ["xdp_drop_func", "xdp_tx_func", "xdp_pass_func"].into_iter().enumerate() {
+        file(function);
+        watch.wait_applied(n + 2);
+    }
+    let printed = || watch.printed.lock().unwrap().clone();
+    wait_until("all four plans", DEADLINE, || printed().matches("Plan: ").count() == 4);
+    assert_eq!(printed().matches("+ apply adds").count(), 1, "{}", printed());
+    assert_eq!(watch.said().matches("no device `late0`").count(), 1, "{}", watch.said());
+    watch.stop();
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Where `xdpd` takes the config, and people put it here, too.
+    #[arg(hide = true, value_name = "CONFIG", value_parser = not_here)]
+    _config: Option<String>,
+
     /// Write JSON, one object per line
     #[arg(long)]
     pub(crate) json: bool,
@@ -51,6 +55,10 @@ pub(crate) struct Arguments {
     /// Follow only this interface: a label, or a pattern as it is in the config; may be repeated
     #[arg(long, value_name = "LABEL")]
     pub(crate) interface: Vec<String>,
+}
+
+fn not_here(path: &str) -> Result<String, String> {
+    Err(format!("the config is named by an option: --config {path}"))
 }
 
 #[cfg(test)]
@@ -73,6 +81,14 @@ mod tests {
         for long in Arguments::command().get_arguments().filter_map(clap::Arg::get_long) {
             assert!(page.contains(&format!("\\-\\-{}", long.replace('-', "\\-"))), "{long}");
         }
+    }
+
+    #[test]
+    fn a_config_without_its_option_is_told_where_it_belongs() {
+        let error = Arguments::try_parse_from(["xdp-stats", "edge.toml"]).unwrap_err().to_string();
+        assert!(error.contains("--config edge.toml"), "{error}");
+        let mut command = Arguments::command();
+        assert!(!command.render_help().to_string().contains("[CONFIG]"), "it is not offered");
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub(crate) fn say(message: std::fmt::Arguments<'_>) {
 pub(crate) fn say_config_error(error: &LoadError) {
     match error {
         LoadError::Invalid(diagnostics) => {
-            let _ = writeln!(std::io::stderr(), "{diagnostics}");
+            let _ = writeln!(std::io::stderr(), "xdp-stats: {diagnostics}");
         }
         other => say(format_args!("{other}")),
     }

@@ -236,7 +236,7 @@ impl Reader {
         if trouble != self.trouble.as_deref() {
             self.trouble = trouble.map(str::to_owned);
             if let Some(trouble) = trouble {
-                say(format_args!("{trouble}; waiting for it"));
+                say(format_args!("{trouble}: there is nothing to read yet"));
             }
         }
     }

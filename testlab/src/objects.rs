@@ -1,14 +1,18 @@
-//! What exists in the kernel, machine-wide: programs, maps, links and BTF objects by id.
+//! What exists in the kernel, machine-wide: XDP programs and links, maps and BTF objects by id.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use xdpd_kernel::{Btf, Map, Program, XdpLink};
+use rustix::io::Errno;
+use xdpd_kernel::{Btf, Map, Program, ProgramId, ProgramInfo, XdpLink};
 
 use crate::wait::{DEADLINE, wait_for};
 
-/// The ids of all BPF objects at one moment. Ids grow and are not soon reused, so they identify objects.
+/// The ids of BPF objects at one moment. Ids grow and are not soon reused, so they identify objects.
+///
+/// Without programs of other types than XDP, and without what they use: a service manager loads some for each service that it
+/// starts, and tools that trace load others, at any time.
 ///
 /// For a test that runs alone ([`crate::Lab::alone`]), on a private bpffs that is mounted before the first
 /// snapshot.
@@ -27,11 +31,18 @@ pub struct KernelObjects {
 impl KernelObjects {
     /// All that exist now. Needs root.
     pub fn snapshot() -> Self {
+        let (ours, others): (Vec<ProgramInfo>, _) =
+            all(Program::ids()).filter_map(info).partition(ProgramInfo::is_xdp);
+        let maps_of_others: BTreeSet<u32> = others.iter().flat_map(|p| &p.map_ids).map(|id| id.0).collect();
+        let btf_of_others: BTreeSet<u32> = others.iter().filter_map(|p| p.btf_id).map(|id| id.0).collect();
+        let maps: BTreeSet<u32> = all(Map::ids()).map(|id| id.0).collect();
+        let btf: BTreeSet<u32> = all(Btf::ids()).map(|id| id.0).collect();
+        let links = XdpLink::all_xdp().expect("the links of the kernel");
         Self {
-            programs: collect(Program::ids(), |id| id.0),
-            maps: collect(Map::ids(), |id| id.0),
-            links: collect(XdpLink::ids(), |id| id.0),
-            btf: collect(Btf::ids(), |id| id.0),
+            programs: ours.iter().map(|program| program.id.0).collect(),
+            maps: &maps - &maps_of_others,
+            links: links.iter().map(|link| link.id.0).collect(),
+            btf: &btf - &btf_of_others,
         }
     }
 
@@ -101,8 +112,17 @@ impl fmt::Display for KernelObjects {
     }
 }
 
-fn collect<T>(ids: impl Iterator<Item = xdpd_kernel::Result<T>>, number: impl Fn(T) -> u32) -> BTreeSet<u32> {
-    ids.map(|id| number(id.expect("ids of kernel objects"))).collect()
+fn all<T>(ids: impl Iterator<Item = xdpd_kernel::Result<T>>) -> impl Iterator<Item = T> {
+    ids.map(|id| id.expect("ids of kernel objects"))
+}
+
+/// What there is to know of a program, unless it is gone since it was listed.
+fn info(id: ProgramId) -> Option<ProgramInfo> {
+    match Program::open_by_id(id).and_then(|program| program.info()) {
+        Ok(info) => Some(info),
+        Err(error) if error.errno() == Errno::NOENT.raw_os_error() => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[cfg(test)]

@@ -237,8 +237,9 @@ fn tail(records: &[Value]) -> String {
 mod tests {
     use super::*;
 
+    /// A shell cannot trap a signal that was ignored when it started, as SIGINT is where tests run in the background.
     fn reader(script: &str) -> Stats {
-        Stats::spawn(Invocation::of("sh").args(["-c", script]))
+        Stats::spawn(Invocation::of("env").args(["--default-signal=INT", "sh", "-c", script]))
     }
 
     const SAMPLES: &str = r#"

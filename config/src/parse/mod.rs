@@ -4,7 +4,7 @@ mod interface;
 mod program;
 mod stats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -48,16 +48,21 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
         )));
     }
     let mut reader = Reader { directory: path.parent().unwrap_or(Path::new("/")), errors: Errors::default() };
-    let File { pin_root, reuse, programs, interfaces, stats } = reader.file(&document.root);
+    let File { pin_root, reuse, programs, unsound, interfaces, stats } = reader.file(&document.root);
+    let is_toml = document.errors.is_empty();
     let errors = document.all_errors(reader.errors);
-    if !errors.is_empty() {
-        return Err(Diagnostics::new(Arc::clone(&source), errors));
-    }
     let sha256 = Sha256::digest(text).iter().fold(String::new(), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}"); // a String takes everything
         digits
     });
-    Ok(Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source })
+    let mut config =
+        Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source: Arc::clone(&source) };
+    if errors.is_empty() {
+        return Ok(config);
+    }
+    config.programs.retain(|name, _| !unsound.contains(name));
+    let diagnostics = Diagnostics::new(source, errors);
+    Err(if is_toml { diagnostics.with_rest(config) } else { diagnostics })
 }
 
 /// What a file says of `pin_root`, whatever else is wrong with what it says.
@@ -79,6 +84,8 @@ struct File {
     pin_root: PathBuf,
     reuse: Reuse,
     programs: BTreeMap<String, Program>,
+    /// The programs that have errors.
+    unsound: BTreeSet<String>,
     interfaces: Vec<Interface>,
     stats: Stats,
 }
@@ -98,11 +105,15 @@ impl Reader<'_> {
         }
         let pin_root = root.get("pin_root").and_then(|value| self.pin_root(value));
         let reuse = self.reuse(root);
-        let programs = self.errors.tables(root, "programs");
-        let programs: BTreeMap<_, _> = programs
-            .into_iter()
-            .map(|(key, table)| (key.get_ref().to_string(), self.program(key, table)))
-            .collect();
+        let (mut programs, mut unsound) = (BTreeMap::new(), BTreeSet::new());
+        for (key, table) in self.errors.tables(root, "programs") {
+            let before = self.errors.count();
+            let program = self.program(key, table);
+            if self.errors.count() > before {
+                unsound.insert(program.name.clone());
+            }
+            programs.insert(program.name.clone(), program);
+        }
         let interfaces = self.errors.tables(root, "interfaces");
         let mut interfaces: Vec<_> =
             interfaces.into_iter().filter_map(|(key, table)| self.interface(key, table, &programs)).collect();
@@ -113,6 +124,7 @@ impl Reader<'_> {
             pin_root: pin_root.unwrap_or_else(|| DEFAULT_PIN_ROOT.into()),
             reuse: reuse.map(|reuse| reuse.value).unwrap_or_default(),
             programs,
+            unsound,
             interfaces,
             stats: stats.map(|table| self.stats(table)).unwrap_or_default(),
         }

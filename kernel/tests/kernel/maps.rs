@@ -16,7 +16,7 @@ fn fill(map: &Map) {
     for key in 0..map.def().max_entries {
         let mut value = vec![0; map.value_len()];
         for (slot, bytes) in value.chunks_mut(map.slot_len()).enumerate() {
-            bytes.fill(u8::try_from(key as usize * 10 + slot + 1).unwrap());
+            bytes.fill(u8::try_from((key as usize * 10 + slot) % 255 + 1).unwrap());
         }
         map.update(&key.to_ne_bytes(), &value, 0).unwrap();
     }

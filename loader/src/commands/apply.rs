@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::human::printable_lines;
-use crate::output::{self, human, json};
+use crate::output::{self, Told, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
@@ -39,11 +39,16 @@ pub struct Options {
 /// Plans, and carries the plan out.
 pub fn run(config: &ConfigArg, options: Options) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
-    converge(&inputs, options, None)
+    converge(&inputs, options, &mut Told::default(), None)
 }
 
 /// Makes the kernel match what was read. Signals are noted by `interrupt`; where there is none, from the first change on.
-pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Interrupt>) -> Outcome {
+pub(super) fn converge(
+    inputs: &Inputs,
+    options: Options,
+    told: &mut Told,
+    interrupt: Option<&Interrupt>,
+) -> Outcome {
     // A first look without the lock: where there is nothing to do, not even the lock is made.
     let survey = Survey::take(inputs, options.allow, Leftovers::FoldIn)?;
     if options.dry_run {
@@ -51,11 +56,11 @@ pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Int
     }
     // Another run may take back what this look has found.
     if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
-        return Ok(unchanged(inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options, told));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.
     if survey.plan.is_blocked() && survey.observed.root != Root::Present {
-        return refused(inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options, told);
     }
     // Told before anything is begun, and not by whichever call fails first.
     if let Some(lacking) = privileges::lacking() {
@@ -83,12 +88,12 @@ pub(super) fn converge(inputs: &Inputs, options: Options, interrupt: Option<&Int
     // The lock lies on the bpffs that the plan was to mount.
     survey.plan.mount = mount;
     if survey.plan.is_blocked() {
-        return refused(inputs, &survey.plan, options);
+        return refused(inputs, &survey.plan, options, told);
     }
     if survey.plan.is_empty() && !settled {
-        return Ok(unchanged(inputs, &survey.plan, options));
+        return Ok(unchanged(inputs, &survey.plan, options, told));
     }
-    execute(inputs, options, &root, &survey, &interrupt)
+    execute(inputs, options, &root, &survey, told, &interrupt)
 }
 
 /// Under the lock: settles what an interrupted run left, and plans again from what is there now. Tells whether there was
@@ -108,12 +113,13 @@ fn execute(
     options: Options,
     root: &PinRoot,
     survey: &Survey,
+    told: &mut Told,
     interrupt: &Interrupt,
 ) -> Outcome {
     let plan = &survey.plan;
-    output::say_all(&plan.notes);
+    told.notes(&plan.notes);
     if !options.json {
-        output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
+        told.plan(plan).map_err(Failure::refused)?;
     }
     let mut engines = Engines::default();
     let mut executor = Executor {
@@ -220,8 +226,8 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
     problems
 }
 
-fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
-    output::say_all(&plan.notes);
+fn unchanged(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> Exit {
+    told.notes(&plan.notes);
     if options.json {
         print_json(inputs, plan, json::Outcome::Unchanged, None);
     } else {
@@ -231,10 +237,10 @@ fn unchanged(inputs: &Inputs, plan: &Plan, options: Options) -> Exit {
     Exit::Done
 }
 
-fn refused(inputs: &Inputs, plan: &Plan, options: Options) -> Outcome {
-    output::say_all(&plan.notes);
+fn refused(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> Outcome {
+    told.notes(&plan.notes);
     if !options.json {
-        output::data(&human::plan(plan, output::stdout_colour())).map_err(Failure::refused)?;
+        told.plan(plan).map_err(Failure::refused)?;
     }
     let error = anyhow!("{}; nothing was changed", blocked(plan));
     failed(inputs, options, plan, Exit::Refused, error)

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use xdpd_config::{Config, ObjectRef, Program, Selector};
 
-use super::{Failure, Inputs, Outcome, diagnosed};
+use super::{Failure, Inputs, Outcome};
 use crate::entries::Lists;
 use crate::exit::Exit;
 use crate::object::explain::Explanation;
@@ -18,18 +18,16 @@ use crate::output::check::{
     ConfigFacts, FORMAT_VERSION, InterfaceFacts, ObjectFacts, ProgramUse, Report, RunBy, text,
 };
 use crate::output::{self, json};
+use crate::remarks::remarks;
 
 /// Checks; prints what the file describes and what its objects hold. `file` may be an object itself.
 pub fn run(file: Option<&Path>, json: bool) -> Outcome {
     if let Some(path) = file.filter(|path| is_elf(path)) {
         return run_object(path, json);
     }
-    let Inputs { config, objects, lists } = Inputs::read(file)?;
-    let problems = objects.problems(&config);
-    if !problems.is_empty() {
-        return Err(diagnosed(&config.diagnostics(problems)));
-    }
-    print(&report(&config, &objects, &lists), json)
+    let inputs = Inputs::read(file)?;
+    inputs.check()?;
+    print(&report(&inputs.config, &inputs.objects, &inputs.lists), json)
 }
 
 /// Whether the file is an object. Anything else is a config, which says what is wrong with it.
@@ -68,7 +66,8 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
         .collect();
     let mut by_object: BTreeMap<String, (&Loaded, BTreeMap<String, Vec<String>>)> = BTreeMap::new();
     for (program, loaded, function) in &programs {
-        let (_, run_by) = by_object.entry(object_name(program)).or_insert_with(|| (*loaded, BTreeMap::new()));
+        let (_, run_by) =
+            by_object.entry(program.object.value.to_string()).or_insert_with(|| (*loaded, BTreeMap::new()));
         let runs = config.interfaces.iter().filter(|i| config.program_of(i).name == program.name);
         run_by.entry(function.clone()).or_default().extend(runs.map(|i| key(&i.selector)));
     }
@@ -85,7 +84,7 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
                     .map(|g| (g.name.value.clone(), g.value.value.to_string()))
                     .collect(),
                 program: program.name.clone(),
-                object: object_name(program),
+                object: program.object.value.to_string(),
                 function: function.clone(),
                 entries: loaded
                     .object
@@ -106,6 +105,7 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
                 explanation: Explanation::of(&loaded.object),
             })
             .collect(),
+        notes: remarks(config),
     }
 }
 
@@ -127,12 +127,5 @@ fn key(selector: &Selector) -> String {
     match selector {
         Selector::Device { label, .. } => label.to_string(),
         Selector::Glob(glob) => glob.as_str().to_owned(),
-    }
-}
-
-fn object_name(program: &Program) -> String {
-    match &program.object.value {
-        ObjectRef::Builtin => "builtin".to_owned(),
-        ObjectRef::File(path) => path.display().to_string(),
     }
 }

@@ -14,11 +14,11 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use xdpd_config::{Config, Diagnostics, LoadError};
+use xdpd_config::{Config, Diagnostic, Diagnostics, LoadError};
 
 use crate::desired::{self, Desired};
 use crate::devices::Devices;
-use crate::entries::Lists;
+use crate::entries::{self, Lists};
 use crate::execute::CarryError;
 use crate::exit::Exit;
 use crate::objects::Objects;
@@ -27,6 +27,7 @@ use crate::output;
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
+use crate::remarks::remarks;
 use crate::root::RootError;
 
 /// A command that ends with an error: what to say, and how to exit.
@@ -56,25 +57,43 @@ pub struct Inputs {
     pub objects: Objects,
     /// What its maps are to hold.
     pub lists: Lists,
+    /// What is wrong with that.
+    entries: entries::Problems,
 }
 
 impl Inputs {
     /// Reads the file that `path` names, or the one found by search, which is told on stderr.
     pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
-        Self::of(Config::load(&find(path)?).map_err(load_failure)?)
+        Ok(Self::of(Config::load(&find(path)?).map_err(load_failure)?))
     }
 
-    /// Reads what a file names. Problems of objects are left to whoever uses them, unless lists have some, too.
-    fn of(config: Config) -> Result<Self, Failure> {
+    /// What is wrong with a file, and with the objects and lists of what is right in it.
+    fn all_wrong(mut diagnostics: Diagnostics) -> Failure {
+        let Some(rest) = diagnostics.take_rest().map(Self::of) else {
+            return diagnosed(Some(&diagnostics), &[]);
+        };
+        let more = [rest.objects.problems(&rest.config), rest.entries.in_config].concat();
+        diagnosed(Some(&diagnostics.and(more)), &rest.entries.in_lists)
+    }
+
+    /// Reads what a file names. Problems of that are left to whoever uses it.
+    fn of(config: Config) -> Self {
         let objects = Objects::read(&config);
-        let (lists, problems) = Lists::read(&config, &objects);
-        if problems.is_empty() {
-            return Ok(Self { config, objects, lists });
-        }
-        let in_config = [objects.problems(&config), problems.in_config].concat();
-        let in_config = (!in_config.is_empty()).then(|| config.diagnostics(in_config));
-        let texts = in_config.iter().chain(&problems.in_lists).map(rendered);
-        Err(Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n"))))
+        let (lists, entries) = Lists::read(&config, &objects);
+        Self { config, objects, lists, entries }
+    }
+
+    /// Fails where an object or a list has a problem.
+    fn check(&self) -> Result<(), Failure> {
+        let found = self.objects.problems(&self.config);
+        if found.is_empty() && self.entries.is_empty() { Ok(()) } else { Err(self.refusal(found)) }
+    }
+
+    /// What was found, with what is wrong with entries, all in the order of the file.
+    fn refusal(&self, found: Vec<Diagnostic>) -> Failure {
+        let in_config = [found, self.entries.in_config.clone()].concat();
+        let in_config = (!in_config.is_empty()).then(|| self.config.diagnostics(in_config));
+        diagnosed(in_config.as_ref(), &self.entries.in_lists)
     }
 }
 
@@ -96,18 +115,16 @@ fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
 
 fn load_failure(error: LoadError) -> Failure {
     match error {
-        LoadError::Invalid(diagnostics) => diagnosed(&diagnostics),
+        LoadError::Invalid(diagnostics) => Inputs::all_wrong(diagnostics),
         other => Failure::refused(other),
     }
 }
 
-/// Errors that point into the file.
-pub fn diagnosed(diagnostics: &Diagnostics) -> Failure {
-    Failure::refused(anyhow!("{}", rendered(diagnostics)))
-}
-
-fn rendered(diagnostics: &Diagnostics) -> String {
-    diagnostics.render(output::stderr_colour()).trim_end().to_owned()
+/// Errors that point into the file and into its lists.
+fn diagnosed(in_config: Option<&Diagnostics>, in_lists: &[Diagnostics]) -> Failure {
+    let colour = output::stderr_colour();
+    let texts = in_config.into_iter().chain(in_lists).map(|found| found.render(colour).trim_end().to_owned());
+    Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n")))
 }
 
 /// Everything that a plan is made of, and the plan.
@@ -125,15 +142,17 @@ impl Survey {
     pub fn take(inputs: &Inputs, allow: Allow, leftovers: Leftovers) -> Result<Self, Failure> {
         let devices = Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref()))
             .map_err(kernel_failure)?;
-        let mut desired = desired::resolve(&inputs.config, &devices, &inputs.objects, &inputs.lists)
-            .map_err(|d| diagnosed(&d))?;
-        desired.readers = readers::resolve(&inputs.config).map_err(|d| diagnosed(&d))?;
+        let Inputs { config, objects, lists, .. } = inputs;
+        let desired = desired::resolve(config, &devices, objects, lists, readers::resolve(config))
+            .map_err(|found| inputs.refusal(found))?;
+        inputs.check()?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
         observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;
         observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(kernel_failure)?;
         observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(kernel_failure)?;
-        let plan = plan::plan(&desired, &observed, allow);
+        let mut plan = plan::plan(&desired, &observed, allow);
+        plan.notes.extend(remarks(config));
         Ok(Self { desired, observed, plan })
     }
 }

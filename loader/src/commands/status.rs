@@ -114,7 +114,7 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
         observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
     observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
     let status = collect(&path, &pin_root, &observed, &entries);
-    let text = if as_json { json::line(&status) } else { table(&status) };
+    let text = if as_json { json::line(&status) } else { table(&status, output::stdout_width()) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
@@ -245,19 +245,18 @@ fn foreign_programs(observed: &Observed) -> Vec<ForeignProgram> {
         .collect()
 }
 
-/// A table that fits 80 columns with names of usual length, and notes below it.
-fn table(status: &Status) -> String {
+/// A table of this width, and notes below it.
+fn table(status: &Status, width: usize) -> String {
     let mut out = String::new();
     if status.interfaces.is_empty() {
         let _ = writeln!(out, "Nothing of xdpd's is pinned under {}.", status.pin_root);
     } else {
         let rows: Vec<[String; 6]> = status.interfaces.iter().map(row).collect();
-        write_table(&mut out, ["INTERFACE", "DEVICE", "MODE", "PROGRAM", "ID", "SINCE"], &rows);
+        // Names are whole in the notes below, and in the JSON.
+        let head = ["INTERFACE", "DEVICE", "MODE", "PROGRAM", "ID", "SINCE"];
+        out.push_str(&output::table(head, &rows, width, &[&[0, 1], &[3]]));
     }
     for interface in &status.interfaces {
-        if interface.state != "attached" {
-            let _ = writeln!(out, "{}: {}", printable(&interface.label), interface.state);
-        }
         if !interface.globals.is_empty() {
             let values = interface.globals.iter().map(|(name, value)| match value {
                 Some(value) => format!("{} = {value}", printable(name)),
@@ -280,7 +279,9 @@ fn table(status: &Status) -> String {
             let _ = writeln!(out, "{label}: map {name} holds {}", entry_count(*count));
         }
     }
-    for drift in &status.drift {
+    // The note of an absent device tells the same, and more.
+    let noted = |label: &str| status.notes.iter().any(|note| note.interface.as_deref() == Some(label));
+    for drift in status.drift.iter().filter(|drift| !(drift.device_gone && noted(&drift.interface))) {
         let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
     }
     for note in &status.notes {
@@ -316,29 +317,14 @@ fn row(interface: &Interface) -> [String; 6] {
             Some(netns) => printable(&format!("{netns}:{device}")),
             None => printable(device),
         }),
-        interface.mode.clone().unwrap_or_else(dash),
+        // What does not run has no mode.
+        if interface.state == "attached" {
+            interface.mode.clone().unwrap_or_else(dash)
+        } else {
+            interface.state.to_owned()
+        },
         program.map_or_else(dash, |p| printable(p.function.as_ref().unwrap_or(&p.name))),
         program.map_or_else(dash, |p| p.id.to_string()),
         program.and_then(|p| p.loaded_at.clone()).unwrap_or_else(dash),
     ]
-}
-
-fn write_table<const N: usize>(out: &mut String, head: [&str; N], rows: &[[String; N]]) {
-    let mut widths = head.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut write_row = |cells: [&str; N]| {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    };
-    write_row(head);
-    for row in rows {
-        write_row(std::array::from_fn(|n| row[n].as_str()));
-    }
 }

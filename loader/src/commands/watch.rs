@@ -9,13 +9,14 @@ use anyhow::anyhow;
 use xdpd_config::Config;
 
 use super::apply::{self, Options, blocked};
-use super::{Failure, Inputs, Outcome, Survey, diagnosed, find, load_failure};
+use super::{Failure, Inputs, Outcome, Survey, find, load_failure};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
-use crate::output;
-use crate::plan::{Allow, Note};
+use crate::output::{self, Told};
+use crate::plan::Allow;
+use crate::privileges;
 use crate::service::Service;
 use crate::triggers::{Triggers, Woken};
 
@@ -36,8 +37,8 @@ struct Watch {
     rejected: Option<String>,
     /// What was said last: the same is not said twice.
     said: Option<String>,
-    /// The notes of the last look, likewise.
-    notes: Vec<Note>,
+    /// What of plans and their notes was told, likewise.
+    told: Told,
     /// How often in a row the file could not be made so.
     failures: u32,
 }
@@ -57,6 +58,10 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
     triggers.follow([path.clone()], []);
     // Without a file to start from there is nothing to keep up.
     let inputs = read(&path, &mut triggers)?;
+    // And rights that are missing never come.
+    if let Some(lacking) = privileges::lacking() {
+        return Err(Failure::refused(anyhow!("{lacking}")));
+    }
     let mut watch = Watch {
         path,
         inputs,
@@ -66,7 +71,7 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         service: Service::from_env(),
         rejected: None,
         said: None,
-        notes: Vec::new(),
+        told: Told::default(),
         failures: 0,
     };
     output::say(format_args!(
@@ -99,7 +104,7 @@ impl Watch {
                     self.service.reloading();
                     self.reread();
                     self.said = None;
-                    self.notes.clear();
+                    self.told.forget_notes();
                 }
                 Woken::Files => self.reread(),
                 Woken::Devices | Woken::Time => {}
@@ -113,15 +118,14 @@ impl Watch {
         if survey.plan.is_blocked() {
             return Err(Failure::refused(anyhow!("{}", blocked(&survey.plan))));
         }
-        if !survey.plan.is_empty() {
+        if survey.plan.is_empty() {
+            self.told.notes(&survey.plan.notes);
+        } else {
             for drift in &survey.plan.drift {
                 output::say(format_args!("{}: {}", drift.interface, drift.what));
             }
-            apply::converge(&self.inputs, self.options, Some(&self.interrupt))?;
-        } else if survey.plan.notes != self.notes {
-            output::say_all(&survey.plan.notes);
+            apply::converge(&self.inputs, self.options, &mut self.told, Some(&self.interrupt))?;
         }
-        self.notes.clone_from(&survey.plan.notes);
         self.failures = 0;
         if let Some(error) = &self.rejected {
             self.service.ready(&first_line(error));
@@ -175,11 +179,9 @@ fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let namespaces: BTreeSet<_> =
         config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
     triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
-    let inputs = Inputs::of(config)?;
-    match inputs.objects.problems(&inputs.config) {
-        problems if problems.is_empty() => Ok(inputs),
-        problems => Err(diagnosed(&inputs.config.diagnostics(problems))),
-    }
+    let inputs = Inputs::of(config);
+    inputs.check()?;
+    Ok(inputs)
 }
 
 fn first_line(text: &str) -> String {

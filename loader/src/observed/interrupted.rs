@@ -1,5 +1,7 @@
 //! What an interrupted run left under the pin root, and what the next run makes of it.
 
+use std::borrow::Cow;
+
 use xdpd_config::Label;
 use xdpd_kernel::{Attached, Dir, IfIndex, Result};
 
@@ -65,15 +67,17 @@ impl Interrupted {
     }
 
     /// The interface it is about.
-    pub fn label(&self) -> &str {
+    pub fn label(&self) -> Cow<'_, str> {
         match self {
             Self::DropStage { directory } | Self::Settle { directory } | Self::GiveBack { directory } => {
                 let prefixes = [NEXT, OLD, SNAP, TAKEN];
-                prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix)).unwrap_or(directory)
+                let name = prefixes.iter().find_map(|prefix| directory.strip_prefix(prefix));
+                let label = name.and_then(Label::from_file_name);
+                label.map_or(Cow::Borrowed(directory), |label| Cow::Owned(label.to_string()))
             }
             Self::FinishExchange { label, .. }
             | Self::TakeBack { label, .. }
-            | Self::SettleGlobals { label, .. } => label.as_str(),
+            | Self::SettleGlobals { label, .. } => Cow::Borrowed(label.as_str()),
         }
     }
 

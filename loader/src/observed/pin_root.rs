@@ -79,9 +79,9 @@ impl Root {
                 "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
                  {path}, or name a directory in it, which apply makes"
             )),
-            Self::NoBpffs => {
-                Some(format!("pin_root {path} is not on a bpffs; mount one there: mount -t bpf bpf {path}"))
-            }
+            Self::NoBpffs => Some(format!(
+                "pin_root {path} is not on a bpffs; mount one there: mount -t bpf -o mode=0700,X-mount.mkdir bpf {path}"
+            )),
             Self::PrivateMounts => Some(format!(
                 "no bpffs at {} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it \
                  die with the process. Run xdpd in the host's mount namespace, either with \

@@ -10,6 +10,7 @@ use super::write_wrapped;
 use crate::entries::entry_count;
 use crate::object::Object;
 use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
+use crate::plan::Note;
 
 /// Version of the report's JSON.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -27,6 +28,9 @@ pub struct Report<'a> {
     pub programs: Vec<ProgramUse>,
     /// The objects of those programs.
     pub objects: Vec<ObjectFacts<'a>>,
+    /// What the file says without effect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
 }
 
 impl<'a> Report<'a> {
@@ -39,6 +43,7 @@ impl<'a> Report<'a> {
             interfaces: Vec::new(),
             programs: Vec::new(),
             objects: vec![facts],
+            notes: Vec::new(),
         }
     }
 }
@@ -124,6 +129,9 @@ pub fn text(report: &Report<'_>) -> String {
             let _ = writeln!(out, "  fills map {} with {}", printable(map), entry_count(*count));
         }
     }
+    for note in &report.notes {
+        write_wrapped(&mut out, "note: ", "  ", &printable(&note.to_string()));
+    }
     for object in &report.objects {
         if !out.is_empty() {
             out.push('\n');
@@ -157,9 +165,19 @@ fn write_object(out: &mut String, object: &ObjectFacts<'_>) {
         (license, false) => format!("license {license} (for the kernel not the GPL)"),
     };
     let _ = writeln!(out, "object {}: {}, {btf}, {license}", printable(&object.object), explanation.dialect);
+    // The builtin object is the same for everybody: who uses one function of it wants to read of that one.
+    let is_builtin = object.object == "builtin" && !object.run_by.is_empty();
+    let mut others = Vec::new();
     for program in &explanation.programs {
         let run_by = object.run_by.iter().find(|run_by| run_by.function == program.name);
-        write_program(out, program, run_by);
+        if is_builtin && run_by.is_none() {
+            others.push(program.name);
+        } else {
+            write_program(out, program, run_by);
+        }
+    }
+    if !others.is_empty() {
+        let _ = writeln!(out, "  and {}, which the file does not use", others.join(", "));
     }
     for map in &explanation.maps {
         write_map(out, map);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{entries, write_wrapped};
 use crate::entries::entry_count;
-use crate::plan::{Action, Address, Change, Facts, Plan, Verdict};
+use crate::plan::{Action, Address, Change, Drift, Facts, Plan, Verdict};
 
 /// In front of text below a change.
 const DETAIL: &str = "        ";
@@ -28,12 +28,16 @@ impl Paint {
 
 /// The whole plan; empty where there is nothing to do.
 pub fn plan(plan: &Plan, colour: bool) -> String {
+    if plan.is_empty() { String::new() } else { format!("{LEGEND}\n{}", changes(plan, colour)) }
+}
+
+/// The same without the legend.
+pub fn changes(plan: &Plan, colour: bool) -> String {
     let mut out = String::new();
     if plan.is_empty() {
         return out;
     }
     let paint = Paint(colour);
-    let _ = writeln!(out, "{LEGEND}");
     if plan.mount {
         let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
     }
@@ -56,7 +60,7 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
             write_change(&mut out, change, paint);
         }
     }
-    for drift in &plan.drift {
+    for drift in plan.drift.iter().filter(|drift| !is_told_elsewhere(plan, drift)) {
         let _ = writeln!(out, "\n  drift of {}: {}", printable(&drift.interface), drift.what);
     }
     let _ = writeln!(
@@ -68,6 +72,12 @@ pub fn plan(plan: &Plan, colour: bool) -> String {
         plan.count(Verdict::Blocked)
     );
     out
+}
+
+/// The reason for a block has it, or the note of a device that is absent.
+fn is_told_elsewhere(plan: &Plan, drift: &Drift) -> bool {
+    let is_noted = || plan.notes.iter().any(|note| note.interface.as_deref() == Some(&*drift.interface));
+    plan.blocks().any(|why| why.contains(&drift.what)) || (drift.device_gone && is_noted())
 }
 
 fn write_change(out: &mut String, change: &Change, paint: Paint) {
@@ -90,7 +100,10 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     // Painted afterwards: a colour takes no room.
     out.push_str(&lines.replacen(mark, &paint.mark(mark), 1));
     entries::write(out, change, |mark| paint.mark(mark));
-    for detail in detail.into_iter().chain(change.blocked_by.as_ref().map(|why| format!("blocked: {why}"))) {
+    let blocked = change.blocked_by.as_ref().map(|why| format!("blocked: {why}"));
+    // What differs is often all of the reason for not doing it.
+    let detail = detail.filter(|detail| blocked.as_ref().is_none_or(|blocked| !blocked.contains(detail)));
+    for detail in detail.into_iter().chain(blocked) {
         write_wrapped(out, DETAIL, DETAIL, &detail);
     }
 }

@@ -61,7 +61,7 @@ struct ChangeDocument<'a> {
 
 #[derive(Serialize)]
 struct DriftDocument<'a> {
-    interface: &'a str,
+    interface: Cow<'a, str>,
     what: Cow<'a, str>,
 }
 
@@ -101,8 +101,10 @@ pub fn plan(config: &Config, plan: &Plan, outcome: Option<Outcome>, error: Optio
 
 /// Drift, and with it what an interrupted run left, which is settled like it.
 fn drift(plan: &Plan) -> Vec<DriftDocument<'_>> {
-    let drift =
-        plan.drift.iter().map(|d| DriftDocument { interface: &d.interface, what: Cow::from(&d.what) });
+    let drift = plan
+        .drift
+        .iter()
+        .map(|d| DriftDocument { interface: Cow::from(&d.interface), what: Cow::from(&d.what) });
     let leftovers = plan.interrupted.iter().map(|leftover| {
         let what = format!("{}: {}", leftover.directory(), leftover.settlement());
         DriftDocument { interface: leftover.label(), what: what.into() }

@@ -5,6 +5,8 @@ mod entries;
 pub mod human;
 pub mod json;
 mod progress;
+mod table;
+mod told;
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
@@ -13,6 +15,8 @@ use std::io::{self, IsTerminal, Write as _};
 const WIDTH: usize = 80;
 
 pub use progress::Progress;
+pub use table::table;
+pub use told::Told;
 
 /// Whether data that was written has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,12 @@ pub fn stderr_colour() -> bool {
 /// Whether stdout takes colour.
 pub fn stdout_colour() -> bool {
     io::stdout().is_terminal() && colour_wanted()
+}
+
+/// As wide may be what cannot be wrapped: a terminal's width, unless stdout is a wider one.
+pub fn stdout_width() -> usize {
+    let terminal = rustix::termios::tcgetwinsize(io::stdout());
+    terminal.map_or(WIDTH, |size| WIDTH.max(size.ws_col.into()))
 }
 
 /// <https://no-color.org>: set and not empty means none.

@@ -15,21 +15,29 @@ pub struct Drift {
     pub interface: String,
     /// What is not as it was left.
     pub what: String,
+    /// Which is that its device is not there any more.
+    #[serde(skip)]
+    pub device_gone: bool,
 }
 
 /// Where the kernel is not as the record of an interface says.
 pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     let Ok(record) = &pinned.record else { return Vec::new() };
-    let mut found = Vec::new();
-    let mut add = |what: String| found.push(Drift { interface: label.to_string(), what });
+    let gone = matches!(pinned.link, LinkState::Defunct { .. }) && !is_in_place(record, devices);
+    let mut found: Vec<Drift> = Vec::new();
+    let mut add = |what: String| {
+        // That is told first.
+        let device_gone = gone && found.is_empty();
+        found.push(Drift { interface: label.to_string(), what, device_gone });
+    };
     match &pinned.link {
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
         LinkState::Defunct { .. } => {
-            add(if is_in_place(record, devices) {
-                format!("the link is detached from device {}", record.device)
-            } else {
+            add(if gone {
                 format!("device {} (ifindex {}) is gone", record.device, record.ifindex)
+            } else {
+                format!("the link is detached from device {}", record.device)
             });
         }
         LinkState::Live { program, ifindex, .. } => {

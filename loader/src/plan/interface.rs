@@ -120,7 +120,8 @@ impl Planner<'_> {
             let hint = xdpd_config::suggest(name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             // Ours goes on wherever the device went: whoever knows that can follow it.
-            let went = pinned.and_then(|p| moved(p.record.as_ref().ok()?, p, &self.observed.devices));
+            let live = pinned.filter(|p| matches!(p.link, LinkState::Live { .. }));
+            let went = live.and_then(|p| moved(p.record.as_ref().ok()?, p, &self.observed.devices));
             let hint = went.map_or(hint, |went| {
                 format!("; {went}, its program still attached: follow it in the file, or move it back")
             });

@@ -63,10 +63,16 @@ impl Plan {
         self.count(Verdict::Blocked) > 0
     }
 
-    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`.
+    /// Every reason for which the plan cannot be carried out, `LABEL: WHY`, of a map `LABEL: map NAME: WHY`.
     pub fn blocks(&self) -> impl Iterator<Item = String> {
         let changes = self.interfaces.iter().flat_map(|(label, i)| i.changes.iter().map(move |c| (label, c)));
-        changes.filter_map(|(label, change)| Some(format!("{label}: {}", change.blocked_by.as_ref()?)))
+        changes.filter_map(|(label, change)| {
+            let why = change.blocked_by.as_ref()?;
+            Some(match &change.address {
+                Address::Map(map) => format!("{label}: map {map}: {why}"),
+                _ => format!("{label}: {why}"),
+            })
+        })
     }
 
     /// How many interfaces have this verdict.

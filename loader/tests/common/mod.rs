@@ -15,17 +15,22 @@ use xdpd_testlab::{Bpffs, Invocation, Lab, Output, Veth, xdpd};
 
 /// A lab, a private bpffs, and a config file.
 pub struct Site {
-    pub lab: Lab,
+    // Before the lab, whose end lets a test begin that counts the kernel's objects.
     pub bpffs: Bpffs,
+    pub lab: Lab,
 }
 
 impl Site {
     pub fn new(name: &str) -> Self {
-        Self { bpffs: Bpffs::private(), lab: Lab::new(name) }
+        Self::of(Lab::new(name))
     }
 
     pub fn alone(name: &str) -> Self {
-        Self { bpffs: Bpffs::private(), lab: Lab::alone(name) }
+        Self::of(Lab::alone(name))
+    }
+
+    fn of(lab: Lab) -> Self {
+        Self { bpffs: Bpffs::private(), lab }
     }
 
     pub fn root(&self) -> PathBuf {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Child;
 
-use xdpd_testlab::Invocation;
+use rustix::process::Pid;
+use xdpd_testlab::{DEADLINE, Invocation, wait_for};
 
 /// The calls by which an apply changes something. `bpf` and `sendto` read as well.
 pub const CALLS: [&str; 9] = [
@@ -52,6 +54,15 @@ pub fn strace(log: &Path, faults: &[Fault<'_>]) -> Invocation {
         strace = strace.args(["-e", &format!("inject={}:{fault}:when={n}", optional(calls))]);
     }
     strace
+}
+
+/// The process that strace has started.
+pub fn traced(strace: &Child) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let child = wait_for("the traced process", DEADLINE, || {
+        std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok()
+    });
+    Pid::from_raw(child).unwrap()
 }
 
 /// The calls in a log that change something, after the line where it gets interesting: each with its number among those of

@@ -6,7 +6,7 @@
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, ExitStatus};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,13 +63,9 @@ impl Site {
         self.dir.path().join("config.toml")
     }
 
-    /// Saves the config: the pin root on the first line, then `text`. In one step, so that however slow the machine is, no
-    /// half of it is ever read.
+    /// Saves the config: the pin root on the first line, then `text`.
     pub fn config(&self, text: &str) {
-        let text = format!("pin_root = \"{}\"\n{text}", self.bpffs.pin_root().display());
-        let next = self.dir.path().join("next");
-        std::fs::write(&next, text).unwrap();
-        std::fs::rename(next, self.config_path()).unwrap();
+        save(&self.config_path(), &format!("pin_root = \"{}\"\n{text}", self.bpffs.pin_root().display()));
     }
 
     pub fn root(&self) -> Dir {
@@ -156,6 +152,13 @@ impl Site {
             root.rename_noreplace("%next-stage", &name).unwrap();
         }
     }
+}
+
+/// Saves a file in one step, so that however slow the machine is, no half of it is ever read.
+pub fn save(path: &Path, text: &str) {
+    let next = path.with_file_name("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::rename(next, path).unwrap();
 }
 
 /// A map of the tutorial's layout, empty.
