@@ -20,8 +20,8 @@ const MADE: &str = "made";
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was killed
-/// while it started a process, which has copies of all descriptors until it execs.
+/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was
+/// killed while it started a process, which has copies of all descriptors until it execs.
 const NO_HOLDER: Duration = Duration::from_secs(5);
 
 /// The locked pin root. Only who holds one changes what is under it.

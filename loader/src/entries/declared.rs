@@ -26,7 +26,8 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything that is wrong with them.
+    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything
+    /// that is wrong with them.
     ///
     /// `what` names the map; an error without a place is one of the entries as a whole.
     pub fn new(
