@@ -146,7 +146,9 @@ impl Watch {
         match read(&self.path, &mut self.triggers) {
             Ok(inputs) => {
                 self.inputs = inputs;
-                self.rejected = None;
+                if self.rejected.take().is_some() {
+                    output::say(format_args!("{} is valid again", self.path.display()));
+                }
             }
             Err(failure) => {
                 let text = failure.error.to_string();
@@ -172,8 +174,8 @@ impl Watch {
     }
 }
 
-/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so that no
-/// later change is missed.
+/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so
+/// that no later change is missed.
 fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
     let namespaces: BTreeSet<_> =
