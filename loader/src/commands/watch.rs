@@ -146,7 +146,9 @@ impl Watch {
         match read(&self.path, &mut self.triggers) {
             Ok(inputs) => {
                 self.inputs = inputs;
-                self.rejected = None;
+                if self.rejected.take().is_some() {
+                    output::say(format_args!("{} is valid again", self.path.display()));
+                }
             }
             Err(failure) => {
                 let text = failure.error.to_string();
