@@ -36,7 +36,7 @@ mod sys;
 mod uapi;
 
 pub use btf::Btf;
-pub use error::{Error, PinError, Result};
+pub use error::{Error, OptionalExt, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
 pub use link::{LinkInfo, LinkKind, XdpLink};
 pub use lock::{Holder, Lock};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
-use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
+use xdpd_kernel::{Dir, Entry, EntryKind, Lock, OptionalExt, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
@@ -110,11 +110,7 @@ impl PinRoot {
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
         let made = make_dirs(path, permissions)?;
-        let dir = match Dir::open(path) {
-            Ok(dir) => dir,
-            Err(e) if e.errno() == ENOENT => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
+        let Some(dir) = Dir::open(path).optional()? else { return Ok(None) };
         if let Some(problem) = Root::of(dir.stat_self()?.into()).problem(path) {
             return Err(RootError::Unusable(problem));
         }

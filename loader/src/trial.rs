@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libc::ENOENT;
-use xdpd_kernel::Dir;
+use xdpd_kernel::{Dir, OptionalExt};
 
 use crate::execute::StepError;
 use crate::interrupt::Interrupt;
@@ -110,14 +110,8 @@ pub(crate) fn is_waiting(root: &Dir) -> bool {
 
 /// Forgets an apply that was killed while it waited. For who holds the lock.
 pub(crate) fn forget(root: &Dir) -> Result<(), xdpd_kernel::Error> {
-    match root.open_dir(LOCK)?.unlink(MARKER) {
-        Ok(()) => {
-            output::say(
-                "an apply was killed while it waited for `xdpd confirm`; what it had done has stayed",
-            );
-            Ok(())
-        }
-        Err(e) if e.errno() == ENOENT => Ok(()),
-        Err(e) => Err(e),
+    if root.open_dir(LOCK)?.unlink(MARKER).optional()?.is_some() {
+        output::say("an apply was killed while it waited for `xdpd confirm`; what it had done has stayed");
     }
+    Ok(())
 }

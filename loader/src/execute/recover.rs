@@ -1,9 +1,8 @@
 //! Settles what a run left that was killed.
 
-use libc::ENOENT;
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
+use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, OptionalExt, netlink};
 
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
@@ -32,10 +31,7 @@ pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError>
                 let name = label.file_name();
                 let stage = root.open_dir(directory)?;
                 // The record with the mode that the link was really made in, if the run came that far.
-                match stage.rename(RECORD_BESIDE, OWNER_PIN) {
-                    Err(e) if e.errno() != ENOENT => return Err(e.into()),
-                    _ => {}
-                }
+                stage.rename(RECORD_BESIDE, OWNER_PIN).optional()?;
                 // Who may read the maps in use is compared with the file later on. Of retired ones it is not.
                 let permissions = readers::of_maps_in(stage.stat_self()?.into());
                 for retired in observed.interfaces.get(label).iter().flat_map(|pinned| &pinned.retired) {
