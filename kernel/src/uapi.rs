@@ -1,8 +1,8 @@
 //! Numbers and structures of the kernel's user space interface, by the names they have there.
 //!
-//! From bpf.h, `if_link.h`, rtnetlink.h, netlink.h, magic.h and nsfs.h in include/uapi/linux of Linux 6.1. The structures are the parts of
-//! `union bpf_attr` that one command uses: the kernel takes what is missing at the end for zero. Padding is spelled
-//! out, since the kernel reads it.
+//! From bpf.h, `if_link.h`, rtnetlink.h, netlink.h, magic.h and nsfs.h in include/uapi/linux of Linux 6.1. The
+//! structures are the parts of `union bpf_attr` that one command uses: the kernel takes what is missing at the end for
+//! zero. Padding is spelled out, since the kernel reads it.
 
 /// A command of bpf(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

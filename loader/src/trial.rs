@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How long to wait for a confirmation, and of what.
 #[derive(Debug, Clone, Copy)]
-pub struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     /// Absolute path of the config.
     pub config: &'a Path,
     /// How long.
@@ -32,7 +32,7 @@ pub struct Trial<'a> {
 
 /// Why nothing was confirmed.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfirmError {
+pub(crate) enum ConfirmError {
     /// There is nothing to confirm.
     #[error("no apply waits for a confirmation under {}; `xdpd diff` shows where things are", .0.display())]
     NothingWaits(PathBuf),
@@ -88,7 +88,7 @@ impl Trial<'_> {
 }
 
 /// Confirms the apply of `config` that waits under `pin_root`.
-pub fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
+pub(crate) fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
     let nothing = || ConfirmError::NothingWaits(pin_root.to_owned());
     let absent = |e: xdpd_kernel::Error| if e.errno() == ENOENT { nothing() } else { e.into() };
     let root = Dir::open(pin_root).map_err(absent)?;

@@ -20,6 +20,8 @@ const INTERFACES: usize = 8;
 /// Frames per second and interface: some for each edit, few enough for a busy machine to keep the pace.
 const RATE: u32 = 1500;
 
+const PERCPU_ARRAY: u32 = 6;
+
 const FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_tx_func", "xdp_abort_func"];
 const POLICIES: [&str; 3] = ["if-compatible", "require", "never"];
 
@@ -109,14 +111,14 @@ impl File {
     }
 }
 
-/// The builtin object with maps of a size that no other test uses, by which they are found in the kernel.
+/// The builtin object with maps of a type and size that nobody else uses, by which they are found in the kernel.
 fn object_of_our_own(site: &Site) -> (String, impl Fn() -> usize + use<>) {
     let entries = 2000 + std::process::id() % 1000;
     let path = site.lab.dir().join("own.o");
     object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
     let maps = move || {
         let maps = Map::ids().filter_map(|id| Map::open_by_id(id.ok()?).ok());
-        maps.filter(|map| map.def().max_entries == entries).count()
+        maps.filter(|map| (map.def().map_type, map.def().max_entries) == (PERCPU_ARRAY, entries)).count()
     };
     (path.display().to_string(), maps)
 }

@@ -5,8 +5,8 @@
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
-//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one of its
-//! calls or, with `XDPD_FAULTS=pairs`, at each of them, and the third one converges.
+//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one
+//! of its calls or, with `XDPD_FAULTS=pairs`, at each of them, and the third one converges.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -95,6 +95,8 @@ fn wanted(file: &str, device: &str) -> Option<(&'static str, XdpMode)> {
     Some((function, mode))
 }
 
+const PERCPU_ARRAY: u32 = 6;
+
 /// A pin root and devices that are as the file said before.
 struct Stand {
     /// The interfaces in the file before the apply, and after it.
@@ -103,7 +105,7 @@ struct Stand {
     veths: Vec<Veth>,
     /// A program of someone else's, on the device that is taken over, and its mode: another one for every second process.
     theirs: (Program, XdpMode),
-    /// The size of the maps, by which those of this stand are told from all others in the kernel.
+    /// The size of the maps, by which those of this stand are told from all others of their type in the kernel.
     entries: u32,
 }
 
@@ -256,6 +258,7 @@ impl Stand {
         let ours = || {
             let maps = xdpd_kernel::Map::ids()
                 .filter_map(|id| xdpd_kernel::Map::open_by_id(id.ok()?).ok())
+                .filter(|map| map.def().map_type == PERCPU_ARRAY)
                 .filter(|map| [self.entries, self.entries + 1].contains(&map.def().max_entries));
             maps.map(|map| map.id()).collect::<Vec<_>>()
         };

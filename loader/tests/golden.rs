@@ -1,7 +1,8 @@
 //! Golden plans: a file and an observed state go in, the diff that people and tools read comes out. No kernel, no root.
 //!
-//! A case is a folder in tests/golden: `config.toml` with lists beside it, `observed.toml` (devices and pins), `diff.txt`
-//! (with what goes to stderr at its end) and `diff.json`. Its objects are the builtin one, and `blocklist.o`, the example.
+//! A case is a folder in tests/golden: `config.toml` with lists beside it, `observed.toml` (devices and pins),
+//! `diff.txt` (with what goes to stderr at its end) and `diff.json`. Its objects are the builtin one, and
+//! `blocklist.o`, the example.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
 #![allow(clippy::unwrap_used)] // helpers of tests
 

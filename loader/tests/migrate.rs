@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use common::{DROP, Site, compile_file, compile_with, flat};
+use rustix::process::{Pid, Signal, kill_process};
 use xdpd_kernel::{Access, Map, cpu};
 use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
 
@@ -150,13 +151,14 @@ fn a_migration_that_is_taken_back_loses_no_count() {
     let flood = Flood::start(&site, &veth, 4000);
     for _ in 0..5 {
         file(&site, "two.o", "");
-        let trial = site.run("apply config.toml --confirm-timeout 300ms").spawn();
-        wait_until("the new map", DEADLINE, || state(&site).def().max_entries == 32);
+        let trial = site.run("apply config.toml --confirm-timeout 1h").spawn();
+        wait_until("the apply to wait", DEADLINE, || site.root().join("%lock/unconfirmed").is_symlink());
         // An entry of the new program's own.
         let new = state(&site);
         let mut value = vec![0; new.value_len()];
         value[8] = 5;
         new.update(&appears, &value, 0).unwrap();
+        kill_process(Pid::from_child(&trial), Signal::TERM).unwrap();
         let output = trial.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         assert_eq!(state(&site).id(), old.id());
@@ -266,11 +268,7 @@ fn a_large_map_is_carried_over_and_a_signal_takes_it_back() {
     file(&site, "two.o", "");
     let mut apply = site.run("apply config.toml").spawn();
     wait_until("the copy to begin", DEADLINE, || site.root().join("%snap-eth0/state-base").exists());
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(apply.id().cast_signed()).unwrap(),
-        rustix::process::Signal::INT,
-    )
-    .unwrap();
+    kill_process(Pid::from_child(&apply), Signal::INT).unwrap();
     let ended = apply.wait().unwrap().code();
     assert!([Some(2), Some(3)].contains(&ended), "{ended:?}");
     assert_eq!(state(&site).id(), old.id());

@@ -1,5 +1,5 @@
-//! No object, however mangled, hurts: 100,000 seeded mutations of each dialect's objects go through all that `check` does,
-//! in a child that is watched, and some of those that pass go through the loading libraries.
+//! No object, however mangled, hurts: 100,000 seeded mutations of each dialect's objects go through all that `check`
+//! does, in a child that is watched, and some of those that pass go through the loading libraries.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

@@ -96,14 +96,14 @@ fn an_edit_is_applied_and_its_end_leaves_everything_attached() {
     watch.wait_applied(1);
     let first = site.running("eth0").unwrap();
     // Saved in place, and by exchange.
-    site.one("eth0", "xdp_drop_func", "");
+    let file = site.lab.dir().join("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("xdp_pass_func", "xdp_drop_func")).unwrap();
     watch.wait_applied(2);
     assert_ne!(site.running("eth0"), Some(first));
     site.send(&veth, "eth0", DROP, 5);
-    let text = fs::read_to_string(site.lab.dir().join("config.toml")).unwrap();
-    let next = site.lab.write("next.toml", text.replace("xdp_drop_func", "xdp_pass_func"));
     let second = site.running("eth0").unwrap();
-    fs::rename(next, site.lab.dir().join("config.toml")).unwrap();
+    site.lab.write("config.toml", text);
     watch.wait_applied(3);
     assert_ne!(site.running("eth0"), Some(second));
     let last = site.running("eth0");
@@ -156,7 +156,7 @@ fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     let watch = watch(&site);
     watch.wait_applied(1);
     let good = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{good}\nmodus = 1\n")).unwrap();
+    site.lab.write("config.toml", format!("{good}\nmodus = 1\n"));
     watch.wait_said("stays in force");
     assert!(watch.said().contains("config.toml:"), "{}", watch.said());
     // Meanwhile a device comes anew: what was read before is kept up.
@@ -164,10 +164,10 @@ fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     site.lab.create(&veth);
     watch.wait_applied(2);
     assert_ne!(site.running("eth0"), None);
-    // Mended without another change, there is nothing to apply; it is told all the same.
-    fs::write(&file, &good).unwrap();
+// Mended without another change, there is nothing to apply; it is told all the same.
+    site.lab.write("config.toml", &good);
     watch.wait_said("is valid again");
-    fs::write(&file, good.replace("xdp_pass_func", "xdp_drop_func")).unwrap();
+    site.lab.write("config.toml", good.replace("xdp_pass_func", "xdp_drop_func"));
     watch.wait_applied(3);
     let said = watch.stop();
     assert_eq!(said.matches("stays in force").count(), 1, "{said}");
@@ -185,12 +185,12 @@ fn an_object_that_is_built_anew_is_loaded() {
     watch.wait_applied(1);
     let first = site.running("eth0").unwrap();
     let other = compile_to(&site.lab.dir().join("other.o"), "frags");
-    fs::write(site.lab.dir().join("own.o"), fs::read(other).unwrap()).unwrap();
+    site.lab.write("own.o", fs::read(other).unwrap());
     watch.wait_applied(2);
     assert_ne!(site.running("eth0"), Some(first));
     // Something that is no object is refused, and the program stays.
     let second = site.running("eth0");
-    fs::write(site.lab.dir().join("own.o"), "no object").unwrap();
+    site.lab.write("own.o", "no object");
     watch.wait_said("stays in force");
     assert_eq!(site.running("eth0"), second);
     drop(watch.stop());

@@ -74,10 +74,15 @@ impl Lab {
         self.dir.path()
     }
 
-    /// Writes a file below [`Lab::dir`], as editors do when they save in place, and returns its path.
+    /// Writes a file below [`Lab::dir`], and returns its path. In one step, so that who follows the file never reads half of
+    /// it, however long this process has to wait for a CPU.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir().join(name);
-        std::fs::write(&path, content).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+        let mut next = path.clone().into_os_string();
+        next.push(".next");
+        std::fs::write(&next, content)
+            .and_then(|()| std::fs::rename(&next, &path))
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
         path
     }
 

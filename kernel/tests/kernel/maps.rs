@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use xdpd_kernel::map_types::{
-    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
     BPF_MAP_TYPE_PERCPU_HASH,
 };
-use xdpd_kernel::{BatchReader, Map, MapDef, MappedValue, cpu};
+use xdpd_kernel::{Map, MapDef, MappedValue, cpu};
 use xdpd_testlab::require_root;
 
 use crate::lab::{counters, def, eventually, pass};
-
-/// `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 1 << 10;
 
 /// Fills each slot of each entry with bytes of its own.
 fn fill(map: &Map) {
@@ -25,18 +22,17 @@ fn fill(map: &Map) {
     }
 }
 
-/// What the batch reader finds equals what single lookups find.
-fn check_batch(reader: &mut BatchReader, map: &Map) {
-    let size = map.def().value_size as usize;
-    let entries = reader.read(map).unwrap();
-    assert_eq!(entries.len(), map.def().max_entries as usize);
-    assert_eq!(entries.slots(), map.slots());
-    for key in 0..map.def().max_entries {
+/// What one batch finds equals what single lookups find.
+fn check_batch(map: &Map) {
+    let entries = map.def().max_entries;
+    let mut keys = vec![0; entries as usize * map.key_len()];
+    let mut values = vec![0; entries as usize * map.value_len()];
+    assert_eq!(map.lookup_batch(&mut keys, &mut values, &mut [0; 4]).unwrap(), entries as usize);
+    for (key, found) in (0..entries).zip(values.chunks(map.value_len())) {
         let mut value = vec![0; map.value_len()];
         assert!(map.lookup(&key.to_ne_bytes(), &mut value).unwrap());
-        let expected: Vec<_> = value.chunks(map.slot_len()).map(|slot| &slot[..size]).collect();
-        assert_eq!(entries.values(key as usize).collect::<Vec<_>>(), expected, "key {key}");
-        assert!(entries.get(key as usize, 0).unwrap().iter().any(|&byte| byte != 0));
+        assert_eq!(found, value, "key {key}");
+        assert!(value.chunks(map.slot_len()).all(|slot| slot[0] != 0));
     }
 }
 
@@ -44,7 +40,6 @@ fn check_batch(reader: &mut BatchReader, map: &Map) {
 #[ignore = "needs root"]
 fn a_batch_read_equals_single_lookups() {
     require_root!();
-    let mut reader = BatchReader::new();
     let shapes = [
         (BPF_MAP_TYPE_PERCPU_ARRAY, 16, 5),
         (BPF_MAP_TYPE_ARRAY, 16, 5),
@@ -55,7 +50,7 @@ fn a_batch_read_equals_single_lookups() {
     for (map_type, value_size, entries) in shapes {
         let map = Map::create("m", &def(map_type, 4, value_size, entries), None).unwrap();
         fill(&map);
-        check_batch(&mut reader, &map);
+        check_batch(&map);
     }
 }
 
@@ -98,18 +93,6 @@ fn a_buffer_of_the_wrong_length_is_an_error() {
     let expected =
         format!("BPF_MAP_LOOKUP_ELEM of map m: buffer of 16 bytes for a value of {} bytes", map.value_len());
     assert_eq!(error.to_string(), expected);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn only_arrays_are_read_as_arrays() {
-    require_root!();
-    let map = Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 8, 5), None).unwrap();
-    let error = BatchReader::new().read(&map).unwrap_err();
-    assert!(error.to_string().contains("not an array: hash with 4-byte keys"), "{error}");
-    let huge = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 1 << 20, 65), None).unwrap();
-    let error = BatchReader::new().read(&huge).unwrap_err();
-    assert!(error.to_string().contains("too large to read at once"), "{error}");
 }
 
 #[test]
@@ -306,7 +289,7 @@ fn shared(size: u32, flags: u32) -> Map {
 fn a_store_changes_nothing_but_its_bytes() {
     const SIZE: u32 = 5000;
     require_root!();
-    let map = shared(SIZE, MMAPABLE);
+    let map = shared(SIZE, BPF_F_MMAPABLE);
     let value = MappedValue::map(&map).unwrap();
     let mut expected = vec![0xaa; SIZE as usize];
     let mut next = 0;
@@ -335,7 +318,7 @@ fn a_store_changes_nothing_but_its_bytes() {
 #[ignore = "needs root"]
 fn stores_do_not_disturb_what_others_write_beside_them() {
     require_root!();
-    let map = shared(16, MMAPABLE);
+    let map = shared(16, BPF_F_MMAPABLE);
     map.update(&0u32.to_ne_bytes(), &[0; 16], 0).unwrap();
     let count_at = |offset: usize| {
         let value = MappedValue::map(&map).unwrap();
@@ -360,7 +343,7 @@ fn only_a_map_that_shares_its_memory_is_mapped() {
         assert!(!MappedValue::is_possible(&map));
         assert_eq!(MappedValue::map(&map).unwrap_err().errno(), libc::EINVAL);
     }
-    let two =
-        Map::create("m", &MapDef { flags: MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None).unwrap();
+    let two = Map::create("m", &MapDef { flags: BPF_F_MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None)
+        .unwrap();
     assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
 }

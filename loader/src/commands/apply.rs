@@ -171,8 +171,8 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
 
 /// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
 ///
-/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional may
-/// have vanished, or have been made anew.
+/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional
+/// may have vanished, or have been made anew.
 fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepError> {
     let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
     let devices =

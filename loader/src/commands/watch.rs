@@ -175,8 +175,8 @@ impl Watch {
     }
 }
 
-/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so that no
-/// later change is missed.
+/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so
+/// that no later change is missed.
 fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
     let namespaces: BTreeSet<_> =

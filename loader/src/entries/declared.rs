@@ -26,7 +26,8 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything that is wrong with them.
+    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything
+    /// that is wrong with them.
     ///
     /// `what` names the map; an error without a place is one of the entries as a whole.
     pub fn new(
@@ -114,7 +115,7 @@ fn index(key: &[u8]) -> Option<u32> {
 }
 
 /// Whether the file can say what a map holds. Err: why it cannot, and what to do.
-pub fn is_supported(spec: &MapSpec) -> Result<(), String> {
+pub(super) fn is_supported(spec: &MapSpec) -> Result<(), String> {
     let def = &spec.def;
     if spec.origin != MapOrigin::Declared {
         return Err("it holds the object's global variables, which `globals` sets".to_owned());

@@ -47,8 +47,8 @@ impl<'a, E: Engine> Executor<'a, E> {
         Ok(())
     }
 
-    /// Whether as many files may be opened as so many interfaces take from here on. So that it is found out here: for each
-    /// a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
+    /// Whether as many files may be opened as so many interfaces take from here on. So that it is found out here: for
+    /// each a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
     fn check_open_files(&self, interfaces: usize) -> Result<(), StepError> {
         const EACH: u64 = 4;
         const AT_A_TIME: u64 = 64;

@@ -13,7 +13,7 @@ use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode, readers};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
-pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
+pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
     keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
@@ -54,8 +54,8 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     Ok(())
 }
 
-/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the place
-/// of the interface, and these names go with what it replaces.
+/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the
+/// place of the interface, and these names go with what it replaces.
 fn keep_counts(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
     for pinned in observed.interfaces.values() {
         let dir = root.open_dir(&pinned.directory)?;

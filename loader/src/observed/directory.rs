@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 16;
 ///
 /// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
 /// something, and it is read again.
-pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
+pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
     let gone = |e: &Error| e.errno() == libc::ENOENT;
     let mut read = Ok(None);
     for _ in 0..ATTEMPTS {

@@ -18,7 +18,8 @@ pub(super) struct Listing {
     pub(super) remnants: Remnants,
 }
 
-/// What runs keep under the pin root while they work, each in the order of its names. Those with a label are named after it.
+/// What runs keep under the pin root while they work, each in the order of its names. Those with a label are named
+/// after it.
 #[derive(Debug, Default)]
 pub(super) struct Remnants {
     pub(super) takeovers: Vec<String>,

@@ -21,7 +21,6 @@ use std::path::Path;
 use xdpd_config::Label;
 use xdpd_kernel::{Dir, IfIndex, MapId, ProgramId};
 
-pub use directory::read_interface;
 pub use foreign::{ForeignPin, ForeignProgram};
 pub use interrupted::{Interrupted, Leftovers};
 pub use maps::layout_of;

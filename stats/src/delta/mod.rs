@@ -231,8 +231,8 @@ impl Ledger {
         self.phase = Phase::Empty;
     }
 
-    /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any more.
-    /// Returns how many were replaced and could not be read.
+    /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any
+    /// more. Returns how many were replaced and could not be read.
     fn read_former(
         &mut self,
         seen: &Observation<'_>,
@@ -263,7 +263,11 @@ impl Ledger {
                 Standing::Replaced => Role::Trailing,
                 Standing::Away => continue,
             };
-            if let Some(reading) = seen.reading(map) {
+            // The current map has all that it counted. What is more was counted since that change is being taken back.
+            let is_carried = role == Role::Trailing && seen.base() == Some(map);
+            if is_carried || self.counts_again(map, seen) {
+                self.known[index].standing = role.standing();
+            } else if let Some(reading) = seen.reading(map) {
                 let start = self.resume(reading, undone);
                 self.sample(reading, start, role, events);
             } else if current.is_some() {
@@ -289,6 +293,15 @@ impl Ledger {
             }
             match seen.reading(retired.map) {
                 Some(reading) if self.phase == Phase::Fresh => self.remember(reading, Standing::Replaced),
+                Some(reading) if self.counts_again(reading.map, seen) => {
+                    // As it began: all that came to it until then is in the current one.
+                    let slots = match self.start(reading, retired.base, undone) {
+                        Start::Carried(slots) => slots,
+                        Start::Zero => vec![Counter::default(); reading.slots.len()],
+                        Start::Known | Start::Unknown => Vec::new(),
+                    };
+                    self.remember(&Reading { slots, ..reading.clone() }, Standing::Replaced);
+                }
                 Some(reading) => {
                     let start = self.start(reading, retired.base, undone);
                     self.sample(reading, start, Role::Replaced, events);

@@ -35,6 +35,14 @@ impl Observation<'_> {
         }
     }
 
+    /// The map whose entries were carried over to the current one.
+    pub(super) fn base(&self) -> Option<MapId> {
+        match &self.pin {
+            Pin::Map { base, .. } => *base,
+            _ => None,
+        }
+    }
+
     /// What was read of a map that is not the current one.
     pub(super) fn reading(&self, map: MapId) -> Option<&Reading> {
         self.others.iter().find(|reading| reading.map == map).copied()

@@ -2,7 +2,7 @@
 
 use xdpd_kernel::MapId;
 
-use super::{Current, Known, Ledger, Observation, Reading, slots};
+use super::{Current, Known, Ledger, Observation, Pin, Reading, slots};
 use crate::record::Counter;
 
 /// What a map's values are compared with.
@@ -17,8 +17,8 @@ pub(super) enum Start {
     Unknown,
 }
 
-/// A change that seems to have been taken back: what its map had counted went back to the map whose entries that had taken
-/// over.
+/// A change that seems to have been taken back: what its map had counted went back to the map whose entries that had
+/// taken over.
 #[derive(Debug)]
 pub(super) struct Undone {
     pub(super) base: MapId,
@@ -65,6 +65,16 @@ impl Ledger {
             seen.current().is_some() || reading.slots != *slots
         };
         is_moved && slots::hold(&reading.slots, &undone.slots)
+    }
+
+    /// Whether a map has counted more than the current one, which took over its entries and so all that it had counted by
+    /// then: that change is being taken back, and the program of the map runs again.
+    ///
+    /// What it counts now is told once it is current again, beside what the current one has.
+    pub(super) fn counts_again(&self, map: MapId, seen: &Observation<'_>) -> bool {
+        let (Pin::Map { current, .. }, Some(reading)) = (&seen.pin, seen.reading(map)) else { return false };
+        let is_as_it_was = self.find(map).is_some_and(|known| known.slots == reading.slots);
+        seen.base() == Some(map) && !is_as_it_was && !slots::hold(&current.slots, &reading.slots)
     }
 
     /// How the values of a new map are to be understood.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xdpd_config::retired;
 use xdpd_kernel::MapId;
 
-use super::{CPUS, Directory, Map, SLOTS, Step, World};
+use super::{CPUS, Directory, GoingBack, Map, SLOTS, Step, World};
 use crate::delta::Retired;
 use crate::record::Counter;
 
@@ -54,6 +54,7 @@ impl World {
                 pinned: true,
                 blocked: false,
                 before: None,
+                going_back: None,
             });
         }
     }
@@ -93,23 +94,71 @@ impl World {
         self.directory = Some(directory);
     }
 
+    fn begin_to_take_back(&mut self, settled: bool) {
+        let Some(directory) = &self.directory else { return };
+        let (Some(before), None) = (&directory.before, &directory.going_back) else { return };
+        let (old, undone) = (before.current, directory.current);
+        let missing = self.maps[&undone].slots.iter().zip(&self.maps[&old].slots);
+        let mut owed: Vec<Counter> = missing.map(|(new, old)| new.since(*old).unwrap()).collect();
+        if settled {
+            self.give_back(old, &mut owed);
+        }
+        let going_back = GoingBack { counted: Counter::default(), owed };
+        self.directory.as_mut().unwrap().going_back = Some(going_back);
+    }
+
+    fn give_back(&mut self, old: MapId, owed: &mut [Counter]) {
+        for (slot, owed) in self.map(old).slots.iter_mut().zip(owed) {
+            *slot = slot.plus(std::mem::take(owed));
+        }
+    }
+
     fn take_back(&mut self) {
-        let Some(before) = self.directory.as_mut().and_then(|directory| directory.before.take()) else {
+        self.begin_to_take_back(true);
+        let Some(mut directory) = self.directory.take() else { return };
+        let Some(GoingBack { counted, mut owed }) = directory.going_back.take() else {
+            self.directory = Some(directory);
             return;
         };
-        let undone = self.directory.replace(*before).map(|directory| directory.current);
-        let old = self.directory.as_ref().map(|directory| directory.current);
-        let (Some(undone), Some(old)) = (undone, old) else { return };
-        self.map(old).slots = self.maps[&undone].slots.clone();
-        let counted = self.maps[&old].counted;
-        self.map(old).returned.push((undone, counted));
+        let before = directory.before.unwrap();
+        let (old, undone) = (before.current, directory.current);
+        self.give_back(old, &mut owed);
+        let old = self.map(old);
+        old.returned.push((undone, old.counted));
+        old.counted = old.counted.plus(counted);
+        self.directory = Some(*before);
         self.returned_since = true;
     }
 
+    /// The old program, which runs again, counts.
+    fn count_again(&mut self, slot: usize, packets: u64) {
+        let Some(Directory { before: Some(before), going_back: Some(going_back), .. }) = &mut self.directory
+        else {
+            return;
+        };
+        let more = Counter { packets, bytes: packets * 64 };
+        going_back.counted = going_back.counted.plus(more);
+        let old = before.current;
+        let value = &mut self.map(old).slots[slot];
+        *value = value.plus(more);
+    }
+
+    fn is_going_back(&self) -> bool {
+        self.directory.as_ref().is_some_and(|directory| directory.going_back.is_some())
+    }
+
     pub(super) fn step(&mut self, step: &Step) {
+        // A reader that starts in these milliseconds cannot tell what was counted in them before.
+        let goes_on =
+            matches!(step, Step::Packets { .. }) || (matches!(step, Step::Tick { .. }) && !self.fresh);
+        if self.is_going_back() && !goes_on {
+            self.take_back();
+        }
         match *step {
             Step::Packets { slot, packets } => {
-                if let Some(Directory { current, blocked: false, .. }) = self.directory {
+                if self.is_going_back() {
+                    self.count_again(slot, packets);
+                } else if let Some(Directory { current, blocked: false, .. }) = self.directory {
                     self.count(current, slot, packets);
                 }
             }
@@ -132,6 +181,7 @@ impl World {
                 }
             }
             Step::TakeBack => self.take_back(),
+            Step::BeginToTakeBack { settled } => self.begin_to_take_back(settled),
             Step::Age => self.aged = true,
             Step::Detach => {
                 if let Some(directory) = self.directory.take() {
