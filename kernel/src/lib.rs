@@ -40,7 +40,7 @@ pub use error::{Error, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
 pub use link::{LinkInfo, LinkKind, XdpLink};
 pub use lock::{Holder, Lock};
-pub use map::{Map, MapBtf, MapDef, MapInfo, map_type_name};
+pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, map_type_name};
 pub use mapped::MappedValue;
 pub use mode::XdpMode;
 pub use netlink::{Attached, Device, LinkMonitor};

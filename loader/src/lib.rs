@@ -14,6 +14,7 @@ pub mod entries;
 mod execute;
 pub mod exit;
 pub mod globals;
+pub mod inner;
 mod interrupt;
 pub mod migrate;
 mod mode;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use xdpd_kernel::map_types::{
-    BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
-    BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH,
+    BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_MAP_TYPE_PROG_ARRAY,
 };
-use xdpd_kernel::{Map, MapDef, MappedValue, cpu};
+use xdpd_kernel::{Map, MapDef, MapExtras, MappedValue, cpu};
 use xdpd_testlab::require_root;
 
 use crate::lab::{counters, def, eventually, pass};
@@ -346,4 +347,54 @@ fn only_a_map_that_shares_its_memory_is_mapped() {
     let two = Map::create("m", &MapDef { flags: BPF_F_MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None)
         .unwrap();
     assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_map_of_maps_holds_maps_like_its_pattern_and_tells_their_ids() {
+    require_root!();
+    let inner = |entries| Map::create("inner", &def(BPF_MAP_TYPE_ARRAY, 4, 8, entries), None).unwrap();
+    let (pattern, other) = (inner(5), inner(6));
+    for map_type in [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS] {
+        let def = def(map_type, 4, 4, 4);
+        let extras = MapExtras { inner: Some(&pattern), ..MapExtras::default() };
+        let outer = Map::create_with("outer", &def, extras).unwrap();
+        let held = [inner(5), inner(5)];
+        for (index, map) in [1_u32, 3].into_iter().zip(&held) {
+            outer.put(&index.to_ne_bytes(), map).unwrap();
+        }
+        assert_eq!(outer.put(&0_u32.to_ne_bytes(), &other).unwrap_err().errno(), libc::EINVAL);
+        let mut found = BTreeMap::new();
+        outer.for_each(|key, value| drop(found.insert(key.to_vec(), value.to_vec()))).unwrap();
+        let expected = [1_u32, 3].into_iter().zip(held.map(|map| map.id().0));
+        let expected = expected.map(|(index, id)| (index.to_ne_bytes().to_vec(), id.to_ne_bytes().to_vec()));
+        assert_eq!(found, expected.collect());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_array_tells_the_ids_of_its_programs() {
+    require_root!();
+    let array = Map::create("next", &def(BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 2), None).unwrap();
+    let program = pass("held");
+    array.put(&1_u32.to_ne_bytes(), &program).unwrap();
+    let mut id = [0; 4];
+    assert!(!array.lookup(&0_u32.to_ne_bytes(), &mut id).unwrap());
+    assert!(array.lookup(&1_u32.to_ne_bytes(), &mut id).unwrap());
+    assert_eq!(u32::from_ne_bytes(id), program.info().unwrap().id.0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_map_is_made_on_the_memory_node_that_its_flags_speak_of() {
+    require_root!();
+    let on = |flags, numa_node| {
+        let extras = MapExtras { numa_node, ..MapExtras::default() };
+        Map::create_with("m", &MapDef { flags, ..def(BPF_MAP_TYPE_HASH, 4, 8, 1) }, extras)
+            .map(|map| map.def().flags)
+    };
+    assert_eq!(on(BPF_F_NUMA_NODE, 0).unwrap(), BPF_F_NUMA_NODE);
+    assert_eq!(on(BPF_F_NUMA_NODE, 9999).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(on(0, 9999).unwrap(), 0);
 }

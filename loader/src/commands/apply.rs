@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure, root_failure};
+use super::{Failure, Inputs, Outcome, Survey, diff, read_maps, recovery_failure, root_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
@@ -180,9 +180,7 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     let desired = &before.desired;
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
-    observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
-    observed.read_excess(&plan::shrinking(desired, &observed)).map_err(unreadable)?;
-    observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
+    read_maps(desired, &mut observed).map_err(unreadable)?;
     let mut plan = plan::plan(desired, &observed, allow);
     plan.interfaces.retain(|label, _| {
         desired.attachments.get(label).is_none_or(|a| {

@@ -15,6 +15,7 @@ mod globals;
 mod permissions;
 mod prepare;
 mod recover;
+mod slots;
 mod undo;
 
 use xdpd_config::Label;

@@ -13,6 +13,7 @@ mod maps;
 mod names;
 mod pin_root;
 mod pinned;
+mod slots;
 mod taken;
 
 use std::collections::BTreeMap;
