@@ -13,7 +13,7 @@ use crate::execute::{self, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
-use crate::output::human::printable_lines;
+use crate::output::human::{printable, printable_lines};
 use crate::output::{self, Told, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
@@ -247,7 +247,7 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> O
 /// Why a plan cannot be carried out, in one line.
 pub fn blocked(plan: &Plan) -> String {
     const SHOWN: usize = 3;
-    let reasons: Vec<String> = plan.blocks().collect();
+    let reasons: Vec<String> = plan.blocks().map(|why| printable(&why)).collect();
     let more = reasons.len().saturating_sub(SHOWN);
     let shown = reasons[..reasons.len() - more].join("; ");
     if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }

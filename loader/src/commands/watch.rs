@@ -14,6 +14,7 @@ use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
+use crate::output::human::printable;
 use crate::output::{self, Told};
 use crate::plan::Allow;
 use crate::privileges;
@@ -122,7 +123,7 @@ impl Watch {
             self.told.notes(&survey.plan.notes);
         } else {
             for drift in &survey.plan.drift {
-                output::say(format_args!("{}: {}", drift.interface, drift.what));
+                output::say(format_args!("{}: {}", printable(&drift.interface), printable(&drift.what)));
             }
             apply::converge(&self.inputs, self.options, &mut self.told, Some(&self.interrupt))?;
         }
