@@ -87,32 +87,51 @@ impl Dir {
     pub fn lock_holders(&self, name: impl AsRef<OsStr>) -> Result<Vec<Holder>> {
         let stat = self.stat(name)?;
         let file = (rustix::fs::major(stat.dev), rustix::fs::minor(stat.dev), stat.ino);
-        let mut holders = Vec::new();
         for _ in 0..LOOKS {
-            let locks = locks().map_err(|source| Error::new("read", LOCKS, source))?;
-            holders.extend(pids(&locks, file).filter_map(|pid| {
+            let locks = Locks::read().map_err(|source| Error::new("read", LOCKS, source))?;
+            let holders = pids(&locks.text, file).filter_map(|pid| {
                 let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
                 Some(Holder { pid, command: command.trim_end().to_owned() })
-            }));
-            if !holders.is_empty() {
-                break;
+            });
+            let holders: Vec<_> = holders.collect();
+            if !holders.is_empty() || locks.at_once {
+                return Ok(holders);
             }
         }
-        Ok(holders)
+        Ok(Vec::new())
     }
 }
 
 const LOCKS: &str = "/proc/locks";
 
-/// How often `LOCKS` is read when it does not show a holder.
-const LOOKS: u32 = 3;
+/// How often `LOCKS` is read when it does not show a holder and took more than one call.
+const LOOKS: u32 = 16;
 
-/// All of `LOCKS`, in as few calls of read(2) as the kernel allows: at each it goes on at the n-th lock that there is
-/// by then (fs/locks.c, `locks_start`), so that a lock which is let go in between hides another one.
-fn locks() -> io::Result<String> {
-    let mut text = String::with_capacity(1 << 16);
-    File::open(LOCKS)?.read_to_string(&mut text)?;
-    Ok(text)
+/// What `LOCKS` shows.
+struct Locks {
+    text: String,
+    /// It came with one call of read(2), and so shows all that there were at one moment. It is a page at most that does.
+    ///
+    /// At the next call the kernel goes on at the n-th lock that there is by then (fs/locks.c, `locks_start`), so that a lock
+    /// which is let go in between hides another one.
+    at_once: bool,
+}
+
+impl Locks {
+    fn read() -> io::Result<Self> {
+        let mut file = File::open(LOCKS)?;
+        let (mut text, mut buffer, mut calls) = (Vec::new(), vec![0; 1 << 16], 0);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => text.extend_from_slice(&buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            calls += 1;
+        }
+        Ok(Self { text: String::from_utf8_lossy(&text).into_owned(), at_once: calls <= 1 })
+    }
 }
 
 /// The pids in /proc/locks that hold a flock on a file, given as major and minor device number and inode.

@@ -10,7 +10,7 @@ use xdpd::object::explain::Explanation;
 use xdpd::object::{Object, ObjectError};
 
 /// Far less than the hours that they once took, also on a machine that is busy.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_mins(5);
 
 /// Assembles, inspects and explains.
 fn inspect(assembly: &str) -> Result<(), ObjectError> {

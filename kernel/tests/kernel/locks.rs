@@ -54,7 +54,7 @@ fn the_holder_is_named_while_other_locks_come_and_go() {
                 drop(root.try_lock("other").unwrap());
             }
         });
-        let unnamed = (0..20_000).filter(|_| {
+        let unnamed = (0..10_000).filter(|_| {
             let _lock = root.try_lock("ours").unwrap().expect("free");
             root.lock_holders("ours").unwrap().is_empty()
         });
