@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::diagnostic::{Source, quoted};
 use crate::{
     BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Merge, Mode, Reuse, Span,
-    Value, escape,
+    Value,
 };
 
 /// A value and where in the file it is written.
@@ -255,16 +255,6 @@ impl Config {
     pub fn reuse_of(&self, interface: &Interface, program: &Program, map: &str) -> Reuse {
         let of_map = program.maps.get(map).and_then(|settings| settings.reuse.as_ref());
         of_map.map(|reuse| reuse.value).or(interface.reuse).unwrap_or(self.reuse)
-    }
-
-    /// The directory with the pins of `label`.
-    pub fn pin_dir(&self, label: &Label) -> PathBuf {
-        self.pin_root.join(label.file_name())
-    }
-
-    /// The pin of the map called `map` under `label`.
-    pub fn map_pin(&self, label: &Label, map: &str) -> PathBuf {
-        self.pin_dir(label).join(escape::escape(map))
     }
 
     /// An error that was found later, as one that points into this file.

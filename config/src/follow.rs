@@ -1,8 +1,8 @@
 //! Noticing that files changed: the config, and what it names.
 //!
-//! An editor that saves in place leaves an empty file for a moment, one that saves atomically exchanges it, and a mounted
-//! volume turns a symbolic link somewhere on the way. So directories are watched, and where nothing can be, or nothing was
-//! told, the metadata of a file shows a little later that it is another.
+//! An editor that saves in place leaves an empty file for a moment, one that saves atomically exchanges it, and a
+//! mounted volume turns a symbolic link somewhere on the way. So directories are watched, and where nothing can be, or
+//! nothing was told, the metadata of a file shows a little later that it is another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;

@@ -8,8 +8,8 @@ use crate::escape;
 
 /// The longest spelling of a label as a directory name, in bytes.
 ///
-/// A file name holds 255 bytes; eight of them belong to `%former-`, the longest prefix of a name that stands for an interface
-/// while it changes.
+/// A file name holds 255 bytes; eight of them belong to `%former-`, the longest prefix of a name that stands for an
+/// interface while it changes.
 const MAX_FILE_NAME: usize = 255 - "%former-".len();
 
 /// The label of an interface: not empty, without control characters, and short enough to name a directory on

@@ -16,6 +16,7 @@
 //! | `global.<name>` | the value of a global variable, in TOML; where that would be too long, `#` and a digest |
 //! | `attach_type` | the program's `expected_attach_type`, which the kernel does not tell; absent: 0 |
 //! | `map.<name>` | id of a map |
+//! | `inner.<name>` | of a map of maps: the pattern of its inner maps and what it held at first, for the planner |
 //! | `base.<name>` | id of the map whose entries were carried to the map of this name |
 //! | `retired.<id>` | when the map with this id was retired, in seconds of `CLOCK_BOOTTIME` |
 //!
@@ -63,6 +64,8 @@ pub struct Record {
     pub attach_type: u32,
     /// The ids of the program's pinned maps, by name.
     pub maps: BTreeMap<String, u32>,
+    /// What xdpd knows of the maps of maps among them and the kernel does not tell, by name; opaque here.
+    pub inner: BTreeMap<String, String>,
     /// The ids of the maps whose entries were carried to the map of this name.
     pub base: BTreeMap<String, u32>,
     /// When each retired map that is kept was retired, in seconds of `CLOCK_BOOTTIME`, by map id.
@@ -133,6 +136,7 @@ impl Record {
             program: fields.number("program")?,
             attach_type: fields.optional("attach_type", "a number", |v| v.parse().ok())?.unwrap_or(0),
             maps: fields.family("map.", "a number", name, number)?,
+            inner: fields.family("inner.", "UTF-8 with % escapes", name, unescape_string)?,
             base: fields.family("base.", "a number", name, number)?,
             retired: fields.family("retired.", "a number", number, number)?,
         };
@@ -171,6 +175,9 @@ impl fmt::Display for Record {
         }
         for (name, id) in &self.maps {
             write!(f, " map.{}={id}", Escaped(name.as_bytes()))?;
+        }
+        for (name, text) in &self.inner {
+            write!(f, " inner.{}={}", Escaped(name.as_bytes()), Escaped(text.as_bytes()))?;
         }
         for (name, id) in &self.base {
             write!(f, " base.{}={id}", Escaped(name.as_bytes()))?;

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use xdpd_config::escape::escape;
 use xdpd_config::{
     BUILTIN_FUNCTIONS, Config, Diagnostic, Interface, Label, Mode, ObjectRef, Reuse, Selector, parse_interval,
 };
@@ -111,8 +112,8 @@ fn a_leading_dot_of_a_device_is_nothing_special_to_a_pattern() {
 fn pins_are_below_the_root_under_escaped_names() {
     let config = parse("pin_root = '/sys/fs/bpf//x/'\n[interfaces.'eth0.100']\n");
     let label = Label::try_new("eth0.100").unwrap();
-    assert_eq!(config.pin_dir(&label), Path::new("/sys/fs/bpf/x/eth0%2E100"));
-    assert_eq!(config.map_pin(&label, ".bss"), Path::new("/sys/fs/bpf/x/eth0%2E100/%2Ebss"));
+    let pin = config.pin_root.join(label.file_name()).join(escape(".bss"));
+    assert_eq!(pin.as_os_str(), "/sys/fs/bpf/x/eth0%2E100/%2Ebss");
 }
 
 #[test]

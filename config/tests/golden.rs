@@ -136,11 +136,17 @@ fn selector(config: &Config, interface: &Interface) -> String {
     let netns = interface.netns.as_ref().map(|netns| format!(" in {netns}")).unwrap_or_default();
     match &interface.selector {
         Selector::Device { label, device } => {
-            format!("{label}: {device}{netns}, pinned in {}", config.pin_dir(label).display())
+            format!(
+                "{label}: {device}{netns}, pinned in {}",
+                config.pin_root.join(label.file_name()).display()
+            )
         }
         Selector::Glob(glob) => {
             let label = interface.label_of("DEVICE").unwrap();
-            format!("{glob}: every match{netns}, pinned in {}", config.pin_dir(&label).display())
+            format!(
+                "{glob}: every match{netns}, pinned in {}",
+                config.pin_root.join(label.file_name()).display()
+            )
         }
     }
 }

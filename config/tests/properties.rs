@@ -168,11 +168,12 @@ prop_compose! {
         base in btree_map(text(), any::<u32>(), 0..4),
         retired in btree_map(any::<u32>(), any::<u64>(), 0..4),
         values in btree_map(text(), text(), 0..4),
+        inner in btree_map(text(), text(), 0..4),
     ) -> Record {
         let version = Record::VERSION;
         Record {
             version, generation, config, device, ifindex, netns, netns_name, mode, object, globals, values,
-            function, program, attach_type, maps, base, retired,
+            function, program, attach_type, maps, inner, base, retired,
         }
     }
 }

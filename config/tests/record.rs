@@ -21,6 +21,7 @@ fn record() -> Record {
         program: 71,
         attach_type: 0,
         maps: BTreeMap::from([("xdp_stats_map".to_owned(), 25)]),
+        inner: BTreeMap::new(),
         base: BTreeMap::new(),
         retired: BTreeMap::new(),
     }
@@ -46,6 +47,7 @@ fn a_full_record_reads_like_this() {
         ]),
         attach_type: 37,
         maps: BTreeMap::from([(".bss".to_owned(), 26), ("xdp_stats_map".to_owned(), 25)]),
+        inner: BTreeMap::from([("tenants".to_owned(), "1:4:8:16:0:0:-:e3b0c442".to_owned())]),
         base: BTreeMap::from([("xdp_stats_map".to_owned(), 20)]),
         retired: BTreeMap::from([(20, 691_272), (9, 691_000)]),
         ..record()
@@ -53,7 +55,7 @@ fn a_full_record_reads_like_this() {
     let text = "v=1 gen=3 config=/etc/my%20configs/100%25%3Da%0A.toml device=eth0 ifindex=6 \
                 netns=4:4026531840 netns_name=tenant%20a mode=native object=builtin:0123abcd \
                 globals=sha256:ff global.limit=1000 global.name=\"a%20%3D%20b\" function=xdp_pass_func program=71 attach_type=37 map..bss=26 map.xdp_stats_map=25 \
-                base.xdp_stats_map=20 retired.9=691000 retired.20=691272";
+                inner.tenants=1:4:8:16:0:0:-:e3b0c442 base.xdp_stats_map=20 retired.9=691000 retired.20=691272";
     assert_eq!(record.format(), text);
     assert_eq!(Record::parse(text), Ok(record));
 }

@@ -4,10 +4,11 @@
  *     clang -target bpf -O2 -g -I/usr/include/$(uname -m)-linux-gnu -c allow.c -o allow.o
  *     xdpd check allow.toml
  *
- * The list is a pinned map, so it can be changed while the program runs, and stays when the program is replaced:
+ * The list is in allow.toml. An edit of it is applied while the program runs, and no packet of a network that stays on
+ * the list is dropped meanwhile:
  *
- *     bpftool map update pinned /sys/fs/bpf/xdpd/eth0/allowed \
- *         key hex 18 00 00 00 c0 00 02 00 value hex 01          # 192.0.2.0/24
+ *     xdpd diff allow.toml
+ *     xdpd apply allow.toml
  *
  * Only the kernel's own headers are needed; with libbpf's <bpf/bpf_helpers.h> the first lines go.
  */

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, StatFs, StatxAttributes, StatxFlags};
+use rustix::fs::StatFs;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Error, Result};
@@ -16,14 +16,6 @@ pub fn is_bpffs(path: impl AsRef<Path>) -> Result<bool> {
     let path = path.as_ref();
     let fs = rustix::fs::statfs(path).map_err(|errno| Error::new("statfs", path.to_string_lossy(), errno))?;
     Ok(has_magic(&fs))
-}
-
-/// Whether a file system is mounted at this very path.
-pub fn is_mount_point(path: impl AsRef<Path>) -> Result<bool> {
-    let path = path.as_ref();
-    let stat = rustix::fs::statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::empty())
-        .map_err(|errno| Error::new("statx", path.to_string_lossy(), errno))?;
-    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Mounts a bpffs at a directory, in our mount namespace, for root alone (mode 0700, as systemd does it; the kernel

@@ -69,6 +69,22 @@ impl From<Error> for io::Error {
     }
 }
 
+/// For questions to which it is an answer that something is not there.
+pub trait OptionalExt<T> {
+    /// `None` where there is no such thing, or not any more: `ENOENT`.
+    fn optional(self) -> Result<Option<T>>;
+}
+
+impl<T> OptionalExt<T> for Result<T> {
+    fn optional(self) -> Result<Option<T>> {
+        match self {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.errno() == libc::ENOENT => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Why a pin could not be opened as the type that was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
@@ -159,6 +175,14 @@ mod tests {
             error.to_string(),
             "BPF_MAP_CREATE of m: Operation not supported by this kernel (ENOTSUPP)"
         );
+    }
+
+    #[test]
+    fn what_is_not_there_is_none_and_every_other_error_is_one() {
+        let answer = |errno| Err::<(), _>(Error::new("openat", "x", io::Error::from_raw_os_error(errno)));
+        assert!(matches!(answer(libc::ENOENT).optional(), Ok(None)));
+        assert!(answer(libc::ENOTDIR).optional().is_err_and(|error| error.errno() == libc::ENOTDIR));
+        assert!(matches!(Ok(7).optional(), Ok(Some(7))));
     }
 
     #[test]

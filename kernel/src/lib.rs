@@ -7,7 +7,6 @@
 //! An error names the call, the object and the reason; see [`Error`]. Where a caller has to decide, its documentation
 //! says which `errno` means what. Facts about the kernel are from its sources or were measured on Linux 6.18.
 
-pub mod batch;
 pub mod bpffs;
 pub mod btf;
 pub mod clock;
@@ -36,13 +35,12 @@ pub mod watch;
 mod sys;
 mod uapi;
 
-pub use batch::{BatchReader, Entries};
 pub use btf::Btf;
-pub use error::{Error, PinError, Result};
+pub use error::{Error, OptionalExt, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
 pub use link::{LinkInfo, LinkKind, XdpLink};
 pub use lock::{Holder, Lock};
-pub use map::{Map, MapBtf, MapDef, MapInfo, map_type_name};
+pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, map_type_name};
 pub use mapped::MappedValue;
 pub use mode::XdpMode;
 pub use netlink::{Attached, Device, LinkMonitor};

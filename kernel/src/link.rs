@@ -118,8 +118,8 @@ impl XdpLink {
         Ids::new(BPF_LINK_GET_NEXT_ID, LinkId)
     }
 
-    /// What the kernel knows about all XDP links. Needs `CAP_SYS_ADMIN`. Links that go away meanwhile are left out, and so
-    /// are those that somebody is just making: they have an id before they are attached (kernel/bpf/syscall.c).
+    /// What the kernel knows about all XDP links. Needs `CAP_SYS_ADMIN`. Links that go away meanwhile are left out, and
+    /// so are those that somebody is just making: they have an id before they are attached (kernel/bpf/syscall.c).
     pub fn all_xdp() -> Result<Vec<LinkInfo>> {
         let mut found = Vec::new();
         for id in Self::ids() {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Uid}
 use rustix::io::Errno;
 
 use crate::bpffs;
-use crate::error::{Error, PinError, Result};
+use crate::error::{Error, OptionalExt, PinError, Result};
 use crate::link::XdpLink;
 use crate::map::Map;
 use crate::object::{self, ObjectKind};
@@ -317,10 +317,7 @@ impl Dir {
             return Err(Error::new("rmdir", dir.path_of(&nested.name).to_string_lossy(), Errno::NOTEMPTY));
         }
         for entry in entries {
-            match dir.unlink(&entry.name) {
-                Err(error) if error.errno() != libc::ENOENT => return Err(error),
-                _ => {}
-            }
+            dir.unlink(&entry.name).optional()?;
         }
         self.rmdir(name)
     }

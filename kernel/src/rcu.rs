@@ -1,14 +1,11 @@
 //! Waiting until packets that were under way are through.
 
-use std::os::fd::{AsFd, AsRawFd};
-
 use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::error::{Error, Result};
-use crate::map::{Map, MapDef};
-use crate::sys;
-use crate::uapi::{BPF_MAP_CREATE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, MapCreate};
+use crate::map::{Map, MapDef, MapExtras};
+use crate::map_types::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS};
 
 /// Returns after one RCU grace period: all XDP programs that ran when this was called have finished, so that one that
 /// was replaced before will not write to its maps any more. Takes 8 to 16 ms.
@@ -34,18 +31,9 @@ fn replace_an_inner_map() -> Result<()> {
         ..MapDef::default()
     };
     let inner = Map::create("xdpd_rcu", &def, None)?;
-    let mut outer = MapCreate {
-        map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 1,
-        inner_map_fd: sys::number(inner.as_fd()),
-        ..MapCreate::default()
-    };
-    let fd = sys::map_create(&mut outer)
-        .map_err(|source| Error::new(BPF_MAP_CREATE.name, "a map of maps", source))?;
-    let outer = Map::known(fd, "a map of maps".to_owned())?;
-    outer.update(&0_u32.to_ne_bytes(), &inner.as_fd().as_raw_fd().to_ne_bytes(), 0)
+    let extras = MapExtras { inner: Some(&inner), ..MapExtras::default() };
+    let def = MapDef { map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS, ..def };
+    Map::create_with("xdpd_rcu", &def, extras)?.put(&0_u32.to_ne_bytes(), &inner)
 }
 
 #[cfg(test)]

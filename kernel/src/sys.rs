@@ -1,7 +1,9 @@
-//! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside it.
+//! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside
+//! it.
 //!
-//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are,
-//! in `mapped`, which shares their memory with programs, and in `fd`, which knows when a foreign descriptor may change its meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
+//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, in
+//! `mapped`, which shares their memory with programs, and in `fd`, which knows when a foreign descriptor may change its
+//! meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -316,8 +318,8 @@ pub(crate) fn group_id(name: &CStr) -> io::Result<Option<u32>> {
     loop {
         let mut group = MaybeUninit::<libc::group>::uninit();
         let mut found = std::ptr::null_mut();
-        // SAFETY: `name` ends with NUL, `group` and `found` are live and exclusively borrowed, `buffer` is a live slice of
-        // the length given; all outlive the call.
+        // SAFETY: `name` ends with NUL, `group` and `found` are live and exclusively borrowed, `buffer` is a live slice
+        // of the length given; all outlive the call.
         let errno = unsafe {
             libc::getgrnam_r(
                 name.as_ptr(),

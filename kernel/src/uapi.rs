@@ -1,8 +1,8 @@
 //! Numbers and structures of the kernel's user space interface, by the names they have there.
 //!
-//! From bpf.h, `if_link.h`, rtnetlink.h, netlink.h, magic.h and nsfs.h in include/uapi/linux of Linux 6.1. The structures are the parts of
-//! `union bpf_attr` that one command uses: the kernel takes what is missing at the end for zero. Padding is spelled
-//! out, since the kernel reads it.
+//! From bpf.h, `if_link.h`, rtnetlink.h, netlink.h, magic.h and nsfs.h in include/uapi/linux of Linux 6.1. The
+//! structures are the parts of `union bpf_attr` that one command uses: the kernel takes what is missing at the end for
+//! zero. Padding is spelled out, since the kernel reads it.
 
 /// A command of bpf(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +48,8 @@ commands! {
 }
 
 pub(crate) use crate::map_types::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-    BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, BPF_MAP_TYPE_PERCPU_HASH,
 };
 
 pub(crate) const BPF_OBJ_NAME_LEN: usize = 16;

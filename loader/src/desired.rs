@@ -12,7 +12,7 @@ use crate::devices::{Devices, Space};
 use crate::entries::{Declared, Lists};
 use crate::globals::Globals;
 use crate::migrate::Settings;
-use crate::object::{MapOrigin, MapSpec};
+use crate::object::{MapOrigin, MapSpec, Slots, Values};
 use crate::objects::Objects;
 use crate::readers::Readers;
 
@@ -153,7 +153,12 @@ fn instance(
             let reuse = config.reuse_of(interface, program, name);
             let settings = program.maps.get(name).map(settings).unwrap_or_default();
             let entries = lists.get(program, name).cloned();
-            (name.clone(), DesiredMap { spec: spec.clone(), reuse, settings, entries })
+            let mut spec = spec.clone();
+            if spec.programs().is_some() && !function.maps.contains(name) {
+                // Only what the function may jump to is loaded with it: others may fill this one.
+                spec.values = Values::Programs(Slots::new());
+            }
+            (name.clone(), DesiredMap { spec, reuse, settings, entries })
         })
         .collect();
     Some(Instance {

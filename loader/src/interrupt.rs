@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The signals that have come.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt {
+pub(crate) struct Interrupt {
     /// SIGINT or SIGTERM: somebody wants it to end.
     stop: Arc<AtomicUsize>,
     /// SIGHUP: the terminal is gone.
@@ -22,14 +22,14 @@ pub struct Interrupted(usize);
 
 impl Interrupt {
     /// From now on SIGINT, SIGTERM and SIGHUP no longer end the process.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         let interrupt = Self::install_stop()?;
         note(SIGHUP, &interrupt.hangup)?;
         Ok(interrupt)
     }
 
     /// From now on SIGINT and SIGTERM no longer end the process. SIGHUP is for somebody else to handle.
-    pub fn install_stop() -> io::Result<Self> {
+    pub(crate) fn install_stop() -> io::Result<Self> {
         let interrupt = Self::default();
         note(SIGINT, &interrupt.stop)?;
         note(SIGTERM, &interrupt.stop)?;
@@ -37,12 +37,12 @@ impl Interrupt {
     }
 
     /// Whether to go on.
-    pub fn check(&self) -> Result<(), Interrupted> {
+    pub(crate) fn check(&self) -> Result<(), Interrupted> {
         self.check_stop().and_then(|()| seen(&self.hangup))
     }
 
     /// Whether to go on, with or without a terminal.
-    pub fn check_stop(&self) -> Result<(), Interrupted> {
+    pub(crate) fn check_stop(&self) -> Result<(), Interrupted> {
         seen(&self.stop)
     }
 }

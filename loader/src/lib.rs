@@ -1,7 +1,7 @@
 //! `xdpd` as a library: the parts that its binary and its tests put together.
 //!
 //! Data goes one way: a file is parsed and resolved to the [desired] state, the kernel is
-//! [observed], [plan] compares the two, and [execute] carries the plan out.
+//! [observed], [plan] compares the two, and `execute` carries the plan out.
 
 mod builtin;
 pub mod cli;
@@ -11,12 +11,13 @@ pub mod devices;
 pub mod dispatcher;
 pub mod engine;
 pub mod entries;
-pub mod execute;
+mod execute;
 pub mod exit;
 pub mod globals;
-pub mod interrupt;
+pub mod inner;
+mod interrupt;
 pub mod migrate;
-pub mod mode;
+mod mode;
 pub mod object;
 pub mod objects;
 pub mod observed;
@@ -24,8 +25,8 @@ pub mod output;
 pub mod plan;
 pub mod privileges;
 pub mod readers;
-pub mod remarks;
-pub mod root;
-pub mod service;
-pub mod trial;
-pub mod triggers;
+mod remarks;
+mod root;
+mod service;
+mod trial;
+mod triggers;

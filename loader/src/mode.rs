@@ -4,7 +4,7 @@ use xdpd_config::Mode;
 use xdpd_kernel::XdpMode;
 
 /// The kernel's word for a mode of the file.
-pub fn to_kernel(mode: Mode) -> XdpMode {
+pub(crate) fn to_kernel(mode: Mode) -> XdpMode {
     match mode {
         Mode::Native => XdpMode::Native,
         Mode::Generic => XdpMode::Generic,
@@ -13,7 +13,7 @@ pub fn to_kernel(mode: Mode) -> XdpMode {
 }
 
 /// The file's word for a mode of the kernel.
-pub fn of_kernel(mode: XdpMode) -> Mode {
+pub(crate) fn of_kernel(mode: XdpMode) -> Mode {
     match mode {
         XdpMode::Native => Mode::Native,
         XdpMode::Generic => Mode::Generic,

@@ -171,7 +171,8 @@ pub fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
     Ok(Loaded { digest: format!("{kind}:{}", object.digest()), object })
 }
 
-/// Reads a regular file of sensible size: a device or a fifo would block or never end. What is checked is what was opened.
+/// Reads a regular file of sensible size: a device or a fifo would block or never end. What is checked is what was
+/// opened.
 fn read_file(path: &Path) -> Result<Vec<u8>, ObjectProblem> {
     let failed = |source| ObjectProblem::Read { path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;

@@ -49,8 +49,8 @@ pub fn start(scope: Scope) {
     });
 }
 
-/// To be called before anything is changed: gives up what this file, and what is there, does not need. Not for who follows
-/// whatever the file says later.
+/// To be called before anything is changed: gives up what this file, and what is there, does not need. Not for who
+/// follows whatever the file says later.
 pub fn work_is_known(config: &Config, observed: &Observed) {
     if SCOPE.get() != Some(&Scope::File) {
         return;

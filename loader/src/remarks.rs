@@ -10,7 +10,7 @@ use crate::plan::Note;
 const NAMED: usize = 3;
 
 /// Everything that a file says of maps and that does nothing.
-pub fn remarks(config: &Config) -> Vec<Note> {
+pub(crate) fn remarks(config: &Config) -> Vec<Note> {
     let programs = config.programs.values();
     let maps =
         programs.flat_map(|program| program.maps.iter().map(move |(map, of_map)| (program, map, of_map)));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
-use xdpd_kernel::{Dir, Entry, EntryKind, Lock, bpffs};
+use xdpd_kernel::{Dir, Entry, EntryKind, Lock, OptionalExt, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
@@ -20,13 +20,13 @@ const MADE: &str = "made";
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was killed
-/// while it started a process, which has copies of all descriptors until it execs.
+/// How long a lock is waited for in any case that nobody seems to hold: it was let go a moment ago, or its holder was
+/// killed while it started a process, which has copies of all descriptors until it execs.
 const NO_HOLDER: Duration = Duration::from_secs(5);
 
 /// The locked pin root. Only who holds one changes what is under it.
 #[derive(Debug)]
-pub struct PinRoot {
+pub(crate) struct PinRoot {
     dir: Dir,
     lock: Option<Lock>,
     /// How many directories of the path this run has made.
@@ -67,7 +67,7 @@ fn advice(waited: Duration) -> String {
 
 impl PinRoot {
     /// Makes what is missing, with these permissions, and takes the lock.
-    pub fn lock(
+    pub(crate) fn lock(
         path: &Path,
         permissions: Permissions,
         timeout: Duration,
@@ -83,7 +83,7 @@ impl PinRoot {
     }
 
     /// Takes the lock of a pin root that exists; `None` where it does not.
-    pub fn lock_existing(
+    pub(crate) fn lock_existing(
         path: &Path,
         timeout: Duration,
         interrupt: &Interrupt,
@@ -110,11 +110,7 @@ impl PinRoot {
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
         let made = make_dirs(path, permissions)?;
-        let dir = match Dir::open(path) {
-            Ok(dir) => dir,
-            Err(e) if e.errno() == ENOENT => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
+        let Some(dir) = Dir::open(path).optional()? else { return Ok(None) };
         if let Some(problem) = Root::of(dir.stat_self()?.into()).problem(path) {
             return Err(RootError::Unusable(problem));
         }
@@ -152,13 +148,13 @@ impl PinRoot {
     }
 
     /// The directory.
-    pub fn dir(&self) -> &Dir {
+    pub(crate) fn dir(&self) -> &Dir {
         &self.dir
     }
 }
 
 /// What a command without the lock makes of leftovers: those of a run that goes on are none.
-pub fn leftovers(path: &Path) -> Leftovers {
+pub(crate) fn leftovers(path: &Path) -> Leftovers {
     if lock_holder(path).is_some() { Leftovers::Ignore } else { Leftovers::FoldIn }
 }
 
@@ -221,7 +217,7 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
 }
 
 /// How many directories of the path xdpd has made, of which the pin root is the first; `None` where it has made none.
-pub fn made(root: &Dir) -> Option<usize> {
+pub(crate) fn made(root: &Dir) -> Option<usize> {
     root.open_dir(LOCK).and_then(|lock| lock.readlink(MADE)).ok()?.to_str()?.parse().ok()
 }
 
@@ -248,7 +244,7 @@ fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> 
 }
 
 /// Who holds the lock of a pin root, `NAME (pid N)`.
-pub fn lock_holder(path: &Path) -> Option<String> {
+pub(crate) fn lock_holder(path: &Path) -> Option<String> {
     let holders = Dir::open(path).ok()?.lock_holders(LOCK).ok()?;
     holders.first().map(ToString::to_string)
 }

@@ -11,7 +11,7 @@ use xdpd_kernel::clock;
 
 /// The manager, if there is one that wants to know.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// What it was told last.
     told: String,
@@ -19,24 +19,24 @@ pub struct Service {
 
 impl Service {
     /// The manager that the environment names.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok());
         let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
         Self { socket, told: String::new() }
     }
 
     /// It is up; `systemctl status` shows how it is.
-    pub fn ready(&mut self, status: &str) {
+    pub(crate) fn ready(&mut self, status: &str) {
         self.tell(format!("READY=1\nSTATUS={status}"));
     }
 
     /// The file is read again because somebody asked for it.
-    pub fn reloading(&mut self) {
+    pub(crate) fn reloading(&mut self) {
         self.tell(format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_ns() / 1000));
     }
 
     /// It ends.
-    pub fn stopping(&mut self) {
+    pub(crate) fn stopping(&mut self) {
         self.tell("STOPPING=1".to_owned());
     }
 

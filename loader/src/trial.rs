@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libc::ENOENT;
-use xdpd_kernel::Dir;
+use xdpd_kernel::{Dir, OptionalExt};
 
 use crate::execute::StepError;
 use crate::interrupt::Interrupt;
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How long to wait for a confirmation, and of what.
 #[derive(Debug, Clone, Copy)]
-pub struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     /// Absolute path of the config.
     pub config: &'a Path,
     /// How long.
@@ -32,7 +32,7 @@ pub struct Trial<'a> {
 
 /// Why nothing was confirmed.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfirmError {
+pub(crate) enum ConfirmError {
     /// There is nothing to confirm.
     #[error("no apply waits for a confirmation under {}; `xdpd diff` shows where things are", .0.display())]
     NothingWaits(PathBuf),
@@ -88,7 +88,7 @@ impl Trial<'_> {
 }
 
 /// Confirms the apply of `config` that waits under `pin_root`.
-pub fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
+pub(crate) fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
     let nothing = || ConfirmError::NothingWaits(pin_root.to_owned());
     let absent = |e: xdpd_kernel::Error| if e.errno() == ENOENT { nothing() } else { e.into() };
     let root = Dir::open(pin_root).map_err(absent)?;
@@ -110,14 +110,8 @@ pub(crate) fn is_waiting(root: &Dir) -> bool {
 
 /// Forgets an apply that was killed while it waited. For who holds the lock.
 pub(crate) fn forget(root: &Dir) -> Result<(), xdpd_kernel::Error> {
-    match root.open_dir(LOCK)?.unlink(MARKER) {
-        Ok(()) => {
-            output::say(
-                "an apply was killed while it waited for `xdpd confirm`; what it had done has stayed",
-            );
-            Ok(())
-        }
-        Err(e) if e.errno() == ENOENT => Ok(()),
-        Err(e) => Err(e),
+    if root.open_dir(LOCK)?.unlink(MARKER).optional()?.is_some() {
+        output::say("an apply was killed while it waited for `xdpd confirm`; what it had done has stayed");
     }
+    Ok(())
 }

@@ -19,7 +19,7 @@ const LONGEST_BUSY: Duration = Duration::from_secs(1);
 
 /// What ended the waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub(crate) enum Woken {
     /// SIGINT, SIGTERM or SIGHUP came.
     Signal,
     /// A file is another than before.
@@ -32,7 +32,7 @@ pub enum Woken {
 
 /// Everything that is waited for.
 #[derive(Debug)]
-pub struct Triggers {
+pub(crate) struct Triggers {
     /// Readable when a signal came.
     signals: UnixStream,
     files: FileWatch,
@@ -42,7 +42,7 @@ pub struct Triggers {
 
 impl Triggers {
     /// Signals are noted from now on; nothing else is followed yet.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (signals, tell) = UnixStream::pair()?;
         signals.set_nonblocking(true)?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -53,7 +53,7 @@ impl Triggers {
 
     /// Follows these files and the devices of these network namespaces from now on, and no others. What cannot be
     /// followed, such as devices of a namespace that is absent, is found when the time for another look has come.
-    pub fn follow<'a>(
+    pub(crate) fn follow<'a>(
         &mut self,
         files: impl IntoIterator<Item = PathBuf>,
         namespaces: impl IntoIterator<Item = Option<&'a str>>,
@@ -64,7 +64,7 @@ impl Triggers {
     }
 
     /// Waits until something has happened and it is quiet again, at most for `pause` and the time that takes.
-    pub fn wait(&mut self, pause: Duration) -> io::Result<Woken> {
+    pub(crate) fn wait(&mut self, pause: Duration) -> io::Result<Woken> {
         let (mut files, mut devices) = (false, false);
         let mut until = Instant::now() + pause;
         let mut limit = None;

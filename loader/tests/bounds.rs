@@ -123,3 +123,42 @@ fn layouts_are_cut_off() {
         ".data\n.globl variable\n.type variable,@object\nvariable:\n.fill 256, 1, 7\n.size variable, 256\n";
     inspect(&format!("{}{data}", btf(types, strings))).unwrap();
 }
+
+/// A thousand programs refer to 60 arrays, and each of these to many of the programs.
+#[test]
+fn what_programs_reach_through_arrays_is_told_in_bounded_time() {
+    const PROGRAMS: usize = 1000;
+    const ARRAYS: usize = 60;
+    const SLOTS: usize = 17;
+    let mut source = String::from("#include \"bpf.h\"\n");
+    for n in 0..PROGRAMS {
+        writeln!(source, "int f{n}(struct xdp_md *ctx);").unwrap();
+    }
+    for array in 0..ARRAYS {
+        let slots = (0..SLOTS).map(|n| format!("f{},", (array * SLOTS + n) % PROGRAMS));
+        let slots = slots.collect::<Vec<_>>().concat();
+        writeln!(
+            source,
+            "struct {{ __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, {SLOTS}); __uint(key_size, 4);
+             __array(values, int(struct xdp_md *)); }} array{array} SEC(\".maps\") = {{ .values = {{ {slots} }} }};"
+        )
+        .unwrap();
+    }
+    let jumps = (0..ARRAYS).map(|array| format!("tail_call(ctx, &array{array}, 0);"));
+    let jumps = jumps.collect::<Vec<_>>().concat();
+    for n in 0..PROGRAMS {
+        writeln!(source, "SEC(\"xdp\") int f{n}(struct xdp_md *ctx) {{ {jumps} return {}; }}", n % 5)
+            .unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("object.c");
+    std::fs::write(&path, source).unwrap();
+    let headers = format!("-I{}/tests/programs", env!("CARGO_MANIFEST_DIR"));
+    let object = common::compile_file(&dir.path().join("object.o"), &path, &[&headers, "-g", "-O1"]);
+    let bytes = std::fs::read(object).unwrap();
+    let start = Instant::now();
+    let object = Object::inspect(bytes).unwrap();
+    drop(Explanation::of(&object));
+    assert!(start.elapsed() < BOUND, "{:?}", start.elapsed());
+    assert!(object.programs().iter().all(|program| program.maps.len() == ARRAYS));
+}

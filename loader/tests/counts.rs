@@ -56,7 +56,8 @@ impl Stand {
         invocation.current_dir(self.site.lab.dir()).netns(self.site.lab.near())
     }
 
-    /// Applies on trial, has each new program count five packets, and stops the trial. Gives how that ended, and the calls.
+    /// Applies on trial, has each new program count five packets, and stops the trial. Gives how that ended, and the
+    /// calls.
     fn try_and_stop(&self, faults: &[Fault<'_>]) -> (ExitStatus, String) {
         self.file("xdp_pass_func", "generic");
         let log = self.site.lab.dir().join("strace.log");

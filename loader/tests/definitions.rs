@@ -1,5 +1,5 @@
-//! Every kind of change of a map's definition under every policy, while packets flow: what the plan says, what apply does,
-//! and what the entries are afterwards.
+//! Every kind of change of a map's definition under every policy, while packets flow: what the plan says, what apply
+//! does, and what the entries are afterwards.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

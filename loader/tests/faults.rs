@@ -5,8 +5,8 @@
 //!
 //! Every call is tried, but for what keeps the time down: of the many calls of bpf(2), most of which read, every second
 //! fails and every third is killed at, and while undoing every third of the many unlinkat(2); each process begins
-//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one of its
-//! calls or, with `XDPD_FAULTS=pairs`, at each of them, and the third one converges.
+//! elsewhere. `XDPD_FAULTS=all` tries all of those, too. After a kill the run that recovers is killed as well, at one
+//! of its calls or, with `XDPD_FAULTS=pairs`, at each of them, and the third one converges.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

@@ -1,7 +1,7 @@
 //! Golden plans: a file and an observed state go in, the diff that people and tools read comes out. No kernel, no root.
 //!
 //! A case is a folder in tests/golden: `config.toml` with lists beside it, `observed.toml` (devices and pins), `diff.txt`
-//! (with what goes to stderr at its end) and `diff.json`. Its objects are the builtin one, and `blocklist.o`, the example.
+//! (with what goes to stderr at its end) and `diff.json`. Its objects are the builtin one, and examples in C.
 //! `UPDATE_GOLDEN=1` writes what comes out; read it before you commit it.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -16,6 +16,7 @@ use xdpd::desired;
 use xdpd::devices::{Devices, Space};
 use xdpd::dispatcher::Dispatcher;
 use xdpd::entries::Lists;
+use xdpd::inner;
 use xdpd::object::{Field, FieldKind, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
 use xdpd::observed::{
@@ -31,25 +32,48 @@ use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, Pro
 
 /// Where the files seem to be.
 const PLACE: &str = "/etc/xdpd";
-/// The object of a C program, and how it is called where its digest would be.
-const OBJECT: (&str, &str) = ("blocklist.o", "BLOCKLIST");
+/// The examples in C: their sources and objects, and how they are called where their digests would be.
+const OBJECTS: [(&str, &str, &str); 2] =
+    [("blocklist.c", "blocklist.o", "BLOCKLIST"), ("services.c", "services.o", "SERVICES")];
+/// In the place of what a record tells of a map of maps: what it tells when the example has made it.
+const AS_MADE: &str = "as made";
 
 /// Where the files of all cases are.
 struct Place {
     dir: tempfile::TempDir,
-    /// Of the builtin object and of the other.
-    digests: [String; 2],
+    /// Of the builtin object.
+    builtin: String,
+    /// The others, in their order.
+    objects: Vec<Object>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs/blocklist.c");
-        let object = common::compile_file(&dir.path().join(OBJECT.0), &source, &[]);
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs");
+        let objects = OBJECTS.map(|(source, object, _)| {
+            let object = common::compile_file(&dir.path().join(object), &sources.join(source), &[]);
+            Object::inspect(std::fs::read(object).unwrap()).unwrap()
+        });
         let config = Config::parse(Path::new("config.toml"), "[interfaces.eth0]").unwrap();
         let builtin = Objects::read(&config).get(&xdpd_config::ObjectRef::Builtin).unwrap().digest.clone();
-        let other = Object::inspect(std::fs::read(object).unwrap()).unwrap();
-        Self { digests: [builtin, format!("sha256:{}", other.digest())], dir }
+        Self { builtin, objects: objects.into(), dir }
+    }
+
+    /// The digest of an object, by the name of its file where it is an example.
+    fn digest(&self, object: Option<&str>) -> String {
+        let of_example = |name: &str| {
+            let at = OBJECTS.iter().position(|(_, object, _)| *object == name)?;
+            Some(format!("sha256:{}", self.objects[at].digest()))
+        };
+        object
+            .map_or_else(|| self.builtin.clone(), |name| of_example(name).unwrap_or_else(|| name.to_owned()))
+    }
+
+    /// What a record tells of a map of maps of an example.
+    fn as_made(&self, map: &str) -> String {
+        let spec = self.objects.iter().find_map(|object| object.maps().get(map)).unwrap();
+        inner::recorded(spec).unwrap()
     }
 
     fn config(&self) -> PathBuf {
@@ -59,8 +83,9 @@ impl Place {
     /// The text as if the files were in their usual place, and always the same.
     fn hide(&self, text: &str) -> String {
         let mut text = text.replace(&self.dir.path().display().to_string(), PLACE);
-        for (digest, name) in self.digests.iter().zip(["BUILTIN", OBJECT.1]) {
-            let (_, hex) = digest.split_once(':').unwrap();
+        let (_, builtin) = self.builtin.split_once(':').unwrap();
+        let others = self.objects.iter().zip(OBJECTS).map(|(object, (.., name))| (object.digest(), name));
+        for (hex, name) in others.chain([(builtin, "BUILTIN")]) {
             text = text.replace(hex, name).replace(&hex[..12], name);
         }
         text
@@ -135,6 +160,9 @@ struct InterfaceState {
     #[serde(default)]
     globals: BTreeMap<String, String>,
     maps: BTreeMap<String, MapText>,
+    /// What the record tells of maps of maps.
+    #[serde(default)]
+    inner: BTreeMap<String, String>,
     /// The group that may read its pins.
     gid: Option<u32>,
     /// The permission bits of its directory, where they are others.
@@ -166,6 +194,8 @@ struct MapText {
     flags: u32,
     value: Option<Vec<(String, u32, u32)>>,
     excess: Option<usize>,
+    /// The ids of the maps or programs that it holds, by their number.
+    slots: Option<Vec<(u32, u32)>>,
     /// What it holds.
     #[serde(default)]
     entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -219,12 +249,6 @@ fn devices(state: &State, config: &Config) -> Devices {
 }
 
 fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
-    let [builtin, other] = &place.digests;
-    let object = match state.object.as_deref() {
-        None => builtin,
-        Some(name) if name == OBJECT.0 => other,
-        Some(digest) => digest,
-    };
     let record = Record {
         version: 1,
         generation: state.generation,
@@ -234,13 +258,20 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
         netns: (4, 0),
         netns_name: None,
         mode: Mode::Native,
-        object: object.to_owned(),
+        object: place.digest(state.object.as_deref()),
         globals: (!state.globals.is_empty()).then(|| "sha256:0123".to_owned()),
         values: state.globals.clone(),
         function: state.function.clone(),
         program: state.program,
         attach_type: state.attach_type,
         maps: state.maps.iter().map(|(name, map)| (name.clone(), map.recorded.unwrap_or(map.id))).collect(),
+        inner: state
+            .inner
+            .iter()
+            .map(|(name, text)| {
+                (name.clone(), if text == AS_MADE { place.as_made(name) } else { text.clone() })
+            })
+            .collect(),
         base: BTreeMap::new(),
         retired: BTreeMap::new(),
     };
@@ -269,6 +300,10 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
             }
         }),
         excess: map.excess,
+        slots: map
+            .slots
+            .as_ref()
+            .map(|slots| slots.iter().map(|(index, id)| (index.to_ne_bytes().to_vec(), *id)).collect()),
     };
     Pinned {
         directory: label(name).file_name(),

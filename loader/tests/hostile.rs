@@ -213,8 +213,8 @@ fn what_a_killed_apply_left_is_settled_by_the_next_one() {
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
 }
 
-/// Waits until an apply has come to take the lock: it handles signals from then on, and has the pin root open. It does not
-/// hold the lock, so nothing else of it can be seen; that it still waits is what can be asked.
+/// Waits until an apply has come to take the lock: it handles signals from then on, and has the pin root open. It does
+/// not hold the lock, so nothing else of it can be seen; that it still waits is what can be asked.
 fn wait_for_its_try(site: &Site, apply: &std::process::Child) {
     let proc = Path::new("/proc").join(apply.id().to_string());
     let handles_signals = || {

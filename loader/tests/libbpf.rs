@@ -319,7 +319,8 @@ fn the_example_lets_in_what_is_on_its_list() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/programs");
     common::compile_file(&site.lab.dir().join("allow.o"), &examples.join("allow.c"), &[]);
     let text = std::fs::read_to_string(examples.join("allow.toml")).unwrap();
-    site.config(&text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\""));
+    let text = text.replace("[interfaces.eth0]", "[interfaces.eth0]\nnetns = \"$NETNS\"");
+    site.config(&text);
     site.apply();
     site.send(&veth, "eth0", PASS, 3); // no IP
     let program = Program::open_by_id(ProgramId(site.running("eth0").unwrap())).unwrap();
@@ -329,9 +330,10 @@ fn the_example_lets_in_what_is_on_its_list() {
         frame[26..30].copy_from_slice(&source);
         program.test_run(&frame, 1).unwrap().return_value
     };
-    assert_eq!(verdict_on([192, 0, 2, 7]), DROP);
-    let allowed = site.dir("eth0").open_map("allowed", Access::ReadWrite).unwrap();
-    allowed.update(&[24, 0, 0, 0, 192, 0, 2, 0], &[1], 0).unwrap();
-    assert_eq!((verdict_on([192, 0, 2, 7]), verdict_on([192, 0, 3, 7])), (PASS, DROP));
+    assert_eq!((verdict_on([192, 0, 2, 7]), verdict_on([198, 51, 100, 7])), (PASS, PASS));
+    assert_eq!((verdict_on([192, 0, 3, 7]), verdict_on([198, 51, 100, 8])), (DROP, DROP));
+    site.config(&text.replace("192.0.2.0/24", "192.0.3.0/24"));
+    site.apply();
+    assert_eq!((verdict_on([192, 0, 2, 7]), verdict_on([192, 0, 3, 7])), (DROP, PASS), "the same program");
     site.expect("diff", 0);
 }

@@ -1,5 +1,5 @@
-//! No object, however mangled, hurts: 100,000 seeded mutations of each dialect's objects go through all that `check` does,
-//! in a child that is watched, and some of those that pass go through the loading libraries.
+//! No object, however mangled, hurts: 100,000 seeded mutations of each dialect's objects go through all that `check`
+//! does, in a child that is watched, and some of those that pass go through the loading libraries.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -23,7 +23,8 @@ const MUTATIONS: usize = 100_000;
 /// Tells the child where the sound objects are.
 const SEEDS: &str = "XDPD_TEST_MUTATIONS_OF";
 const REDBPF: &[&str] = &["redbpf_programs"];
-const LIBBPF: &[&str] = &["calls", "maps", "core", "globals", "named_sections", "newer_types"];
+const LIBBPF: &[&str] =
+    &["calls", "maps", "core", "globals", "named_sections", "newer_types", "nested", "jumps"];
 /// The child's address space, in bytes. Above it allocations fail, which ends the child by a signal.
 const MAX_MEMORY: u64 = 512 << 20;
 /// What the child may need at most, in KiB: the objects are some 20 KiB.
@@ -289,4 +290,11 @@ fn redbpf_objects_that_pass_harm_nothing_that_runs() {
 fn libbpf_objects_that_pass_harm_nothing_that_runs() {
     require_root!();
     harms_nothing_that_runs("mangled2", "calls", "xdp_calls");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn libbpf_objects_that_fill_maps_harm_nothing_that_runs() {
+    require_root!();
+    harms_nothing_that_runs("mangled3", "jumps", "xdp_jumps");
 }

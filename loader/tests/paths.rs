@@ -317,8 +317,8 @@ fn a_directory_that_is_swapped_underneath_a_run_does_no_harm() {
         }
     }
     std::fs::remove_dir_all(&lair).unwrap();
-    // The pins of one interface may have got the name of the other: detach takes what is ours, whatever it is called. What
-    // lost its pins altogether is detached in the background.
+    // The pins of one interface may have got the name of the other: detach takes what is ours, whatever it is called.
+    // What lost its pins altogether is detached in the background.
     site.expect("detach", 0);
     let deadline = std::time::Instant::now() + xdpd_testlab::DEADLINE;
     while let output = site.run("apply config.toml").run()

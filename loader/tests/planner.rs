@@ -11,14 +11,17 @@ use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
 use xdpd::globals::Globals;
+use xdpd::inner;
 use xdpd::migrate::Settings;
-use xdpd::object::{MapOrigin, MapSpec, Object, Store};
+use xdpd::object::{Inner, MapOrigin, MapSpec, Object, Store, Values};
 use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
 use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Global, Label, Located, Mode, Program, Reuse, Value};
-use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
+};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
 
 const OURS: &str = "/etc/xdpd/config.toml";
@@ -43,8 +46,29 @@ fn def(entries: u32) -> MapDef {
     }
 }
 
+/// A map of maps with those of `maps` that there are.
+fn outer(numbers: &BTreeSet<u8>, is_there: impl Fn(u8) -> bool) -> MapSpec {
+    let slots = numbers.iter().filter(|n| is_there(**n)).map(|n| (u32::from(*n), format!("map{n}")));
+    let inner = Inner { def: def(4), btf: None, layout: None, numa_node: 0 };
+    let values = Values::Maps { inner: Box::new(inner), slots: slots.collect() };
+    let def = MapDef { map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS, value_size: 4, ..def(8) };
+    MapSpec { values, ..MapSpec::plain(def, MapOrigin::Declared) }
+}
+
+fn program_array(numbers: &BTreeSet<u8>) -> MapSpec {
+    let slots = numbers.iter().map(|n| (u32::from(*n), format!("f{n}")));
+    let def = MapDef { map_type: BPF_MAP_TYPE_PROG_ARRAY, value_size: 4, ..def(8) };
+    MapSpec { values: Values::Programs(slots.collect()), ..MapSpec::plain(def, MapOrigin::Declared) }
+}
+
+/// Two objects that fill maps otherwise are not the same.
+fn digest(number: u8, outer: Option<&MapSpec>, next: Option<&MapSpec>) -> String {
+    let slots = |spec: Option<&MapSpec>| spec.map(|spec| spec.slots().keys().copied().collect::<Vec<_>>());
+    format!("sha256:{number}{:?}{:?}", slots(outer), slots(next))
+}
+
 fn pinned_map(id: MapId, def: MapDef) -> PinnedMap {
-    PinnedMap { id, def, btf: None, layout: None, excess: None }
+    PinnedMap { id, def, btf: None, layout: None, excess: None, slots: None }
 }
 
 /// What the file says of one interface.
@@ -56,6 +80,10 @@ struct Wanted {
     optional: bool,
     reuse: Reuse,
     maps: BTreeMap<u8, u32>,
+    /// The maps in its map of maps, of those that it has.
+    outer: Option<BTreeSet<u8>>,
+    /// The functions in its program array.
+    next: Option<BTreeSet<u8>>,
     globals: BTreeMap<u8, u32>,
 }
 
@@ -81,20 +109,32 @@ struct Held {
     link: u8,
     drifted: bool,
     maps: BTreeMap<u8, (u32, bool)>,
+    /// And whether others have put something beside.
+    outer: Option<(BTreeSet<u8>, bool)>,
+    /// And whether it is still pinned: otherwise it is empty.
+    next: Option<(BTreeSet<u8>, bool)>,
     globals: BTreeMap<u8, u32>,
+}
+
+/// Numbers of maps or functions.
+fn numbers() -> impl Strategy<Value = BTreeSet<u8>> {
+    prop::collection::btree_set(0..3_u8, 0..3)
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     let reuse = prop::sample::select(Reuse::ALL.to_vec());
     let maps = prop::collection::btree_map(0..3_u8, 4..6_u32, 0..3);
-    (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps, values()).prop_map(
-        |(function, digest, generic, optional, reuse, maps, globals)| Wanted {
+    let (outer, next) = (prop::option::of(numbers()), prop::option::of(numbers()));
+    (0..2_u8, 0..2_u8, any::<bool>(), any::<bool>(), reuse, maps, outer, next, values()).prop_map(
+        |(function, digest, generic, optional, reuse, maps, outer, next, globals)| Wanted {
             function,
             digest,
             generic,
             optional,
             reuse,
             maps,
+            outer,
+            next,
             globals,
         },
     )
@@ -137,12 +177,30 @@ fn held() -> impl Strategy<Value = Held> {
         any::<bool>(),
         prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
         prop::bool::weighted(0.1),
-        (maps, values()),
+        (
+            maps,
+            prop::option::of((numbers(), prop::bool::weighted(0.2))),
+            prop::option::of((numbers(), prop::bool::weighted(0.8))),
+            values(),
+        ),
         readers(),
     )
         .prop_map(|(label, foreign_owner, function, digest, generic, link, drifted, maps, readers)| {
-            let (maps, globals) = maps;
-            Held { readers, label, foreign_owner, function, digest, generic, link, drifted, maps, globals }
+            let (maps, outer, next, globals) = maps;
+            Held {
+                readers,
+                label,
+                foreign_owner,
+                function,
+                digest,
+                generic,
+                link,
+                drifted,
+                maps,
+                outer,
+                next,
+                globals,
+            }
         })
 }
 
@@ -156,20 +214,21 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
         attachments: BTreeMap::new(),
     };
     for (on, (name, wanted)) in wanted {
-        let spec = |entries: u32| MapSpec {
-            def: def(entries),
-            btf: None,
-            layout: None,
-            origin: MapOrigin::Declared,
-        };
+        let spec = |entries: u32| MapSpec::plain(def(entries), MapOrigin::Declared);
         let declared = wanted.maps.iter().map(|(n, entries)| (format!("map{n}"), spec(*entries)));
         let data = [".data", ".bss"].map(|name| (name.to_owned(), settings().maps()[name].clone()));
         let map =
             |spec| DesiredMap { spec, reuse: wanted.reuse, settings: Settings::default(), entries: None };
-        let maps = declared.chain(data).map(|(name, spec)| (name, map(spec)));
+        let outer = wanted.outer.as_ref().map(|numbers| outer(numbers, |n| wanted.maps.contains_key(&n)));
+        let next = wanted.next.as_ref().map(program_array);
+        let digest = digest(wanted.digest, outer.as_ref(), next.as_ref());
+        let slots = [("outer", outer), ("next", next)];
+        let slots = slots.into_iter().filter_map(|(name, spec)| Some((name.to_owned(), spec?)));
+        let all = declared.chain(data).chain(slots);
+        let maps = all.map(|(name, spec)| (name, map(spec)));
         let instance = Instance {
             object: "builtin".into(),
-            digest: format!("sha256:{}", wanted.digest),
+            digest,
             function: format!("f{}", wanted.function),
             attach_type: u32::from(wanted.function) * 37,
             globals: Arc::new(globals(&wanted.globals)),
@@ -199,8 +258,13 @@ struct Host {
     interfaces: BTreeMap<Label, Pinned>,
     /// What the maps of global variables hold.
     contents: BTreeMap<MapId, Vec<u8>>,
+    /// What maps of maps and program arrays hold.
+    slots: BTreeMap<MapId, BTreeMap<Vec<u8>, u32>>,
     next: u32,
 }
+
+/// What others put into a map of maps, and where: ids of maps that are none of ours.
+const THEIRS: (u32, u32) = (7, 90_000);
 
 fn zeros(spec: &MapSpec) -> Vec<u8> {
     vec![0; spec.def.value_size as usize]
@@ -213,6 +277,7 @@ impl Host {
             devices: (0..DEVICES).map(new_device).collect(),
             interfaces: BTreeMap::new(),
             contents: BTreeMap::new(),
+            slots: BTreeMap::new(),
             next: 100,
         };
         let mut labels = BTreeSet::new();
@@ -267,6 +332,28 @@ impl Host {
                 pinned.insert(format!("map{n}"), pinned_map(MapId(id), def(*entries)));
             }
         }
+        let mut inner = BTreeMap::new();
+        let is_there = |n| held.maps.contains_key(&n);
+        let outer = held.outer.as_ref().map(|(numbers, _)| outer(numbers, is_there));
+        if let (Some(spec), Some((_, with_theirs))) = (&outer, &held.outer) {
+            let id = MapId(self.id());
+            let held = spec.slots().iter().map(|(index, name)| (*index, recorded[name]));
+            let held = held.chain(with_theirs.then_some(THEIRS));
+            self.slots.insert(id, held.map(|(index, id)| (index.to_ne_bytes().to_vec(), id)).collect());
+            inner.insert("outer".to_owned(), inner::recorded(spec).unwrap());
+            recorded.insert("outer".to_owned(), id.0);
+            pinned.insert("outer".to_owned(), pinned_map(id, spec.def));
+        }
+        let next = held.next.as_ref().map(|(numbers, _)| program_array(numbers));
+        if let (Some(spec), Some((_, is_pinned))) = (&next, held.next.as_ref()) {
+            let id = MapId(self.id());
+            recorded.insert("next".to_owned(), id.0);
+            if *is_pinned {
+                let slots = self.new_programs(spec);
+                self.slots.insert(id, slots);
+                pinned.insert("next".to_owned(), pinned_map(id, spec.def));
+            }
+        }
         let globals = globals(&held.globals);
         for (name, spec) in settings().maps() {
             if spec.origin == MapOrigin::Data {
@@ -287,13 +374,14 @@ impl Host {
             netns: (4, 1),
             netns_name: None,
             mode: if held.generic { Mode::Generic } else { Mode::Native },
-            object: format!("sha256:{}", held.digest),
+            object: digest(held.digest, outer.as_ref(), next.as_ref()),
             globals: globals.digest(),
             values: globals.recorded(),
             function: format!("f{}", held.function),
             attach_type: u32::from(held.function) * 37,
             program: if held.drifted { program + 1000 } else { program },
             maps: recorded,
+            inner,
             base: BTreeMap::new(),
             retired: BTreeMap::new(),
         };
@@ -310,11 +398,22 @@ impl Host {
         self.interfaces.insert(label(held.label), pinned);
     }
 
+    /// Programs for the slots of an array.
+    fn new_programs(&mut self, spec: &MapSpec) -> BTreeMap<Vec<u8>, u32> {
+        spec.slots().keys().map(|index| (index.to_ne_bytes().to_vec(), self.id())).collect()
+    }
+
     fn observed(&self) -> Observed {
+        let mut interfaces = self.interfaces.clone();
+        for map in interfaces.values_mut().flat_map(|pinned| pinned.maps.values_mut()) {
+            let holds_slots =
+                [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_PROG_ARRAY].contains(&map.def.map_type);
+            map.slots = holds_slots.then(|| self.slots.get(&map.id).cloned().unwrap_or_default());
+        }
         let space = Space::Present { id: NetNsId { dev: 4, ino: 1 }, devices: self.devices.clone() };
         Observed {
             devices: Devices::from_spaces([(None, space)]),
-            interfaces: self.interfaces.clone(),
+            interfaces,
             possible_cpus: 2,
             ..Observed::default()
         }
@@ -399,6 +498,17 @@ impl Host {
                 let content = instance.globals.content(settings(), name).unwrap_or_else(|| zeros(spec));
                 self.contents.insert(map.id, content);
             }
+            if *work == MapWork::Create && spec.programs().is_some() {
+                assert_eq!(install.program, ProgramWork::Load, "programs come from an object");
+                let programs = self.new_programs(spec);
+                self.slots.insert(map.id, programs);
+            } else if *work == MapWork::Create && spec.inner().is_some() {
+                let ids = spec.slots().iter().map(|(index, inner)| {
+                    let inner: &PinnedMap = &maps[inner];
+                    (index.to_ne_bytes().to_vec(), inner.id.0)
+                });
+                self.slots.insert(map.id, ids.collect());
+            }
             maps.insert(name.clone(), map);
         }
         for Store { section, offset, bytes } in &install.stores {
@@ -421,6 +531,11 @@ impl Host {
             attach_type: instance.attach_type,
             program: program.0,
             maps: maps.iter().map(|(name, map)| (name.clone(), map.id.0)).collect(),
+            inner: instance
+                .maps
+                .iter()
+                .filter_map(|(name, map)| Some((name.clone(), inner::recorded(&map.spec)?)))
+                .collect(),
             base: BTreeMap::new(),
             retired: BTreeMap::new(),
         };
@@ -504,6 +619,41 @@ proptest! {
             }
             let device = host.devices.iter().find(|d| d.name == attachment.device).unwrap();
             prop_assert!(pinned.runs_on(device));
+        }
+    }
+
+    /// One interface, whose program is loaded anew in one way or another.
+    #[test]
+    fn maps_that_hold_others_hold_those_that_are_pinned(want in wanted(), held in held()) {
+        let want = Wanted { generic: held.generic, ..want };
+        let held = Held { label: 0, foreign_owner: false, link: 0, drifted: false, ..held };
+        let desired = desired(&BTreeMap::from([(0, (0, want))]), None);
+        let mut host = Host::new(&BTreeMap::from([(0, held)]), &BTreeSet::new());
+        let before = host.observed().interfaces.remove(&label(0)).unwrap();
+        let plan = plan::plan(&desired, &host.observed(), Allow::default());
+        if plan.is_blocked() {
+            return Ok(());
+        }
+        host.execute(&plan, &desired);
+        let is_theirs = |map: &PinnedMap| map.slots.iter().flatten().any(|(_, id)| *id == THEIRS.1);
+        let after = host.observed().interfaces.remove(&label(0)).unwrap();
+        for (name, map) in &desired.instances[&label(0)].maps {
+            let (was, now) = (before.maps.get(name), &after.maps[name]);
+            let held = now.slots.clone().unwrap_or_default();
+            for (index, slot) in map.spec.slots() {
+                let id = held.get(&index.to_ne_bytes()[..]);
+                let is_right = |id: &u32| map.spec.inner().is_none() || *id == after.maps[slot].id.0;
+                prop_assert!(id.is_some_and(is_right), "{} in {}: {:?}", slot, name, held);
+            }
+            let ids: BTreeSet<u32> = after.maps.values().map(|map| map.id.0).chain([THEIRS.1]).collect();
+            if map.spec.inner().is_some() {
+                prop_assert!(held.values().all(|id| ids.contains(id)), "{} holds a map that went: {:?}", name, held);
+            }
+            if [Reuse::Migrate, Reuse::Require].contains(&map.reuse) && was.is_some_and(is_theirs) {
+                prop_assert!(is_theirs(now), "lost without a word");
+            }
+            let kept = was.is_some_and(|was| was.id == now.id);
+            prop_assert!(!kept || map.spec.programs().is_none() || plan.is_empty() || before.record == after.record);
         }
     }
 

@@ -1,5 +1,5 @@
-//! One apply that does everything at once, under traffic: programs, variables, lists, maps that are migrated and replaced,
-//! and who may read. Done, taken back or killed: each packet is counted once.
+//! One apply that does everything at once, under traffic: programs, variables, lists, maps that are migrated and
+//! replaced, and who may read. Done, taken back or killed: each packet is counted once.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

@@ -164,6 +164,9 @@ fn a_broken_edit_is_told_once_and_what_was_stays_in_force() {
     site.lab.create(&veth);
     watch.wait_applied(2);
     assert_ne!(site.running("eth0"), None);
+    // Mended without another change, there is nothing to apply; it is told all the same.
+    site.lab.write("config.toml", &good);
+    watch.wait_said("is valid again");
     site.lab.write("config.toml", good.replace("xdp_pass_func", "xdp_drop_func"));
     watch.wait_applied(3);
     let said = watch.stop();

@@ -81,8 +81,8 @@ impl Devices {
         changed
     }
 
-    /// Lets go of all namespaces but our own until the next refresh. One that is held open outlives its deletion, with its
-    /// devices: for a tick that does not matter, for hours it would.
+    /// Lets go of all namespaces but our own until the next refresh. One that is held open outlives its deletion, with
+    /// its devices: for a tick that does not matter, for hours it would.
     pub(crate) fn let_go(&mut self) {
         for namespace in self.namespaces.iter_mut().filter(|namespace| namespace.name.is_some()) {
             if let State::Open { netns, monitor, .. } = &mut namespace.state {

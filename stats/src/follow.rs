@@ -1,7 +1,7 @@
 //! Following the config: noticing that the file changed, and reading it once it is quiet.
 //!
-//! About every second, and where changes cannot be told at every tick, the file is compared with what it was: what inotify
-//! does not tell is seen a little later.
+//! About every second, and where changes cannot be told at every tick, the file is compared with what it was: what
+//! inotify does not tell is seen a little later.
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};

@@ -14,8 +14,8 @@ use crate::json::{Json, Run};
 use crate::record::{Event, Notice, Subject};
 use crate::table::Table;
 
-/// How much is written to a pipe in one piece, whoever else writes to it: pipe(7). For this much there is room in a socket
-/// or a terminal that has room at all.
+/// How much is written to a pipe in one piece, whoever else writes to it: pipe(7). For this much there is room in a
+/// socket or a terminal that has room at all.
 const PIPE_BUF: usize = 4096;
 
 /// How much is written at once to what always has room.
@@ -60,8 +60,8 @@ impl Output {
         self.stdout.descriptor()
     }
 
-    /// Takes an event of an interface; it is written by [`Output::flush`] at the latest. `signal` becomes readable when the
-    /// reader shall end.
+    /// Takes an event of an interface; it is written by [`Output::flush`] at the latest. `signal` becomes readable when
+    /// the reader shall end.
     pub(crate) fn event(
         &mut self,
         time: TimeOfDay,
@@ -114,8 +114,8 @@ impl Output {
 /// Standard output without a buffer of its own.
 #[derive(Debug)]
 struct Stdout {
-    /// A pipe of our own, which a slow reader cannot make us hang on. It is another open file of the same pipe, so that the
-    /// processes with which we share standard output do not find it changed.
+    /// A pipe of our own, which a slow reader cannot make us hang on. It is another open file of the same pipe, so that
+    /// the processes with which we share standard output do not find it changed.
     pipe: Option<File>,
     /// It may have no room for a while, and then writing is to wait for it or for a signal.
     is_slow: bool,

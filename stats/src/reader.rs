@@ -134,7 +134,8 @@ impl Reader {
         self.options.interval.unwrap_or(self.config.stats.interval)
     }
 
-    /// Waits for the tick, or until the config is to be read. What is told about pins and devices meanwhile is only noted.
+    /// Waits for the tick, or until the config is to be read. What is told about pins and devices meanwhile is only
+    /// noted.
     fn wait(&mut self, tick: u64, follower: &mut Follower) -> Result<(), Stopped> {
         let waiter = match &mut self.waiter {
             Some(waiter) => waiter,

@@ -95,7 +95,8 @@ pub(crate) fn resolve<'a, D: IntoIterator<Item = &'a str>>(
     targets
 }
 
-/// How the config follows `label`, if it does: an entry of its own goes first, then the patterns in the order of the file.
+/// How the config follows `label`, if it does: an entry of its own goes first, then the patterns in the order of the
+/// file.
 pub(crate) fn target(config: &Config, choice: &Choice, label: Label) -> Option<Target> {
     let own = config.interfaces.iter().find_map(|entry| match &entry.selector {
         Selector::Device { label: key, device } if *key == label => Some((entry, device.as_str())),

@@ -28,8 +28,8 @@ fn site(text: &str) -> Site {
     let root = site.bpffs.pin_root();
     chown(&root, None, Some(GROUP)).unwrap();
     chmod(&root, 0o750);
-    // Where the user may run it. By another process: what is open here for writing, another test's child may hold a moment
-    // longer, and then it cannot be run.
+    // Where the user may run it. By another process: what is open here for writing, another test's child may hold a
+    // moment longer, and then it cannot be run.
     Invocation::of("install")
         .args(["-m", "755"])
         .args([xdp_stats().path(), site.dir.path().join("xdp-stats")])

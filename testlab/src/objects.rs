@@ -11,8 +11,8 @@ use crate::wait::{DEADLINE, wait_for};
 
 /// The ids of BPF objects at one moment. Ids grow and are not soon reused, so they identify objects.
 ///
-/// Without programs of other types than XDP, and without what they use: a service manager loads some for each service that it
-/// starts, and tools that trace load others, at any time.
+/// Without programs of other types than XDP, and without what they use: a service manager loads some for each service
+/// that it starts, and tools that trace load others, at any time.
 ///
 /// For a test that runs alone ([`crate::Lab::alone`]), on a private bpffs that is mounted before the first
 /// snapshot.

@@ -1,8 +1,8 @@
 //! Lists as CSV: a line per entry, its key first.
 //!
 //! A first line whose first cell is `key` names the columns. `#` begins a comment, and lines without a cell do not
-//! count, so plain lists of prefixes are such lists too. A cell in double quotes may hold commas and `#`; a quote in it is
-//! doubled. Space around cells does not count.
+//! count, so plain lists of prefixes are such lists too. A cell in double quotes may hold commas and `#`; a quote in it
+//! is doubled. Space around cells does not count.
 
 use super::{Cell, Entry, EntryValue};
 use crate::diagnostic::quoted;

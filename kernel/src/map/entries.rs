@@ -92,7 +92,8 @@ impl Map {
         let count = self.batch_len(CALL, keys.len(), values.len())?;
         self.check(CALL, "position", position.len(), self.key_len().max(4))?;
         // A copy: before Linux 6.14 an entry of a trie that is removed meanwhile can end a call early (`EINTR` of
-        // generic_map_lookup_batch in kernel/bpf/syscall.c), with the position moved on. It is repeated from the same place.
+        // generic_map_lookup_batch in kernel/bpf/syscall.c), with the position moved on. It is repeated from the same
+        // place.
         let from = if begun { position.to_vec() } else { Vec::new() };
         let mut attr = MapBatch {
             in_batch: sys::address(&from),
@@ -101,8 +102,8 @@ impl Map {
             values: sys::address_mut(values),
             ..self.batch(count)
         };
-        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room. It reads one position
-        // unless its address is null, and writes one: of a key's length, or of 4 bytes for hash maps.
+        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room. It reads one
+        // position unless its address is null, and writes one: of a key's length, or of 4 bytes for hash maps.
         let answer = unsafe { sys::bpf(CALL, &mut attr) };
         match answer {
             Ok(_) => Ok((attr.count as usize, false)),

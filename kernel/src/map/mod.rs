@@ -152,6 +152,17 @@ pub struct MapBtf<'a> {
     pub value_type_id: u32,
 }
 
+/// What a new map is given beside its definition.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MapExtras<'a> {
+    /// The types of its keys and values.
+    pub btf: Option<MapBtf<'a>>,
+    /// Of a map of maps: one like those that it will hold. It is only looked at.
+    pub inner: Option<&'a Map>,
+    /// The memory node for it; of no effect unless its flags have `BPF_F_NUMA_NODE`.
+    pub numa_node: u32,
+}
+
 /// An open map.
 #[derive(Debug)]
 pub struct Map {
@@ -170,6 +181,11 @@ impl Map {
     ///
     /// Needs `CAP_BPF`. The map lives as long as something refers to it: this descriptor, a pin, a program.
     pub fn create(name: &str, def: &MapDef, btf: Option<MapBtf<'_>>) -> Result<Self> {
+        Self::create_with(name, def, MapExtras { btf, ..MapExtras::default() })
+    }
+
+    /// Makes a map, as [`create`](Self::create) does, that takes more than a definition and types.
+    pub fn create_with(name: &str, def: &MapDef, extras: MapExtras<'_>) -> Result<Self> {
         let mut attr = MapCreate {
             map_type: def.map_type,
             key_size: def.key_size,
@@ -178,9 +194,11 @@ impl Map {
             map_flags: def.flags,
             map_name: object::to_kernel_name(name),
             map_extra: def.map_extra,
+            inner_map_fd: extras.inner.map_or(0, |inner| sys::number(inner.as_fd())),
+            numa_node: extras.numa_node,
             ..MapCreate::default()
         };
-        if let Some(btf) = btf {
+        if let Some(btf) = extras.btf {
             attr.btf_fd = sys::number(btf.btf.as_fd());
             attr.btf_key_type_id = btf.key_type_id;
             attr.btf_value_type_id = btf.value_type_id;
@@ -295,6 +313,14 @@ impl Map {
         // SAFETY: the kernel reads one key and one value, and both slices are as long as this map's.
         let answer = unsafe { sys::bpf(BPF_MAP_UPDATE_ELEM, &mut attr) };
         answer.map(drop).map_err(|source| self.error(BPF_MAP_UPDATE_ELEM, source))
+    }
+
+    /// Puts a map, a program or whatever else this map is for under `key`. It lives as long as it is there.
+    ///
+    /// `EINVAL` when it is not like the others: of another definition than the inner map that this one was made with, or
+    /// a program that declares another use than those that use this map.
+    pub fn put(&self, key: &[u8], object: &impl AsFd) -> Result<()> {
+        self.update(key, &sys::number(object.as_fd()).to_ne_bytes(), 0)
     }
 
     /// Removes an entry. False when there is no such key.

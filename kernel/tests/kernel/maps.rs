@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use xdpd_kernel::map_types::{
-    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
-    BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH,
+    BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
+    BPF_MAP_TYPE_PROG_ARRAY,
 };
-use xdpd_kernel::{BatchReader, Map, MapDef, MappedValue, cpu};
+use xdpd_kernel::{Map, MapDef, MapExtras, MappedValue, cpu};
 use xdpd_testlab::require_root;
 
 use crate::lab::{counters, def, eventually, pass};
-
-/// `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 1 << 10;
 
 /// Fills each slot of each entry with bytes of its own.
 fn fill(map: &Map) {
@@ -25,18 +23,17 @@ fn fill(map: &Map) {
     }
 }
 
-/// What the batch reader finds equals what single lookups find.
-fn check_batch(reader: &mut BatchReader, map: &Map) {
-    let size = map.def().value_size as usize;
-    let entries = reader.read(map).unwrap();
-    assert_eq!(entries.len(), map.def().max_entries as usize);
-    assert_eq!(entries.slots(), map.slots());
-    for key in 0..map.def().max_entries {
+/// What one batch finds equals what single lookups find.
+fn check_batch(map: &Map) {
+    let entries = map.def().max_entries;
+    let mut keys = vec![0; entries as usize * map.key_len()];
+    let mut values = vec![0; entries as usize * map.value_len()];
+    assert_eq!(map.lookup_batch(&mut keys, &mut values, &mut [0; 4]).unwrap(), entries as usize);
+    for (key, found) in (0..entries).zip(values.chunks(map.value_len())) {
         let mut value = vec![0; map.value_len()];
         assert!(map.lookup(&key.to_ne_bytes(), &mut value).unwrap());
-        let expected: Vec<_> = value.chunks(map.slot_len()).map(|slot| &slot[..size]).collect();
-        assert_eq!(entries.values(key as usize).collect::<Vec<_>>(), expected, "key {key}");
-        assert!(entries.get(key as usize, 0).unwrap().iter().any(|&byte| byte != 0));
+        assert_eq!(found, value, "key {key}");
+        assert!(value.chunks(map.slot_len()).all(|slot| slot[0] != 0));
     }
 }
 
@@ -44,7 +41,6 @@ fn check_batch(reader: &mut BatchReader, map: &Map) {
 #[ignore = "needs root"]
 fn a_batch_read_equals_single_lookups() {
     require_root!();
-    let mut reader = BatchReader::new();
     let shapes = [
         (BPF_MAP_TYPE_PERCPU_ARRAY, 16, 5),
         (BPF_MAP_TYPE_ARRAY, 16, 5),
@@ -55,7 +51,7 @@ fn a_batch_read_equals_single_lookups() {
     for (map_type, value_size, entries) in shapes {
         let map = Map::create("m", &def(map_type, 4, value_size, entries), None).unwrap();
         fill(&map);
-        check_batch(&mut reader, &map);
+        check_batch(&map);
     }
 }
 
@@ -98,18 +94,6 @@ fn a_buffer_of_the_wrong_length_is_an_error() {
     let expected =
         format!("BPF_MAP_LOOKUP_ELEM of map m: buffer of 16 bytes for a value of {} bytes", map.value_len());
     assert_eq!(error.to_string(), expected);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn only_arrays_are_read_as_arrays() {
-    require_root!();
-    let map = Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 8, 5), None).unwrap();
-    let error = BatchReader::new().read(&map).unwrap_err();
-    assert!(error.to_string().contains("not an array: hash with 4-byte keys"), "{error}");
-    let huge = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 1 << 20, 65), None).unwrap();
-    let error = BatchReader::new().read(&huge).unwrap_err();
-    assert!(error.to_string().contains("too large to read at once"), "{error}");
 }
 
 #[test]
@@ -306,7 +290,7 @@ fn shared(size: u32, flags: u32) -> Map {
 fn a_store_changes_nothing_but_its_bytes() {
     const SIZE: u32 = 5000;
     require_root!();
-    let map = shared(SIZE, MMAPABLE);
+    let map = shared(SIZE, BPF_F_MMAPABLE);
     let value = MappedValue::map(&map).unwrap();
     let mut expected = vec![0xaa; SIZE as usize];
     let mut next = 0;
@@ -335,7 +319,7 @@ fn a_store_changes_nothing_but_its_bytes() {
 #[ignore = "needs root"]
 fn stores_do_not_disturb_what_others_write_beside_them() {
     require_root!();
-    let map = shared(16, MMAPABLE);
+    let map = shared(16, BPF_F_MMAPABLE);
     map.update(&0u32.to_ne_bytes(), &[0; 16], 0).unwrap();
     let count_at = |offset: usize| {
         let value = MappedValue::map(&map).unwrap();
@@ -360,7 +344,57 @@ fn only_a_map_that_shares_its_memory_is_mapped() {
         assert!(!MappedValue::is_possible(&map));
         assert_eq!(MappedValue::map(&map).unwrap_err().errno(), libc::EINVAL);
     }
-    let two =
-        Map::create("m", &MapDef { flags: MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None).unwrap();
+    let two = Map::create("m", &MapDef { flags: BPF_F_MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None)
+        .unwrap();
     assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_map_of_maps_holds_maps_like_its_pattern_and_tells_their_ids() {
+    require_root!();
+    let inner = |entries| Map::create("inner", &def(BPF_MAP_TYPE_ARRAY, 4, 8, entries), None).unwrap();
+    let (pattern, other) = (inner(5), inner(6));
+    for map_type in [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS] {
+        let def = def(map_type, 4, 4, 4);
+        let extras = MapExtras { inner: Some(&pattern), ..MapExtras::default() };
+        let outer = Map::create_with("outer", &def, extras).unwrap();
+        let held = [inner(5), inner(5)];
+        for (index, map) in [1_u32, 3].into_iter().zip(&held) {
+            outer.put(&index.to_ne_bytes(), map).unwrap();
+        }
+        assert_eq!(outer.put(&0_u32.to_ne_bytes(), &other).unwrap_err().errno(), libc::EINVAL);
+        let mut found = BTreeMap::new();
+        outer.for_each(|key, value| drop(found.insert(key.to_vec(), value.to_vec()))).unwrap();
+        let expected = [1_u32, 3].into_iter().zip(held.map(|map| map.id().0));
+        let expected = expected.map(|(index, id)| (index.to_ne_bytes().to_vec(), id.to_ne_bytes().to_vec()));
+        assert_eq!(found, expected.collect());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_array_tells_the_ids_of_its_programs() {
+    require_root!();
+    let array = Map::create("next", &def(BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 2), None).unwrap();
+    let program = pass("held");
+    array.put(&1_u32.to_ne_bytes(), &program).unwrap();
+    let mut id = [0; 4];
+    assert!(!array.lookup(&0_u32.to_ne_bytes(), &mut id).unwrap());
+    assert!(array.lookup(&1_u32.to_ne_bytes(), &mut id).unwrap());
+    assert_eq!(u32::from_ne_bytes(id), program.info().unwrap().id.0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_map_is_made_on_the_memory_node_that_its_flags_speak_of() {
+    require_root!();
+    let on = |flags, numa_node| {
+        let extras = MapExtras { numa_node, ..MapExtras::default() };
+        Map::create_with("m", &MapDef { flags, ..def(BPF_MAP_TYPE_HASH, 4, 8, 1) }, extras)
+            .map(|map| map.def().flags)
+    };
+    assert_eq!(on(BPF_F_NUMA_NODE, 0).unwrap(), BPF_F_NUMA_NODE);
+    assert_eq!(on(BPF_F_NUMA_NODE, 9999).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(on(0, 9999).unwrap(), 0);
 }

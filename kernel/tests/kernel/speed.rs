@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use xdpd_kernel::{Access, BatchReader, netlink};
+use xdpd_kernel::{Access, netlink};
 use xdpd_testlab::{command, require_root};
 
 use crate::lab::{Bpffs, Lab, counters};
@@ -43,13 +43,11 @@ fn a_batch_read_costs_little() {
     let root = bpffs.root();
     root.pin("map", &counters("m")).unwrap();
     let map = root.open_map("map", Access::ReadOnly).unwrap();
-    let mut reader = BatchReader::new();
-    let read = median(20_000, || _ = black_box(reader.read(&map).unwrap().len()));
     let (mut keys, mut values, mut position) = ([0; 20], vec![0; 5 * map.value_len()], [0; 4]);
-    let bare = median(20_000, || {
+    let read = median(20_000, || {
         black_box(map.lookup_batch(&mut keys, &mut values, &mut position).unwrap());
     });
     let open = median(5_000, || drop(black_box(root.open_map("map", Access::ReadOnly).unwrap())));
     let stat = median(5_000, || _ = black_box(root.stat("map").unwrap()));
-    println!("batch read: {read:?}, bare: {bare:?}, open and info: {open:?}, stat: {stat:?}");
+    println!("batch read: {read:?}, open and info: {open:?}, stat: {stat:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Failure, Inputs, Outcome, Survey, diff, recovery_failure, root_failure};
+use super::{Failure, Inputs, Outcome, Survey, diff, read_maps, recovery_failure, root_failure};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
@@ -13,7 +13,7 @@ use crate::execute::{self, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
-use crate::output::human::printable_lines;
+use crate::output::human::{printable, printable_lines};
 use crate::output::{self, Told, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
@@ -171,8 +171,8 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
 
 /// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
 ///
-/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional may
-/// have vanished, or have been made anew.
+/// What was desired stays as it was resolved: a device that appears meanwhile is for the next run. One that is optional
+/// may have vanished, or have been made anew.
 fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepError> {
     let unreadable = |e| StepError::Verification(format!("cannot verify the result: {e}"));
     let devices =
@@ -180,9 +180,7 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     let desired = &before.desired;
     let mut observed =
         observed::observe(&desired.pin_root, devices, Leftovers::Ignore).map_err(unreadable)?;
-    observed.read_layouts(&plan::reloads(desired, &observed)).map_err(unreadable)?;
-    observed.read_excess(&plan::shrinking(desired, &observed)).map_err(unreadable)?;
-    observed.read_contents(&plan::declared_maps(desired, &observed)).map_err(unreadable)?;
+    read_maps(desired, &mut observed).map_err(unreadable)?;
     let mut plan = plan::plan(desired, &observed, allow);
     plan.interfaces.retain(|label, _| {
         desired.attachments.get(label).is_none_or(|a| {
@@ -249,7 +247,7 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> O
 /// Why a plan cannot be carried out, in one line.
 pub fn blocked(plan: &Plan) -> String {
     const SHOWN: usize = 3;
-    let reasons: Vec<String> = plan.blocks().collect();
+    let reasons: Vec<String> = plan.blocks().map(|why| printable(&why)).collect();
     let more = reasons.len().saturating_sub(SHOWN);
     let shown = reasons[..reasons.len() - more].join("; ");
     if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }

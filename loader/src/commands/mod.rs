@@ -148,13 +148,21 @@ impl Survey {
         inputs.check()?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
-        observed.read_layouts(&plan::reloads(&desired, &observed)).map_err(kernel_failure)?;
-        observed.read_excess(&plan::shrinking(&desired, &observed)).map_err(kernel_failure)?;
-        observed.read_contents(&plan::declared_maps(&desired, &observed)).map_err(kernel_failure)?;
+        read_maps(&desired, &mut observed).map_err(kernel_failure)?;
         let mut plan = plan::plan(&desired, &observed, allow);
         plan.notes.extend(remarks(config));
         Ok(Self { desired, observed, plan })
     }
+}
+
+/// Reads of the pinned maps what a plan for this desired state depends on.
+fn read_maps(desired: &Desired, observed: &mut Observed) -> Result<(), xdpd_kernel::Error> {
+    // First: a program that has lost those that it jumps to is loaded anew, and then the others matter.
+    observed.read_programs(&plan::filled_arrays(desired, observed))?;
+    observed.read_layouts(&plan::reloads(desired, observed))?;
+    observed.read_inner_maps(&plan::maps_of_maps(desired, observed))?;
+    observed.read_excess(&plan::shrinking(desired, observed))?;
+    observed.read_contents(&plan::declared_maps(desired, observed))
 }
 
 /// A call that failed before anything was changed; where rights are missing, which.

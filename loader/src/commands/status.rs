@@ -282,7 +282,7 @@ fn table(status: &Status, width: usize) -> String {
     // The note of an absent device tells the same, and more.
     let noted = |label: &str| status.notes.iter().any(|note| note.interface.as_deref() == Some(label));
     for drift in status.drift.iter().filter(|drift| !(drift.device_gone && noted(&drift.interface))) {
-        let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), drift.what);
+        let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), printable(&drift.what));
     }
     for note in &status.notes {
         let _ = writeln!(out, "{}", printable(&note.to_string()));

@@ -14,6 +14,7 @@ use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
+use crate::output::human::printable;
 use crate::output::{self, Told};
 use crate::plan::Allow;
 use crate::privileges;
@@ -122,7 +123,7 @@ impl Watch {
             self.told.notes(&survey.plan.notes);
         } else {
             for drift in &survey.plan.drift {
-                output::say(format_args!("{}: {}", drift.interface, drift.what));
+                output::say(format_args!("{}: {}", printable(&drift.interface), printable(&drift.what)));
             }
             apply::converge(&self.inputs, self.options, &mut self.told, Some(&self.interrupt))?;
         }
@@ -146,7 +147,9 @@ impl Watch {
         match read(&self.path, &mut self.triggers) {
             Ok(inputs) => {
                 self.inputs = inputs;
-                self.rejected = None;
+                if self.rejected.take().is_some() {
+                    output::say(format_args!("{} is valid again", self.path.display()));
+                }
             }
             Err(failure) => {
                 let text = failure.error.to_string();
@@ -172,8 +175,8 @@ impl Watch {
     }
 }
 
-/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so that no
-/// later change is missed.
+/// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so
+/// that no later change is missed.
 fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
     let config = Config::load(path).map_err(load_failure)?;
     let namespaces: BTreeSet<_> =

@@ -26,6 +26,8 @@ pub struct LoadRequest<'a> {
     pub object: &'a Object,
     /// The function, which the object has.
     pub function: &'a str,
+    /// What it declares to be for, `expected_attach_type`.
+    pub attach_type: u32,
     /// Values for its constants.
     pub globals: &'a Globals,
     /// The directory in which each map of the object is pinned under its escaped name (constants excepted).

@@ -16,8 +16,8 @@ pub(super) struct Refusal {
 impl Refusal {
     /// Reads a log.
     ///
-    /// It has a line per instruction, `7: (79) r1 = *(u64 *)(r0 +8)`, and in front of the first that was made of a line of
-    /// the source, `; return r->rx_bytes; @ edge.c:15`; the file is told since Linux 6.9.
+    /// It has a line per instruction, `7: (79) r1 = *(u64 *)(r0 +8)`, and in front of the first that was made of a line
+    /// of the source, `; return r->rx_bytes; @ edge.c:15`; the file is told since Linux 6.9.
     pub(super) fn read(log: &str) -> Self {
         const STATISTICS: [&str; 4] =
             ["processed ", "verification time", "stack depth", "max_states_per_insn"];

@@ -102,7 +102,7 @@ impl Engine for Worker {
             data: pins(MapOrigin::Data),
             license: request.object.license().to_owned(),
             frags: program.frags,
-            attach_type: request.object.attach_type(program),
+            attach_type: request.attach_type,
         };
         match protocol::send(&self.socket, &message, &[object.as_fd(), request.maps.as_fd()]) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(self.ended()),

@@ -8,7 +8,7 @@ use xdpd_config::{Diagnostic, Entry};
 use xdpd_kernel::MapDef;
 use xdpd_kernel::map::map_type_name;
 use xdpd_kernel::map_types::{
-    BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PROG_ARRAY,
 };
 
 use super::content::spread;
@@ -26,7 +26,8 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything that is wrong with them.
+    /// Entries for a map, each checked against its types; `default` is the value of those without one. Err: everything
+    /// that is wrong with them.
     ///
     /// `what` names the map; an error without a place is one of the entries as a whole.
     pub fn new(
@@ -114,7 +115,7 @@ fn index(key: &[u8]) -> Option<u32> {
 }
 
 /// Whether the file can say what a map holds. Err: why it cannot, and what to do.
-pub fn is_supported(spec: &MapSpec) -> Result<(), String> {
+pub(super) fn is_supported(spec: &MapSpec) -> Result<(), String> {
     let def = &spec.def;
     if spec.origin != MapOrigin::Declared {
         return Err("it holds the object's global variables, which `globals` sets".to_owned());
@@ -125,6 +126,15 @@ pub fn is_supported(spec: &MapSpec) -> Result<(), String> {
     };
     if [BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH].contains(&def.map_type) {
         return Err(format!("a map of type {name} forgets entries by itself; a hash keeps them"));
+    }
+    if spec.inner().is_some() {
+        return Err(format!(
+            "its type is {name}, which the object fills (`values`); maps of the object that are in it can have `entries` of \
+             their own"
+        ));
+    }
+    if def.map_type == BPF_MAP_TYPE_PROG_ARRAY {
+        return Err("its type is prog_array, which the object fills (`values`), or others do".to_owned());
     }
     if !holds_entries(def.map_type) {
         return Err(format!(
@@ -165,7 +175,7 @@ mod tests {
 
     fn declare(map_type: u32, max_entries: u32, entries: &[(i64, i64)]) -> Result<Declared, Vec<Diagnostic>> {
         let def = MapDef { map_type, key_size: 4, value_size: 2, max_entries, flags: 0, map_extra: 0 };
-        let spec = MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared };
+        let spec = MapSpec::plain(def, MapOrigin::Declared);
         let entry = |(key, value): &(i64, i64)| Entry {
             key: Value::Integer(*key).unplaced(),
             value: EntryValue::Typed(Value::Integer(*value).unplaced()),

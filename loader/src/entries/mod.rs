@@ -15,7 +15,7 @@ use xdpd_kernel::map_types::{
 };
 
 pub use content::{canonical, read};
-pub use declared::{Declared, is_supported};
+pub use declared::Declared;
 pub use edits::{Content, Edit, Tally, edits, entry_count, grouped, reversed};
 pub use lists::{Lists, Problems};
 pub use notation::{Notation, Text};

@@ -248,7 +248,7 @@ mod tests {
     /// A map whose object does not describe its types.
     fn plain(map_type: u32, key_size: u32, value_size: u32, entries: &[Entry]) -> Notation {
         let def = MapDef { map_type, key_size, value_size, max_entries: 8, flags: 0, map_extra: 0 };
-        let spec = MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared };
+        let spec = MapSpec::plain(def, MapOrigin::Declared);
         Notation::of(&spec, None, entries).unwrap()
     }
 

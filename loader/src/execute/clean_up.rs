@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use libc::{EACCES, EINVAL, ENOENT};
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
-use xdpd_kernel::{Dir, LinkId, PinError, XdpLink};
+use xdpd_kernel::{Dir, LinkId, OptionalExt, PinError, XdpLink};
 
 use super::recover::{give_back, taken_name};
 use super::{Executor, Leaving, Staged, carry, globals};
@@ -21,11 +21,7 @@ pub(super) type LinkIds = BTreeSet<LinkId>;
 /// same moment has copies of our descriptors until it execs, and then the program outlives this call. It comes first, so
 /// that the pin is still there for another try when it fails.
 pub(super) fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
-    let dir = match root.open_dir(name) {
-        Ok(dir) => dir,
-        Err(e) if e.errno() == ENOENT => return Ok(()),
-        Err(e) => return Err(e),
-    };
+    let Some(dir) = root.open_dir(name).optional()? else { return Ok(()) };
     detach_link_in(&dir, live)?;
     empty(&dir, &[])?;
     root.rmdir(name)
@@ -39,10 +35,7 @@ fn empty(dir: &Dir, others: &[OtherEntry]) -> Result<(), xdpd_kernel::Error> {
             dir.unlink(&entry.name)?;
         }
     }
-    match dir.unlink(OWNER_PIN) {
-        Err(e) if e.errno() != ENOENT => Err(e),
-        _ => Ok(()),
-    }
+    dir.unlink(OWNER_PIN).optional().map(drop)
 }
 
 /// Detaches the link that is pinned in a directory, unless it stays in use.

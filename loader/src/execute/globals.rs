@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use libc::ENOENT;
 use xdpd_config::Label;
 use xdpd_kernel::map_types::BPF_MAP_TYPE_ARRAY;
-use xdpd_kernel::{Access, Dir, Map, MapDef, MapId, MappedValue, ProgramId};
+use xdpd_kernel::{Access, Dir, Map, MapDef, MapId, MappedValue, OptionalExt, ProgramId};
 
 use super::error::{at, pin_at};
 use super::{Executor, Staged, StepError};
@@ -82,10 +82,7 @@ pub(super) fn forget(root: &Dir, label: &Label) -> Result<(), xdpd_kernel::Error
 }
 
 fn forget_note(root: &Dir, note: &str) -> Result<(), xdpd_kernel::Error> {
-    match root.unlink(note) {
-        Err(e) if e.errno() != ENOENT => Err(e),
-        _ => Ok(()),
-    }
+    root.unlink(note).optional().map(drop)
 }
 
 /// Settles the note of a run that was killed: `running` is the program of the interface that it is about. Where that is
@@ -95,11 +92,9 @@ pub(super) fn settle(root: &Dir, note: &str, running: Option<ProgramId>) -> Resu
         if running == Some(program) {
             continue;
         }
-        match Map::open_by_id(map) {
-            Ok(map) => put(&map, &store)?,
-            // It went with its interface.
-            Err(e) if e.errno() == ENOENT => {}
-            Err(e) => return Err(e),
+        // One that is gone went with its interface.
+        if let Some(map) = Map::open_by_id(map).optional()? {
+            put(&map, &store)?;
         }
     }
     forget_note(root, note)

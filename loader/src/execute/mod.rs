@@ -15,6 +15,7 @@ mod globals;
 mod permissions;
 mod prepare;
 mod recover;
+mod slots;
 mod undo;
 
 use xdpd_config::Label;
@@ -32,9 +33,9 @@ use carry::Carried;
 use permissions::Grant;
 use undo::Undo;
 
-pub use carry::CarryError;
-pub use error::StepError;
-pub use recover::recover;
+pub(crate) use carry::CarryError;
+pub(crate) use error::StepError;
+pub(crate) use recover::recover;
 
 /// Begins the name of a map that will be a retired one once the program is gone that counts in it.
 const RAN: &str = "%ran-";
@@ -54,7 +55,7 @@ pub struct Failure {
 }
 
 /// Everything that a run works with.
-pub struct Executor<'a, E> {
+pub(crate) struct Executor<'a, E> {
     /// The locked pin root.
     pub root: &'a Dir,
     /// The desired state.
@@ -115,7 +116,7 @@ struct Held {
 
 impl<'a, E: Engine> Executor<'a, E> {
     /// Runs the plan. `verify` looks at the result before anything old is removed.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         plan: &'a Plan,
         verify: impl FnOnce() -> Result<(), StepError>,

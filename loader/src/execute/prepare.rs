@@ -7,15 +7,17 @@ use std::ffi::OsStr;
 use libc::{E2BIG, EINVAL, EOPNOTSUPP};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
-use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapBtf, MapId, Program, clock, open_files};
+use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapId, Program, clock, open_files};
 
 use super::clean_up::open_link_if_any;
 use super::error::at;
 use super::recover::{read_record, taken_name};
+use super::slots;
 use super::{Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
-use crate::engine::{Engine, EngineError, LoadRequest};
+use crate::engine::Engine;
 use crate::globals;
+use crate::inner;
 use crate::observed::{NEXT, OtherKind, Taken, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work};
 
@@ -47,8 +49,8 @@ impl<'a, E: Engine> Executor<'a, E> {
         Ok(())
     }
 
-    /// Whether as many files may be opened as so many interfaces take from here on. So that it is found out here: for each
-    /// a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
+    /// Whether as many files may be opened as so many interfaces take from here on. So that it is found out here: for
+    /// each a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
     fn check_open_files(&self, interfaces: usize) -> Result<(), StepError> {
         const EACH: u64 = 4;
         const AT_A_TIME: u64 = 64;
@@ -85,7 +87,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             ProgramWork::Keep(id) => {
                 Program::open_by_id(id).map_err(at(label, "open the running program"))?
             }
-            ProgramWork::Load => self.load(label, instance, &dir)?,
+            ProgramWork::Load => self.load_all(label, instance, &dir)?,
         };
         let info = program.info().map_err(at(label, "read the loaded program"))?;
         let mut record = Record {
@@ -104,6 +106,11 @@ impl<'a, E: Engine> Executor<'a, E> {
             program: info.id.0,
             attach_type: instance.attach_type,
             maps,
+            inner: instance
+                .maps
+                .iter()
+                .filter_map(|(name, map)| Some((name.clone(), inner::recorded(&map.spec)?)))
+                .collect(),
             base: self.bases(install, &kept),
             retired: kept,
         };
@@ -162,7 +169,10 @@ impl<'a, E: Engine> Executor<'a, E> {
         btf: &mut BTreeMap<String, Option<Btf>>,
     ) -> Result<BTreeMap<String, u32>, StepError> {
         let mut ids = BTreeMap::new();
-        for (name, work) in &install.maps {
+        let is_outer = |name: &str| instance.maps.get(name).is_some_and(|map| map.spec.inner().is_some());
+        // Maps of maps come last, since they are filled with others.
+        let (outer, others): (Vec<_>, Vec<_>) = install.maps.iter().partition(|(name, _)| is_outer(name));
+        for (name, work) in others.into_iter().chain(outer) {
             let pin = map_pin(name);
             let id = match (work, old) {
                 (MapWork::Keep(id), Some(old)) => {
@@ -192,9 +202,10 @@ impl<'a, E: Engine> Executor<'a, E> {
         btf: &mut BTreeMap<String, Option<Btf>>,
     ) -> Result<MapId, StepError> {
         let object = self.objects.by_digest(&instance.digest);
-        let spec = object
-            .and_then(|o| o.maps().get(name))
-            .ok_or_else(|| StepError::Verification(format!("{label}: map {name} is not in the object")))?;
+        let spec =
+            instance.maps.get(name).map(|map| &map.spec).ok_or_else(|| {
+                StepError::Verification(format!("{label}: map {name} is not in the object"))
+            })?;
         let btf = match btf.entry(instance.digest.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -202,11 +213,8 @@ impl<'a, E: Engine> Executor<'a, E> {
                 new.insert(types.map_err(at(label, "load the types of its maps"))?.flatten())
             }
         };
-        let types = match (btf, spec.btf) {
-            (Some(btf), Some((key, value))) => Some(MapBtf { btf, key_type_id: key, value_type_id: value }),
-            _ => None,
-        };
-        let map = Map::create(name, &spec.def, types).map_err(at(label, &format!("make map {name}")))?;
+        let map = slots::create(name, spec, btf.as_ref()).map_err(at(label, &format!("make map {name}")))?;
+        slots::fill(label, name, &map, spec, dir)?;
         if let Some(content) = object.and_then(|o| instance.globals.content(o, name)) {
             map.update(&0u32.to_ne_bytes(), &content, 0).map_err(at(label, "fill a data section's map"))?;
         }
@@ -268,27 +276,13 @@ impl<'a, E: Engine> Executor<'a, E> {
             program: takeover.program.0,
             values: BTreeMap::new(),
             maps: BTreeMap::new(),
+            inner: BTreeMap::new(),
             retired: BTreeMap::new(),
             ..ours.clone()
         };
         let taken = Taken { record, program };
         taken.write(self.root, &taken_name(label)).map_err(at(label, "keep the other's program"))?;
         Ok(taken)
-    }
-
-    fn load(&mut self, label: &Label, instance: &Instance, dir: &Dir) -> Result<Program, StepError> {
-        let failed = |source| StepError::Engine {
-            label: label.to_string(),
-            function: instance.function.clone(),
-            source,
-        };
-        let object = self
-            .objects
-            .by_digest(&instance.digest)
-            .ok_or_else(|| failed(EngineError::Failed("its object is gone".into())))?;
-        let request =
-            LoadRequest { object, function: &instance.function, globals: &instance.globals, maps: dir };
-        self.engine.load(&request).map_err(failed)
     }
 }
 

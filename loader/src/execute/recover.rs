@@ -1,9 +1,8 @@
 //! Settles what a run left that was killed.
 
-use libc::ENOENT;
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, netlink};
+use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, OptionalExt, netlink};
 
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
@@ -13,7 +12,7 @@ use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode, readers};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
-pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
+pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     let live: LinkIds = observed.interfaces.values().filter_map(|p| p.link.id()).collect();
     keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
@@ -32,10 +31,7 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
                 let name = label.file_name();
                 let stage = root.open_dir(directory)?;
                 // The record with the mode that the link was really made in, if the run came that far.
-                match stage.rename(RECORD_BESIDE, OWNER_PIN) {
-                    Err(e) if e.errno() != ENOENT => return Err(e.into()),
-                    _ => {}
-                }
+                stage.rename(RECORD_BESIDE, OWNER_PIN).optional()?;
                 // Who may read the maps in use is compared with the file later on. Of retired ones it is not.
                 let permissions = readers::of_maps_in(stage.stat_self()?.into());
                 for retired in observed.interfaces.get(label).iter().flat_map(|pinned| &pinned.retired) {
@@ -54,8 +50,8 @@ pub fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
     Ok(())
 }
 
-/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the place
-/// of the interface, and these names go with what it replaces.
+/// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the
+/// place of the interface, and these names go with what it replaces.
 fn keep_counts(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error> {
     for pinned in observed.interfaces.values() {
         let dir = root.open_dir(&pinned.directory)?;

@@ -1,8 +1,7 @@
 //! Takes commit steps back, last first.
 
-use libc::ENOENT;
 use xdpd_config::{LINK_PIN, Label, retired};
-use xdpd_kernel::{Dir, XdpLink};
+use xdpd_kernel::{Dir, OptionalExt, XdpLink};
 
 use super::commit::{Place, create_link};
 use super::entries::Filling;
@@ -98,10 +97,7 @@ impl<E: Engine> Executor<'_, E> {
                     (format!("{}: put the old program back", staged.label), unless_vanished(result))
                 }
                 Undo::Create { staged, link } => {
-                    let unpinned = match staged.dir.unlink(LINK_PIN) {
-                        Err(e) if e.errno() != ENOENT => Err(e),
-                        _ => Ok(()),
-                    };
+                    let unpinned = staged.dir.unlink(LINK_PIN).optional();
                     let detached = link.detach();
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
@@ -183,9 +179,6 @@ fn reattach(old: &Old, place: Place<'_>) -> Result<(), xdpd_kernel::Error> {
     let (link, _) = create_link(Place { modes, ..place }, program)?;
     // The pin that is there holds a link that is detached. A crash between the two calls leaves the device without a
     // program, and not with a link that has a pin under a name that nobody looks for.
-    match dir.unlink(LINK_PIN) {
-        Err(e) if e.errno() != ENOENT => return Err(e),
-        _ => {}
-    }
+    dir.unlink(LINK_PIN).optional()?;
     dir.pin(LINK_PIN, &link)
 }

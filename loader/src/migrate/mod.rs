@@ -1,12 +1,12 @@
 //! Carrying the entries of a map to one of another definition: whether that can be done, and how each field goes.
 //!
-//! Pure: definitions and layouts in, a [`Mapping`] or a reason out. A mapping converts values ([`values`]), and becomes the
-//! instructions that settle what two programs changed while the entries were on their way ([`program`]).
+//! Pure: definitions and layouts in, a [`Mapping`] or a reason out. A mapping converts values ([`values`]), and becomes
+//! the instructions that settle what two programs changed while the entries were on their way ([`program`]).
 //!
-//! Three maps take part in it: the old one, the new one, and the *base*, a snapshot of the old one as it was copied. What
-//! the old program has counted since is `old - base`, what the new one has counted is `new - base`. Settling adds the
-//! first to the new map, or, when the change is taken back, the second to the old map, and brings the base up to it in the
-//! same moment. So it can be done again after any interruption: what is settled already differs by nothing.
+//! Three maps take part in it: the old one, the new one, and the *base*, a snapshot of the old one as it was copied.
+//! What the old program has counted since is `old - base`, what the new one has counted is `new - base`. Settling adds
+//! the first to the new map, or, when the change is taken back, the second to the old map, and brings the base up to it
+//! in the same moment. So it can be done again after any interruption: what is settled already differs by nothing.
 
 mod fields;
 pub mod program;

@@ -1,9 +1,9 @@
 //! The instructions that settle one entry: an XDP program that is run for it, and attached nowhere.
 //!
-//! Its packet names the entry and the CPU whose values are meant. While a program runs for a test, no packet is handled on
-//! its CPU (`bpf_test_run` in `net/bpf/test_run.c` turns softirqs off), so what it does to the values of that CPU happens at
-//! once for every other program. Values that all CPUs share are added to atomically where the machine can: 32 and 64
-//! bits, aligned.
+//! Its packet names the entry and the CPU whose values are meant. While a program runs for a test, no packet is handled
+//! on its CPU (`bpf_test_run` in `net/bpf/test_run.c` turns softirqs off), so what it does to the values of that CPU
+//! happens at once for every other program. Values that all CPUs share are added to atomically where the machine can:
+//! 32 and 64 bits, aligned.
 
 use xdpd_config::Merge;
 use xdpd_kernel::Insn;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use xdpd_kernel::map::map_type_name;
+use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::map_types::BPF_F_NUMA_NODE;
 
 use super::btf::{Layout, Variable};
 use super::features::{CodeFacts, Feature, Version};
 use super::helpers::{self, Access};
 use super::typed::{decode, describe};
-use super::{Btf, MapOrigin, MapSpec, Object, XdpProgram};
+use super::{Btf, Inner, MapLayout, MapOrigin, MapSpec, Object, XdpProgram};
 
 /// The oldest kernel that xdpd runs on.
 pub const OLDEST_KERNEL: Version = Version(6, 1);
@@ -87,16 +88,55 @@ pub struct MapFacts<'a> {
     pub flags: Vec<String>,
     /// What some types want beside.
     pub map_extra: u64,
+    /// The memory node that it is made on, where its flags ask for one.
+    pub numa_node: Option<u32>,
     /// It is pinned below the label, and reused by the policy.
     pub pinned: bool,
     /// The type of its key, where BTF tells it.
     pub key: Option<TypeFacts>,
     /// The type of its value, where BTF tells it.
     pub value: Option<TypeFacts>,
+    /// Of a map of maps: what those are like.
+    pub inner: Option<InnerFacts>,
+    /// The maps or programs of the object that it holds from the start, by their number.
+    pub values: Vec<SlotFacts<'a>>,
+    /// There are so many more.
+    pub values_left_out: usize,
     /// The global variables that it holds, where BTF tells them.
     pub variables: Vec<VariableFacts>,
     /// There are so many more.
     pub variables_left_out: usize,
+}
+
+/// The pattern of the maps in a map.
+#[derive(Debug, Serialize)]
+pub struct InnerFacts {
+    /// Their type as bpftool spells it.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes; for per-CPU maps of one CPU's value.
+    pub value_size: u32,
+    /// Room for so many entries.
+    pub max_entries: u32,
+    /// The names of their flags; a number for those without.
+    pub flags: Vec<String>,
+    /// What some types want beside.
+    pub map_extra: u64,
+    /// The type of their keys, where BTF tells it.
+    pub key: Option<TypeFacts>,
+    /// The type of their values, where BTF tells it.
+    pub value: Option<TypeFacts>,
+}
+
+/// What a map of maps or a program array holds under a number.
+#[derive(Debug, Serialize)]
+pub struct SlotFacts<'a> {
+    /// The number, which is the key.
+    pub index: u32,
+    /// The map or function.
+    pub name: &'a str,
 }
 
 /// The type of a key or value.
@@ -160,20 +200,25 @@ impl<'a> Explanation<'a> {
     }
 }
 
-/// What the functions of an object do. Several programs may call one: it is read once.
+/// What the functions of an object do. Several programs may call one, or jump to one: it is read once.
 #[derive(Default)]
-struct Code {
+struct Code<'a> {
     functions: BTreeMap<(usize, u64), CodeFacts>,
+    /// What the programs in an array do.
+    arrays: BTreeMap<&'a str, CodeFacts>,
 }
 
-impl Code {
-    fn explain<'a>(
+impl<'a> Code<'a> {
+    fn explain(
         &mut self,
         object: &'a Object,
         program: &'a XdpProgram,
         gpl_compatible: bool,
     ) -> ProgramFacts<'a> {
-        let facts = self.facts(object, program);
+        let mut facts = self.facts(object, program);
+        for map in &program.maps {
+            facts.extend(self.facts_of_array(object, map));
+        }
         let (mut notes, mut reasons) = (Vec::new(), Vec::new());
         let mut kernel = OLDEST_KERNEL;
         for feature in &facts.features {
@@ -215,7 +260,7 @@ impl Code {
             section: &program.section,
             instructions: program.instructions,
             frags: program.frags,
-            needs_kernel_types: program.needs_kernel_types,
+            needs_kernel_types: facts.features.contains(&Feature::KernelTypes),
             maps: program.maps.iter().map(|map| &**map).collect(),
             helpers: names,
             features: facts.features.into_iter().collect(),
@@ -224,6 +269,21 @@ impl Code {
             notes,
             defect: program.defect.as_deref(),
         }
+    }
+
+    /// The programs that an array holds from the start are loaded with the one that jumps there.
+    fn facts_of_array(&mut self, object: &'a Object, map: &'a str) -> &CodeFacts {
+        if !self.arrays.contains_key(map) {
+            let mut all = CodeFacts::default();
+            let slots = object.maps.get(map).and_then(MapSpec::programs);
+            for name in slots.into_iter().flat_map(|slots| slots.values()) {
+                if let Some(program) = object.programs.iter().find(|program| program.name == *name) {
+                    all.extend(&self.facts(object, program));
+                }
+            }
+            self.arrays.insert(map, all);
+        }
+        self.arrays.entry(map).or_default()
     }
 
     fn facts(&mut self, object: &Object, program: &XdpProgram) -> CodeFacts {
@@ -249,11 +309,49 @@ impl Code {
     }
 }
 
-fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) -> MapFacts<'a> {
+fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &'a MapSpec) -> MapFacts<'a> {
     let declared = spec.origin == MapOrigin::Declared;
-    let types = btf.zip(spec.btf).zip(spec.layout.as_ref()).filter(|_| declared);
+    let (key, value) = types(btf.filter(|_| declared), spec.btf, spec.layout.as_ref());
+    let variables = btf.filter(|_| !declared).map(|btf| btf.section_variables(name)).unwrap_or_default();
+    let told = variables.iter().take(MAX_TOLD);
+    let variables_left_out = variables.len() - told.len();
+    let variables = btf.map(|btf| told.map(|v| variable(btf, v, object.data(name))).collect());
+    let slots = spec.slots();
+    MapFacts {
+        name,
+        kind: map_type_name(spec.def.map_type),
+        key_size: spec.def.key_size,
+        value_size: spec.def.value_size,
+        max_entries: spec.def.max_entries,
+        flags: flags(spec.def.flags),
+        map_extra: spec.def.map_extra,
+        numa_node: (spec.def.flags & BPF_F_NUMA_NODE != 0).then_some(spec.numa_node),
+        pinned: spec.origin != MapOrigin::ReadOnlyData,
+        key,
+        value,
+        inner: spec.inner().map(|pattern| inner(btf, pattern)),
+        values: slots.iter().take(MAX_TOLD).map(|(index, name)| SlotFacts { index: *index, name }).collect(),
+        values_left_out: slots.len().saturating_sub(MAX_TOLD),
+        variables: variables.unwrap_or_default(),
+        variables_left_out,
+    }
+}
+
+fn inner(btf: Option<&Btf>, Inner { def, btf: ids, layout, .. }: &Inner) -> InnerFacts {
+    let (key, value) = types(btf, *ids, layout.as_ref());
+    let MapDef { map_type, key_size, value_size, max_entries, flags: bits, map_extra } = *def;
+    let (kind, flags) = (map_type_name(map_type), flags(bits));
+    InnerFacts { kind, key_size, value_size, max_entries, flags, map_extra, key, value }
+}
+
+/// The types of key and value.
+fn types(
+    btf: Option<&Btf>,
+    ids: Option<(u32, u32)>,
+    layout: Option<&MapLayout>,
+) -> (Option<TypeFacts>, Option<TypeFacts>) {
+    let Some(((btf, (key, value)), layout)) = btf.zip(ids).zip(layout) else { return (None, None) };
     let side = |id: u32, layout: &Layout| {
-        let btf = btf?;
         let field = |field: &super::Field| FieldFacts {
             path: field.path.clone(),
             bit_offset: field.offset,
@@ -265,24 +363,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &MapSpec) ->
             fields_left_out: layout.0.len().saturating_sub(MAX_TOLD),
         })
     };
-    let variables = btf.filter(|_| !declared).map(|btf| btf.section_variables(name)).unwrap_or_default();
-    let told = variables.iter().take(MAX_TOLD);
-    let variables_left_out = variables.len() - told.len();
-    let variables = btf.map(|btf| told.map(|v| variable(btf, v, object.data(name))).collect());
-    MapFacts {
-        name,
-        kind: map_type_name(spec.def.map_type),
-        key_size: spec.def.key_size,
-        value_size: spec.def.value_size,
-        max_entries: spec.def.max_entries,
-        flags: flags(spec.def.flags),
-        map_extra: spec.def.map_extra,
-        pinned: spec.origin != MapOrigin::ReadOnlyData,
-        key: types.and_then(|((_, (key, _)), layout)| side(key, &layout.key)),
-        value: types.and_then(|((_, (_, value)), layout)| side(value, &layout.value)),
-        variables: variables.unwrap_or_default(),
-        variables_left_out,
-    }
+    (side(key, &layout.key), side(value, &layout.value))
 }
 
 /// `content` is that of the section; none where it is all zeros.

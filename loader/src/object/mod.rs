@@ -10,6 +10,7 @@ mod helpers;
 mod libbpf;
 mod lines;
 pub mod typed;
+pub mod values;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use lines::SourceLine;
+pub use values::{Inner, Slots, Values};
 pub use variables::{NoVariable, Store, Variable};
 use xdpd_kernel::map::MapDef;
 use xdpd_kernel::map_types::{
@@ -129,6 +131,10 @@ pub struct MapSpec {
     pub layout: Option<MapLayout>,
     /// Where its bytes come from.
     pub origin: MapOrigin,
+    /// What its values are, where they are no bytes.
+    pub values: Values,
+    /// The memory node that it is made on, where its flags have `BPF_F_NUMA_NODE`. The kernel does not tell it.
+    pub numa_node: u32,
 }
 
 /// Where a map of an object comes from.
@@ -622,7 +628,7 @@ impl<'a> Elf<'a> {
             flags: word(4),
             map_extra: 0,
         };
-        Ok((MapSpec { def, btf: None, layout: None, origin: MapOrigin::Declared }, symbol))
+        Ok((MapSpec::plain(def, MapOrigin::Declared), symbol))
     }
 
     /// Every relocation of a program names an instruction of it that loads the address of a map.
@@ -820,17 +826,13 @@ fn data_types(btf: &Btf, maps: &mut BTreeMap<String, MapSpec>) {
 fn data_map(name: &str, size: u64) -> Option<MapSpec> {
     let value_size = u32::try_from(size).ok().filter(|len| *len > 0)?;
     let read_only = name.starts_with(".rodata");
-    Some(MapSpec {
-        def: MapDef {
-            map_type: BPF_MAP_TYPE_ARRAY,
-            key_size: 4,
-            value_size,
-            max_entries: 1,
-            flags: if read_only { BPF_F_RDONLY_PROG } else { BPF_F_MMAPABLE },
-            map_extra: 0,
-        },
-        btf: None,
-        layout: None,
-        origin: if read_only { MapOrigin::ReadOnlyData } else { MapOrigin::Data },
-    })
+    let def = MapDef {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries: 1,
+        flags: if read_only { BPF_F_RDONLY_PROG } else { BPF_F_MMAPABLE },
+        map_extra: 0,
+    };
+    Some(MapSpec::plain(def, if read_only { MapOrigin::ReadOnlyData } else { MapOrigin::Data }))
 }

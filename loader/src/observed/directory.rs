@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use xdpd_config::escape::unescape;
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, OWNER_PIN, retired};
-use xdpd_kernel::{Access, Dir, EntryKind, Error, LinkKind, MapId, PinError, PinnedObject, Result};
+use xdpd_kernel::{
+    Access, Dir, EntryKind, Error, LinkKind, MapId, OptionalExt, PinError, PinnedObject, Result,
+};
 
 use super::names;
 use super::pinned::{LinkState, OtherEntry, OtherKind, PinPermissions, Pinned, PinnedMap, Retired};
@@ -19,21 +21,15 @@ const ATTEMPTS: usize = 16;
 ///
 /// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
 /// something, and it is read again.
-pub fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
-    let gone = |e: &Error| e.errno() == libc::ENOENT;
+pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
     let mut read = Ok(None);
     for _ in 0..ATTEMPTS {
-        let dir = match root.open_dir(name) {
-            Ok(dir) => dir,
-            Err(e) if gone(&e) => return Ok(None),
-            Err(e) => return Err(e),
-        };
+        let Some(dir) = root.open_dir(name).optional()? else { return Ok(None) };
         read = read_directory(&dir, name);
-        match root.stat(name) {
-            Ok(now) if now.ino == dir.stat_self()?.ino => break,
-            Ok(_) => {}
-            Err(e) if gone(&e) => return Ok(None),
-            Err(e) => return Err(e),
+        match root.stat(name).optional()? {
+            Some(now) if now.ino == dir.stat_self()?.ino => break,
+            Some(_) => {}
+            None => return Ok(None),
         }
     }
     read
@@ -79,16 +75,16 @@ fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
         } else if entry.kind != EntryKind::File {
             pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
-            if let Some(permissions) = permissions(dir, &name)? {
-                pinned.permissions.pins.insert(name.clone(), permissions);
+            if let Some(stat) = dir.stat(&name).optional()? {
+                pinned.permissions.pins.insert(name.clone(), stat.into());
                 pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
             }
         } else {
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
             match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
                 (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
-                    if let Some(permissions) = permissions(dir, &name)? {
-                        pinned.permissions.pins.insert(name, permissions);
+                    if let Some(stat) = dir.stat(&name).optional()? {
+                        pinned.permissions.pins.insert(name, stat.into());
                         pinned.maps.insert(map, PinnedMap::of(object.info()));
                     }
                 }
@@ -108,15 +104,6 @@ fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
     }
     pinned.retired.sort_by_key(|r| r.generation);
     Ok(Some(pinned))
-}
-
-/// Those of a pin, `None` where it vanished meanwhile.
-fn permissions(dir: &Dir, pin: &str) -> Result<Option<Permissions>> {
-    match dir.stat(pin) {
-        Ok(stat) => Ok(Some(stat.into())),
-        Err(e) if e.errno() == libc::ENOENT => Ok(None),
-        Err(e) => Err(e),
-    }
 }
 
 fn read_link(dir: &Dir) -> Result<LinkState> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Attached, Dir, IfIndex, Result};
+use xdpd_kernel::{Attached, Dir, IfIndex, OptionalExt, Result};
 
 use super::directory::read_interface;
 use super::listing::Remnants;
@@ -181,9 +181,6 @@ impl Observed {
 
 /// Whether nothing is in a directory, or it vanished meanwhile.
 fn is_empty(root: &Dir, name: &str) -> Result<bool> {
-    match root.open_dir(name).and_then(|dir| dir.list()) {
-        Ok(entries) => Ok(entries.is_empty()),
-        Err(e) if e.errno() == libc::ENOENT => Ok(true),
-        Err(e) => Err(e),
-    }
+    let entries = root.open_dir(name).and_then(|dir| dir.list()).optional()?;
+    Ok(entries.is_none_or(|entries| entries.is_empty()))
 }

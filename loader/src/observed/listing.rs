@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Dir, EntryKind, Result};
+use xdpd_kernel::{Dir, EntryKind, OptionalExt, Result};
 
 use super::directory::read_interface;
 use super::names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN};
@@ -18,7 +18,8 @@ pub(super) struct Listing {
     pub(super) remnants: Remnants,
 }
 
-/// What runs keep under the pin root while they work, each in the order of its names. Those with a label are named after it.
+/// What runs keep under the pin root while they work, each in the order of its names. Those with a label are named
+/// after it.
 #[derive(Debug, Default)]
 pub(super) struct Remnants {
     pub(super) takeovers: Vec<String>,
@@ -32,12 +33,8 @@ impl Listing {
     pub(super) fn read(root: &Dir) -> Result<Self> {
         let mut listing = Self::default();
         let Remnants { takeovers, notes, snaps, removals, stages } = &mut listing.remnants;
-        let entries = match root.list() {
-            // A run that has detached the last interface has just removed it.
-            Err(e) if e.errno() == libc::ENOENT => Vec::new(),
-            entries => entries?,
-        };
-        for entry in entries {
+        // A run that has detached the last interface may have removed it just now.
+        for entry in root.list().optional()?.unwrap_or_default() {
             let Ok(name) = entry.name.into_string() else {
                 let what = "an entry that is not UTF-8";
                 listing.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what });
@@ -65,7 +62,7 @@ impl Listing {
                 let label = Label::from_file_name(&name);
                 match label.map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
                     Some((Some(pinned), label)) => drop(listing.interfaces.insert(label, pinned)),
-                    Some(_) if has_vanished(root, &name)? => {}
+                    Some(_) if root.stat(&name).optional()?.is_none() => {}
                     _ => listing.foreign.push(ForeignPin { name, what: "a directory without our record" }),
                 }
             }
@@ -80,14 +77,6 @@ fn is_ours(root: &Dir, name: &str) -> Result<bool> {
         Ok(stat) => Ok(!Permissions::from(stat).is_others_to_change()),
         Err(e) if e.errno() == libc::ENOENT => Ok(true),
         Err(e) if e.errno() == libc::ENOTDIR => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-fn has_vanished(root: &Dir, name: &str) -> Result<bool> {
-    match root.stat(name) {
-        Ok(_) => Ok(false),
-        Err(e) if e.errno() == libc::ENOENT => Ok(true),
         Err(e) => Err(e),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::Label;
-use xdpd_kernel::{BtfId, Map, MapId, MapInfo, Result};
+use xdpd_kernel::{BtfId, Map, MapId, MapInfo, OptionalExt, Result};
 
 use super::Observed;
 use crate::entries;
@@ -28,12 +28,8 @@ impl Observed {
         for ((label, name), room) in wanted {
             let pinned = self.interfaces.get_mut(label).and_then(|pinned| pinned.maps.get_mut(name));
             if let Some(pinned) = pinned {
-                pinned.excess = match Map::open_by_id(pinned.id) {
-                    Ok(map) => Some(excess(&map, *room)?),
-                    // It went away meanwhile.
-                    Err(e) if e.errno() == libc::ENOENT => None,
-                    Err(e) => return Err(e),
-                };
+                let map = Map::open_by_id(pinned.id).optional()?;
+                pinned.excess = map.map(|map| excess(&map, *room)).transpose()?;
             }
         }
         Ok(())
@@ -42,10 +38,7 @@ impl Observed {
     /// Reads what these maps hold. One that is no more, or of a type that the file cannot fill, has no content.
     pub fn read_contents(&mut self, maps: &BTreeSet<MapId>) -> Result<()> {
         for id in maps {
-            let map = match Map::open_by_id(*id) {
-                Err(e) if e.errno() == libc::ENOENT => continue,
-                map => map?,
-            };
+            let Some(map) = Map::open_by_id(*id).optional()? else { continue };
             if entries::holds_entries(map.def().map_type) {
                 self.contents.insert(*id, entries::read(&map)?);
             }
@@ -84,12 +77,11 @@ fn read_layout(
 ) -> Result<Option<MapLayout>> {
     let btf = match known.entry(object) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(match xdpd_kernel::Btf::open_by_id(object) {
-            Ok(btf) => Btf::parse(&btf.raw()?).ok(),
-            // A map keeps its types: it went away meanwhile, and they with it.
-            Err(e) if e.errno() == libc::ENOENT => None,
-            Err(e) => return Err(e),
-        }),
+        Entry::Vacant(new) => {
+            // A map keeps its types: where they are gone, it went away meanwhile.
+            let raw = xdpd_kernel::Btf::open_by_id(object).optional()?.map(|btf| btf.raw()).transpose()?;
+            new.insert(raw.and_then(|raw| Btf::parse(&raw).ok()))
+        }
     };
     Ok(btf.as_ref().and_then(|btf| map_layout(btf, key, value)))
 }

@@ -13,6 +13,7 @@ mod maps;
 mod names;
 mod pin_root;
 mod pinned;
+mod slots;
 mod taken;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,6 @@ use std::path::Path;
 use xdpd_config::Label;
 use xdpd_kernel::{Dir, IfIndex, MapId, ProgramId};
 
-pub use directory::read_interface;
 pub use foreign::{ForeignPin, ForeignProgram};
 pub use interrupted::{Interrupted, Leftovers};
 pub use maps::layout_of;

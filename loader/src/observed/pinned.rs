@@ -134,12 +134,15 @@ pub struct PinnedMap {
     pub layout: Option<MapLayout>,
     /// How many of its entries have no room in the map that is to take its place; read only where a plan needs it.
     pub excess: Option<usize>,
+    /// The ids of the maps or programs that it holds, by key; read only where a plan needs it.
+    pub slots: Option<BTreeMap<Vec<u8>, u32>>,
 }
 
 impl PinnedMap {
     /// What the kernel knows about it; the rest is not read.
     pub(super) fn of(info: &MapInfo) -> Self {
-        Self { id: info.id, def: info.def, btf: maps::types_of(info), layout: None, excess: None }
+        let btf = maps::types_of(info);
+        Self { id: info.id, def: info.def, btf, layout: None, excess: None, slots: None }
     }
 }
 

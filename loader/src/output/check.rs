@@ -9,7 +9,9 @@ use super::human::printable;
 use super::write_wrapped;
 use crate::entries::entry_count;
 use crate::object::Object;
-use crate::object::explain::{Explanation, MapFacts, OLDEST_KERNEL, ProgramFacts, VariableFacts};
+use crate::object::explain::{
+    Explanation, InnerFacts, MapFacts, OLDEST_KERNEL, ProgramFacts, SlotFacts, VariableFacts,
+};
 use crate::plan::Note;
 
 /// Version of the report's JSON.
@@ -229,15 +231,11 @@ fn kernel(program: &ProgramFacts<'_>) -> String {
 }
 
 fn write_map(out: &mut String, map: &MapFacts<'_>) {
-    let entries = if map.max_entries == 1 { "entry" } else { "entries" };
     let _ = writeln!(
         out,
-        "  map {}: {}, key {} B, value {} B, {} {entries}{}",
+        "  map {}: {}{}",
         printable(map.name),
-        map.kind,
-        map.key_size,
-        map.value_size,
-        map.max_entries,
+        shape(map.kind, map.key_size, map.value_size, map.max_entries),
         if map.pinned { "" } else { ", not pinned" }
     );
     if !map.flags.is_empty() {
@@ -246,10 +244,24 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
     if map.map_extra != 0 {
         detail(out, "extra", &map.map_extra.to_string());
     }
+    if let Some(node) = map.numa_node {
+        detail(out, "node", &node.to_string());
+    }
     for (what, side) in [("key", &map.key), ("value", &map.value)] {
         if let Some(side) = side {
             detail(out, what, &printable(&side.spelling));
         }
+    }
+    if let Some(inner) = &map.inner {
+        write_inner(out, inner);
+    }
+    if !map.values.is_empty() {
+        let value = |SlotFacts { index, name }: &SlotFacts<'_>| format!("[{index}] = {}", printable(name));
+        let mut values: Vec<String> = map.values.iter().map(value).collect();
+        if map.values_left_out > 0 {
+            values.push(format!("and {} more", map.values_left_out));
+        }
+        detail(out, "values", &values.join(", "));
     }
     for variable in &map.variables {
         write_variable(out, variable);
@@ -257,6 +269,29 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
     if map.variables_left_out > 0 {
         let _ = writeln!(out, "    and {} more variables", map.variables_left_out);
     }
+}
+
+/// The pattern of inner maps in a line.
+fn write_inner(out: &mut String, inner: &InnerFacts) {
+    let mut text = shape(inner.kind, inner.key_size, inner.value_size, inner.max_entries);
+    if !inner.flags.is_empty() {
+        let _ = write!(text, "; flags {}", inner.flags.join(", "));
+    }
+    if inner.map_extra != 0 {
+        let _ = write!(text, "; extra {}", inner.map_extra);
+    }
+    for (what, side) in [("key", &inner.key), ("value", &inner.value)] {
+        if let Some(side) = side {
+            let _ = write!(text, "; {what} {}", printable(&side.spelling));
+        }
+    }
+    detail(out, "inner", &text);
+}
+
+/// A definition in a line.
+fn shape(kind: &str, key_size: u32, value_size: u32, max_entries: u32) -> String {
+    let entries = if max_entries == 1 { "entry" } else { "entries" };
+    format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} {entries}")
 }
 
 fn write_variable(out: &mut String, variable: &VariableFacts) {

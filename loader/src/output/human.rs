@@ -61,7 +61,7 @@ pub fn changes(plan: &Plan, colour: bool) -> String {
         }
     }
     for drift in plan.drift.iter().filter(|drift| !is_told_elsewhere(plan, drift)) {
-        let _ = writeln!(out, "\n  drift of {}: {}", printable(&drift.interface), drift.what);
+        let _ = writeln!(out, "\n  drift of {}: {}", printable(&drift.interface), printable(&drift.what));
     }
     let _ = writeln!(
         out,
@@ -104,7 +104,7 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
     // What differs is often all of the reason for not doing it.
     let detail = detail.filter(|detail| blocked.as_ref().is_none_or(|blocked| !blocked.contains(detail)));
     for detail in detail.into_iter().chain(blocked) {
-        write_wrapped(out, DETAIL, DETAIL, &detail);
+        write_wrapped(out, DETAIL, DETAIL, &printable(&detail));
     }
 }
 

@@ -8,7 +8,8 @@ const NARROWEST: usize = 10;
 const GAP: usize = 2;
 
 /// A table with these column heads, at most `width` wide as far as its `elastic` columns can be made narrower: those of
-/// the first group, if need be those of the next one. What does not fit there loses its middle: names differ at their ends.
+/// the first group, if need be those of the next one. What does not fit there loses its middle: names differ at their
+/// ends.
 pub fn table<const N: usize>(
     head: [&str; N],
     rows: &[[String; N]],

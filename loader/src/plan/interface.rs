@@ -6,6 +6,7 @@ use xdpd_config::escape::escape;
 use super::change::program_facts;
 use super::drift::moved;
 use super::globals;
+use super::slots::lost_programs;
 use super::{
     Action, Address, Allow, Change, Facts, Install, InterfacePlan, Note, ProgramWork, Verdict, Work,
 };
@@ -226,6 +227,9 @@ pub(super) fn reload_reasons(instance: &Instance, pinned: &Pinned) -> Vec<String
             reasons.push(format!("program {program} runs, which xdpd has not loaded"));
         }
         LinkState::Defunct { .. } | LinkState::Live { .. } => {}
+    }
+    if reasons.is_empty() {
+        reasons.extend(lost_programs(instance, pinned, record));
     }
     if !instance.maps.keys().eq(record.maps.keys()) && reasons.is_empty() {
         reasons.push("its maps are not those of the object".into());

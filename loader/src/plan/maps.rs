@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use xdpd_config::Reuse;
 use xdpd_kernel::MapId;
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PROG_ARRAY;
 
 use super::change::map_facts;
 use super::definition::{attribute_differences, definition_difference};
 use super::interface::Planner;
+use super::slots::{filling, program_array};
 use super::{Action, Address, Change, MapWork, ProgramWork, RetiredMap};
 use crate::desired::DesiredMap;
 use crate::entries::entry_count;
@@ -18,11 +20,18 @@ impl Planner<'_> {
     pub(super) fn maps(&self, program: ProgramWork, changes: &mut Vec<Change>) -> BTreeMap<String, MapWork> {
         let pinned = self.pinned;
         let mut work = BTreeMap::new();
-        for (name, map) in &self.instance.maps {
+        // What becomes of a map of maps depends on what becomes of those.
+        let (outer, others): (Vec<_>, Vec<_>) =
+            self.instance.maps.iter().partition(|(_, map)| map.spec.inner().is_some());
+        for (name, map) in others.into_iter().chain(outer) {
             let now = pinned.and_then(|p| p.maps.get(name));
             let recorded = pinned.and_then(|p| p.record.as_ref().ok()?.maps.get(name)).map(|id| MapId(*id));
             let (todo, change) = match (program, now) {
                 (ProgramWork::Load, None) => (MapWork::Create, Some(map_created(map))),
+                (ProgramWork::Load, Some(now)) if map.spec.programs().is_some() => program_array(map, now),
+                (ProgramWork::Load, Some(now)) if map.spec.inner().is_some() => {
+                    self.map_of_maps(name, map, now, &work)
+                }
                 (ProgramWork::Load, Some(now)) => self.map_on_reload(map, now),
                 (ProgramWork::Keep(_), now) => kept_map(map, now, recorded),
             };
@@ -43,14 +52,7 @@ impl Planner<'_> {
 
     /// What the policy says of a pinned map when the program is loaded anew.
     fn map_on_reload(&self, map: &DesiredMap, now: &PinnedMap) -> (MapWork, Option<Change>) {
-        let replaced = |reason: String| {
-            Some(Change {
-                reason: Some(reason),
-                before: Some(map_facts(&now.def, Some(now.id))),
-                after: Some(map_facts(&map.spec.def, None)),
-                ..Change::new(Address::Map(String::new()), Action::Replace)
-            })
-        };
+        let replaced = |reason: String| Some(replaced(map, now, reason));
         let difference = definition_difference(&map.spec, now, self.observed.possible_cpus);
         match (map.reuse, difference) {
             (Reuse::Never, _) => (MapWork::Create, replaced("its content is lost: reuse = \"never\"".into())),
@@ -118,8 +120,19 @@ impl Planner<'_> {
     }
 }
 
+/// Another map takes the place of one that is pinned.
+pub(super) fn replaced(map: &DesiredMap, now: &PinnedMap, reason: String) -> Change {
+    Change {
+        reason: Some(reason),
+        before: Some(map_facts(&now.def, Some(now.id))),
+        after: Some(map_facts(&map.spec.def, None)),
+        ..Change::new(Address::Map(String::new()), Action::Replace)
+    }
+}
+
 fn map_created(map: &DesiredMap) -> Change {
     Change {
+        reason: filling(&map.spec),
         after: Some(map_facts(&map.spec.def, None)),
         ..Change::new(Address::Map(String::new()), Action::Create)
     }
@@ -139,8 +152,14 @@ fn kept_map(map: &DesiredMap, now: Option<&PinnedMap>, recorded: Option<MapId>) 
         }
         (Some(now), _) => (MapWork::Keep(now.id), None),
         (None, recorded) => {
+            // The kernel empties a program array once nothing but programs refers to it (`prog_array_map_clear`).
+            let reason = if map.spec.def.map_type == BPF_MAP_TYPE_PROG_ARRAY {
+                "its pin is gone, and the programs in it; the map is pinned again"
+            } else {
+                "its pin is gone; the map is pinned again, its content is kept"
+            };
             let change = Change {
-                reason: Some("its pin is gone; the map is pinned again, its content is kept".into()),
+                reason: Some(reason.into()),
                 after: Some(map_facts(&map.spec.def, recorded)),
                 ..Change::new(Address::Map(String::new()), Action::Create)
             };

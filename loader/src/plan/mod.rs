@@ -13,6 +13,7 @@ mod link;
 mod maps;
 mod note;
 mod readers;
+mod slots;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ use xdpd_config::{Label, Reuse};
 use xdpd_kernel::MapId;
 
 use crate::desired::{Attachment, Desired, DesiredMap, Instance};
-use crate::observed::{Interrupted, Observed, Pinned, Root};
+use crate::migrate::family;
+use crate::observed::{Interrupted, Observed, Pinned, PinnedMap, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
 
@@ -31,6 +33,7 @@ pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
 pub use note::Note;
 pub use readers::RootChange;
+pub use slots::{filled_arrays, maps_of_maps};
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -105,7 +108,8 @@ pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, Str
         let carried = |map: &DesiredMap| map.reuse == Reuse::Migrate && map.entries.is_none();
         for (name, map) in instance.maps.iter().filter(|(_, map)| carried(map)) {
             let room = map.spec.def.max_entries;
-            if pinned.maps.get(name).is_some_and(|now| room < now.def.max_entries) {
+            let shrinks = |now: &PinnedMap| family(now.def.map_type).is_some() && room < now.def.max_entries;
+            if pinned.maps.get(name).is_some_and(shrinks) {
                 shrinking.insert((from.clone(), name.clone()), room);
             }
         }

@@ -41,7 +41,8 @@ pub fn tries() -> Tries {
 /// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
 pub type Fault<'a> = (&'a str, &'a str, usize);
 
-/// strace with these faults, for the command line to be added; it logs the calls of all kinds. It counts calls per thread.
+/// strace with these faults, for the command line to be added; it logs the calls of all kinds. It counts calls per
+/// thread.
 pub fn strace(log: &Path, faults: &[Fault<'_>]) -> Invocation {
     // Not every architecture has all of them.
     let optional =
@@ -65,8 +66,8 @@ pub fn traced(strace: &Child) -> Pid {
     Pid::from_raw(child).unwrap()
 }
 
-/// The calls in a log that change something, after the line where it gets interesting: each with its number among those of
-/// its kind in the whole log.
+/// The calls in a log that change something, after the line where it gets interesting: each with its number among those
+/// of its kind in the whole log.
 pub fn changes_after(
     log: &str,
     mut is_begin: impl FnMut(&str) -> bool,

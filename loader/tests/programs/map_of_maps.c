@@ -1,4 +1,4 @@
-/* A map of maps. */
+/* Counts by device in maps that others put into a map of maps; nobody has yet. */
 #include "bpf.h"
 
 struct inner {

@@ -1,7 +1,7 @@
 //! Where a new map comes from, and how many maps were missed on the way to it.
 //!
-//! It rests on what `xdpd` keeps: generations count from 0, a map that is replaced is retired, and the one retired last is
-//! always there.
+//! It rests on what `xdpd` keeps: generations count from 0, a map that is replaced is retired, and the one retired last
+//! is always there.
 
 use std::collections::BTreeSet;
 

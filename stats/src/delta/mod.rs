@@ -231,8 +231,8 @@ impl Ledger {
         self.phase = Phase::Empty;
     }
 
-    /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any more.
-    /// Returns how many were replaced and could not be read.
+    /// Reads the maps that were read before and are not the current one. `ended`: the one that was current is not any
+    /// more. Returns how many were replaced and could not be read.
     fn read_former(
         &mut self,
         seen: &Observation<'_>,

@@ -17,8 +17,8 @@ pub(super) enum Start {
     Unknown,
 }
 
-/// A change that seems to have been taken back: what its map had counted went back to the map whose entries that had taken
-/// over.
+/// A change that seems to have been taken back: what its map had counted went back to the map whose entries that had
+/// taken over.
 #[derive(Debug)]
 pub(super) struct Undone {
     pub(super) base: MapId,

@@ -123,6 +123,7 @@ impl Site {
             program: 1,
             attach_type: 0,
             maps: [(MAP.to_owned(), map.id().0)].into(),
+            inner: [].into(),
             base: base.iter().map(|base| (MAP.to_owned(), base.0)).chain(retired_bases).collect(),
             retired: retired.iter().map(|(_, map)| (map.id().0, 0)).collect(),
         };

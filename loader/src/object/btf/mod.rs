@@ -29,6 +29,8 @@ pub struct BtfError(&'static str);
 pub struct Btf {
     types: Vec<Type>,
     strings: Vec<u8>,
+    /// Where the types start in the raw BTF.
+    types_at: usize,
     /// Where the strings start in the raw BTF.
     strings_at: usize,
 }
@@ -170,6 +172,22 @@ impl Btf {
             }
             _ => None,
         }
+    }
+
+    /// Where the raw BTF has the names of the members `name` of the struct `id`, each an offset into the strings.
+    pub(super) fn member_names(&self, id: u32, name: &str) -> Vec<usize> {
+        let Some(Type { at, kind: Kind::Struct { members, .. }, .. }) =
+            self.resolve(id).and_then(|id| self.get(id))
+        else {
+            return Vec::new();
+        };
+        let named = members.iter().enumerate().filter(|(_, member)| self.is_named(member.name, name));
+        named.map(|(n, _)| self.types_at + at + 12 + n * 12).collect()
+    }
+
+    /// Whether the type `id` is that of a function.
+    pub fn is_function(&self, id: u32) -> bool {
+        self.resolve(id).and_then(|id| self.get(id)).is_some_and(|t| t.number == kind::FUNC_PROTO)
     }
 
     /// The id of the data section `name`.

@@ -14,7 +14,8 @@ impl Btf {
     /// Parses raw BTF. Kinds that this reader does not know end it with an error, since their length is unknown.
     pub fn parse(raw: &[u8]) -> Result<Self, BtfError> {
         let (type_range, string_range) = sections(raw)?;
-        let (strings_at, strings) = (string_range.start, raw[string_range].to_vec());
+        let (types_at, strings_at) = (type_range.start, string_range.start);
+        let strings = raw[string_range].to_vec();
         if strings.last().is_some_and(|last| *last != 0) {
             return Err(BtfError("its strings do not end with NUL"));
         }
@@ -23,7 +24,7 @@ impl Btf {
         while words.at < words.bytes.len() {
             types.push(parse_type(&mut words)?);
         }
-        Ok(Self { types, strings, strings_at })
+        Ok(Self { types, strings, types_at, strings_at })
     }
 }
 

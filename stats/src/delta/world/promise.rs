@@ -156,8 +156,8 @@ impl World {
                 || unknown_start
                 || self.dropped_since
                 || self.returned_since;
-            // After so many changes within one interval even the first ones of a new life look like the last of an old one, and
-            // so does one that has the number of a change that was taken back.
+            // After so many changes within one interval even the first ones of a new life look like the last of an old
+            // one, and so does one that has the number of a change that was taken back.
             let hidden_birth = (self.detached_since || self.returned_since) && retired.len() >= retired::MAX;
             if !missed.is_empty() && !hidden_birth {
                 assert!(!gaps.is_empty(), "no gap for {missed:?}: {events:?}");
@@ -199,7 +199,8 @@ impl World {
         Some(returned[index].1)
     }
 
-    /// All that a map has counted can be read, and so can what has come back to it; `unknown`: what came back is in no delta.
+    /// All that a map has counted can be read, and so can what has come back to it; `unknown`: what came back is in no
+    /// delta.
     fn take_in(&mut self, id: MapId, unknown: bool) {
         let Map { counted, returned, .. } = self.maps[&id].clone();
         self.readable.insert(id, counted);

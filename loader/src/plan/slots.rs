@@ -1,0 +1,160 @@
+//! What happens to maps that hold maps or programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xdpd_config::record::Record;
+use xdpd_config::{Label, Reuse};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PROG_ARRAY;
+
+use super::definition::definition_difference;
+use super::interface::{Planner, reload_reasons};
+use super::maps::replaced;
+use super::{Change, MapWork, continued};
+use crate::desired::{Desired, DesiredMap, Instance};
+use crate::entries::entry_count;
+use crate::inner;
+use crate::object::{MapSpec, Slots};
+use crate::observed::{Observed, Pinned, PinnedMap};
+
+/// As many of the maps or programs in a map are named.
+const SHOWN: usize = 8;
+
+impl Planner<'_> {
+    /// What the policy says of a map of maps when the program is loaded anew. It is kept where it is what the object wants,
+    /// and so are the maps of the object that it holds: `work` is done with those.
+    pub(super) fn map_of_maps(
+        &self,
+        name: &str,
+        map: &DesiredMap,
+        now: &PinnedMap,
+        work: &BTreeMap<String, MapWork>,
+    ) -> (MapWork, Option<Change>) {
+        let recorded = self.pinned.and_then(|pinned| pinned.record.as_ref().ok()?.inner.get(name));
+        let recorded = recorded.map(String::as_str);
+        let mut why: Vec<String> =
+            definition_difference(&map.spec, now, self.observed.possible_cpus).into_iter().collect();
+        if now.def.map_type == map.spec.def.map_type {
+            why.extend(inner::changes(recorded, &map.spec));
+        }
+        let held: BTreeSet<&String> = map.spec.slots().values().collect();
+        let replaced_ones = held.iter().filter(|inner| work.get(**inner).is_none_or(MapWork::replaces));
+        why.extend(replaced_ones.map(|inner| format!("its inner map {inner} is replaced")));
+        let lost = self.lost(&map.spec, now, recorded);
+        let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
+        let others = lost.map_or_else(
+            || "its content".to_owned(),
+            |lost| format!("what others put there ({})", entry_count(lost)),
+        );
+        let warning = if lost == Some(0) { String::new() } else { format!("; {others} is lost") };
+        let change = |why: &str| replaced(map, now, format!("{why}; made anew, {filling}{warning}"));
+        if map.reuse == Reuse::Never {
+            return (MapWork::Create, Some(change("reuse = \"never\"")));
+        }
+        if why.is_empty() {
+            return (MapWork::Keep(now.id), None);
+        }
+        let why = why.join(", ");
+        let blocked_by = match (map.reuse, lost) {
+            (Reuse::Require, _) => format!("reuse = \"require\", and the map cannot stay: {why}"),
+            (Reuse::Migrate, Some(0)) | (Reuse::IfCompatible | Reuse::Never, _) => {
+                return (MapWork::Create, Some(change(&why)));
+            }
+            (Reuse::Migrate, _) => format!(
+                "reuse = \"migrate\", and {others} cannot be carried over to another map: {why}; take it out, or allow \
+                 its loss with reuse = \"if-compatible\" for this map"
+            ),
+        };
+        (MapWork::Create, Some(Change { blocked_by: Some(blocked_by), ..replaced(map, now, why) }))
+    }
+
+    /// How many of the maps in a map of maps are there by somebody else's will; `None` where that is not known.
+    fn lost(&self, spec: &MapSpec, now: &PinnedMap, recorded: Option<&str>) -> Option<usize> {
+        let held = now.slots.as_ref()?;
+        let pinned = &self.pinned?.maps;
+        let name_of = |id: u32| pinned.iter().find(|(_, map)| map.id.0 == id).map(|(name, _)| name);
+        let slot = |(key, id): (&Vec<u8>, &u32)| {
+            let index = u32::from_ne_bytes(<[u8; 4]>::try_from(&**key).ok()?);
+            Some((index, name_of(*id)?.clone()))
+        };
+        let slots: Option<Slots> = held.iter().map(slot).collect();
+        if slots.is_some_and(|slots| inner::was_filled_so(recorded, &slots)) {
+            return Some(0);
+        }
+        // A map that the object has no more is lost as such, which is told there.
+        let is_told = |entry| {
+            slot(entry).is_some_and(|(index, name)| {
+                spec.slots().get(&index) == Some(&name) || !self.instance.maps.contains_key(&name)
+            })
+        };
+        Some(held.iter().filter(|entry| !is_told(*entry)).count())
+    }
+}
+
+/// A program array with programs of the object: they are code of this version, so it is never kept.
+pub(super) fn program_array(map: &DesiredMap, now: &PinnedMap) -> (MapWork, Option<Change>) {
+    let filling = filling(&map.spec).unwrap_or_default();
+    let reason = format!("made anew with each load, {filling}; what others put there is lost");
+    (MapWork::Create, Some(replaced(map, now, reason)))
+}
+
+/// What a map is filled with from the start; `None` where that is nothing, or bytes.
+pub(super) fn filling(spec: &MapSpec) -> Option<String> {
+    let slots = spec.slots();
+    let names: BTreeSet<&str> = slots.values().map(|name| &**name).collect();
+    let what = match (spec.inner().is_some(), names.len()) {
+        (_, 0) => return None,
+        (true, 1) => "the map",
+        (true, _) => "the maps",
+        (false, 1) => "the program",
+        (false, _) => "the programs",
+    };
+    Some(format!("filled with {what} {}", listed(names)))
+}
+
+fn listed(names: BTreeSet<&str>) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+/// Why the program is loaded anew on account of programs that it jumps to: an array has lost them. The kernel empties one
+/// as soon as nothing but programs refers to it (`prog_array_map_clear` in kernel/bpf/arraymap.c), and a pin that was
+/// removed and made again does not bring them back.
+pub(super) fn lost_programs(instance: &Instance, pinned: &Pinned, record: &Record) -> Option<String> {
+    instance.maps.iter().find_map(|(name, map)| {
+        let (programs, recorded) = (map.spec.programs()?, record.maps.get(name)?);
+        let Some(now) = pinned.maps.get(name).filter(|now| now.id.0 == *recorded) else {
+            return Some(format!("map {name} has lost its pin, and its programs with it"));
+        };
+        let slots = now.slots.as_ref()?;
+        let lost = programs.iter().filter(|(index, _)| !slots.contains_key(&index.to_ne_bytes()[..]));
+        let lost: BTreeSet<&str> = lost.map(|(_, name)| &**name).collect();
+        (!lost.is_empty()).then(|| format!("map {name} has lost {}", listed(lost)))
+    })
+}
+
+/// The pinned program arrays that hold programs of the object, with the slots of those: whether they do matters.
+pub fn filled_arrays(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), Slots> {
+    let arrays = continued(desired, observed).flat_map(|(from, pinned, instance)| {
+        instance.maps.iter().filter_map(move |(name, map)| {
+            let now = pinned.maps.get(name)?;
+            let slots = map.spec.programs().filter(|_| now.def.map_type == BPF_MAP_TYPE_PROG_ARRAY)?;
+            Some(((from.clone(), name.clone()), slots.clone()))
+        })
+    });
+    arrays.collect()
+}
+
+/// The pinned maps of maps of programs that would be loaded anew: those of which it matters what they hold.
+pub fn maps_of_maps(desired: &Desired, observed: &Observed) -> BTreeSet<(Label, String)> {
+    let reloaded = continued(desired, observed)
+        .filter(|(_, pinned, instance)| !reload_reasons(instance, pinned).is_empty());
+    let outer = reloaded.flat_map(|(from, pinned, instance)| {
+        instance.maps.iter().filter_map(move |(name, map)| {
+            let now = pinned.maps.get(name)?;
+            let is_outer = map.spec.inner().is_some() && now.def.map_type == map.spec.def.map_type;
+            is_outer.then(|| (from.clone(), name.clone()))
+        })
+    });
+    outer.collect()
+}
