@@ -18,10 +18,10 @@ use xdpd_testlab::{Bpffs, DEADLINE, Invocation, Output, Veth, require_root, wait
 
 /// A device that xdpd looks after, another one, and a program of somebody else's.
 struct Stand {
-    site: Site,
-    veth: Veth,
     /// Where the peers pin: what they find at /sys/fs/bpf, so that the machine's stays as it is.
     theirs: Bpffs,
+    site: Site,
+    veth: Veth,
     mode: XdpMode,
     /// Their `bpf_link`.
     link: Option<XdpLink>,

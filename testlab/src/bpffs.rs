@@ -15,7 +15,7 @@ pub struct Bpffs {
 }
 
 impl Bpffs {
-    /// Mounts a bpffs with mode 0755 that belongs to root.
+    /// Mounts a bpffs with mode 0755 that belongs to root. For who holds a [`crate::Lock`].
     ///
     /// A kernel with `CONFIG_BPF_PRELOAD` pins its iterators (`maps.debug`, `progs.debug`) on every mount:
     /// mount before taking [`crate::KernelObjects::snapshot`].
@@ -93,12 +93,13 @@ fn collect(dir: &Path, prefix: &str, entries: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::require_root;
+    use crate::{Lock, require_root};
 
     #[test]
     #[ignore = "needs root"]
     fn the_mount_is_empty_and_goes_away_with_its_owner() {
         require_root!();
+        let _lock = Lock::shared();
         let bpffs = Bpffs::private();
         let path = bpffs.path().to_owned();
         assert_eq!(bpffs.tree(), Vec::<String>::new());

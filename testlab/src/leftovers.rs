@@ -44,11 +44,10 @@ fn owner(name: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use crate::{Lab, require_root};
-
-    /// Above the largest possible `pid_max` (4194304), so never a process.
-    const NOBODY: &str = "xlab-4194399-0-left";
 
     #[test]
     fn only_names_of_our_making_have_an_owner() {
@@ -63,13 +62,17 @@ mod tests {
     fn what_a_killed_process_left_is_removed_and_nothing_else() {
         require_root!();
         let lab = Lab::new("leftovers");
-        netns::command("ip", &["netns", "add", NOBODY]);
-        let dir = std::env::temp_dir().join(NOBODY);
+        // A process that is gone, and none that another checkout's tests make up as well.
+        let mut process = Command::new("true").spawn().unwrap();
+        process.wait().unwrap();
+        let name = format!("{PREFIX}-{}-0-left", process.id());
+        netns::command("ip", &["netns", "add", &name]);
+        let dir = std::env::temp_dir().join(&name);
         std::fs::create_dir(&dir).unwrap();
         rustix::mount::mount("bpf", &dir, "bpf", rustix::mount::MountFlags::empty(), None).unwrap();
         remove_all();
         assert!(!dir.exists());
-        assert!(!Path::new(RUN_NETNS).join(NOBODY).exists());
+        assert!(!Path::new(RUN_NETNS).join(name).exists());
         assert!(lab.near().path().exists() && lab.dir().exists());
     }
 }

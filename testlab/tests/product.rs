@@ -6,8 +6,8 @@ use xdpd_testlab::{Bpffs, Lab, Stats, require_root, xdp_stats, xdpd};
 #[ignore = "needs root"]
 fn counts_equal_the_packets_sent() {
     require_root!();
-    let bpffs = Bpffs::private();
     let lab = Lab::new("counts");
+    let bpffs = Bpffs::private();
     let veth = lab.veth("eth0", "peer0");
     let text = format!("pin_root = \"{}\"\n[interfaces.eth0]\n", bpffs.pin_root().display());
     let config = lab.write("config.toml", text);

@@ -49,9 +49,10 @@ pub struct Pins<'a> {
 impl Site {
     /// A site with an empty pin root, and a config of this text behind the pin root.
     pub fn new(text: &str) -> Self {
+        let lock = Lock::shared();
         let bpffs = Bpffs::private();
         std::fs::create_dir(bpffs.pin_root()).unwrap();
-        let site = Self { bpffs, dir: tempfile::tempdir().unwrap(), _lock: Lock::shared() };
+        let site = Self { bpffs, dir: tempfile::tempdir().unwrap(), _lock: lock };
         for dir in [site.bpffs.pin_root(), site.dir.path().to_owned()] {
             std::fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
         }
