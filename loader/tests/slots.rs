@@ -269,6 +269,33 @@ fn migrate_does_not_lose_what_others_put_into_a_map_of_maps() {
     stand.diff(0);
 }
 
+/// A program that finds a map by its name and in another map finds the same one.
+#[test]
+#[ignore = "needs root"]
+fn an_inner_map_that_lost_its_place_to_another_is_replaced_in_the_outer_map_too() {
+    require_root!();
+    let stand = Stand::nested("pins");
+    stand.file("reuse = \"migrate\"", "");
+    let def = stand.map("counters_b").def().clone();
+    let mend = |context: &str| {
+        stand.touch();
+        let diff = stand.diff(1);
+        assert!(diff.contains("its inner map counters_b is replaced"), "{context}: {diff}");
+        assert!(!diff.contains("what others put there"), "{context}: {diff}");
+        stand.site.apply();
+        assert_eq!(stand.held("by_number")[&3], stand.id("counters_b").0, "{context}");
+        stand.send(2);
+        assert_eq!(stand.counted("counters_b", 8), 2, "{context}");
+        stand.diff(0);
+    };
+    stand.site.dir("eth0").unlink("counters_b").unwrap();
+    mend("no pin");
+    let dir = stand.site.dir("eth0");
+    dir.unlink("counters_b").unwrap();
+    dir.pin("counters_b", &Map::create("theirs", &def, None).unwrap()).unwrap();
+    mend("a pin of another map");
+}
+
 /// The kernel compares no sizes of hash maps, so neither is it a difference.
 #[test]
 #[ignore = "needs root"]

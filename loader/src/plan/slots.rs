@@ -29,15 +29,20 @@ impl Planner<'_> {
         now: &PinnedMap,
         work: &BTreeMap<String, MapWork>,
     ) -> (MapWork, Option<Change>) {
-        let recorded = self.pinned.and_then(|pinned| pinned.record.as_ref().ok()?.inner.get(name));
-        let recorded = recorded.map(String::as_str);
+        let record = self.pinned.and_then(|pinned| pinned.record.as_ref().ok());
+        let recorded = record.and_then(|record| record.inner.get(name)).map(String::as_str);
         let mut why: Vec<String> =
             definition_difference(&map.spec, now, self.observed.possible_cpus).into_iter().collect();
         if now.def.map_type == map.spec.def.map_type {
             why.extend(inner::changes(recorded, &map.spec));
         }
         let held: BTreeSet<&String> = map.spec.slots().values().collect();
-        let replaced_ones = held.iter().filter(|inner| work.get(**inner).is_none_or(MapWork::replaces));
+        // A pin may hold another map than the one that was put there: then the program would use both.
+        let is_the_same = |inner: &str| match work.get(inner) {
+            Some(MapWork::Keep(id)) => record.and_then(|record| record.maps.get(inner)) == Some(&id.0),
+            _ => false,
+        };
+        let replaced_ones = held.iter().filter(|inner| !is_the_same(inner));
         why.extend(replaced_ones.map(|inner| format!("its inner map {inner} is replaced")));
         let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
@@ -70,8 +75,12 @@ impl Planner<'_> {
     /// How many of the maps in a map of maps are there by somebody else's will; `None` where that is not known.
     fn lost(&self, spec: &MapSpec, now: &PinnedMap, recorded: Option<&str>) -> Option<usize> {
         let held = now.slots.as_ref()?;
-        let pinned = &self.pinned?.maps;
-        let name_of = |id: u32| pinned.iter().find(|(_, map)| map.id.0 == id).map(|(name, _)| name);
+        let pinned = self.pinned?;
+        let ids = pinned.maps.iter().map(|(name, map)| (name, map.id.0));
+        // A map that has lost its pin is the object's still.
+        let used = pinned.record.iter().flat_map(|record| &record.maps).map(|(name, id)| (name, *id));
+        let names: BTreeMap<u32, &String> = ids.chain(used).map(|(name, id)| (id, name)).collect();
+        let name_of = |id: u32| names.get(&id).copied();
         let slot = |(key, id): (&Vec<u8>, &u32)| {
             let index = u32::from_ne_bytes(<[u8; 4]>::try_from(&**key).ok()?);
             Some((index, name_of(*id)?.clone()))
