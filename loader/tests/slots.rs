@@ -187,7 +187,7 @@ fn another_definition_of_inner_maps_is_for_the_policy() {
     );
     assert!(
         blocked.contains(
-            "the map cannot stay: inner maps: value size 8 -> 4, its inner map counters_a is replaced"
+            "the map cannot stay: inner maps: value size 8 -> 4, its inner maps counters_a, counters_b are replaced"
         ),
         "{blocked}"
     );

@@ -1,7 +1,7 @@
 //! All entries of a map, read and written many at a time.
 //!
-//! For maps whose entries stay until somebody takes them out: hash, array and LPM trie, plain and per-CPU. Linux 6.1 has
-//! the batched calls for each of them.
+//! For maps whose entries stay until somebody takes them out: hash, array and LPM trie, plain and per-CPU, and maps of
+//! maps. Linux 6.1 has the batched calls for each of them.
 
 use std::os::fd::AsFd;
 
@@ -128,6 +128,17 @@ impl Map {
         // SAFETY: the kernel reads `count` keys and values, and both slices are that long.
         let answer = unsafe { sys::bpf(CALL, &mut attr) };
         answer.map(drop).map_err(|source| self.error(CALL, source))
+    }
+
+    /// Puts maps into this map of maps, as [`put`](Self::put) does, in one call: of those the kernel makes each wait until no
+    /// program looks at what was there before.
+    pub fn put_all<'a>(&self, maps: impl IntoIterator<Item = (&'a [u8], &'a Self)>) -> Result<()> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (key, map) in maps {
+            keys.extend_from_slice(key);
+            values.extend_from_slice(&sys::number(map.as_fd()).to_ne_bytes());
+        }
+        self.update_all(&keys, &values)
     }
 
     /// Removes the entries with these keys, which follow each other. That one is not there is no error.

@@ -360,10 +360,12 @@ fn a_map_of_maps_holds_maps_like_its_pattern_and_tells_their_ids() {
         let extras = MapExtras { inner: Some(&pattern), ..MapExtras::default() };
         let outer = Map::create_with("outer", &def, extras).unwrap();
         let held = [inner(5), inner(5)];
-        for (index, map) in [1_u32, 3].into_iter().zip(&held) {
-            outer.put(&index.to_ne_bytes(), map).unwrap();
-        }
+        let keys = [1_u32, 3].map(u32::to_ne_bytes);
+        outer.put(&keys[0], &held[0]).unwrap();
+        outer.put_all(keys.iter().map(|key| &key[..]).zip(&held)).unwrap();
         assert_eq!(outer.put(&0_u32.to_ne_bytes(), &other).unwrap_err().errno(), libc::EINVAL);
+        let refused = outer.put_all([(&0_u32.to_ne_bytes()[..], &other)]).unwrap_err();
+        assert_eq!(refused.errno(), libc::EINVAL);
         let mut found = BTreeMap::new();
         outer.for_each(|key, value| drop(found.insert(key.to_vec(), value.to_vec()))).unwrap();
         let expected = [1_u32, 3].into_iter().zip(held.map(|map| map.id().0));

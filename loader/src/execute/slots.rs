@@ -20,7 +20,7 @@ pub(super) fn create(name: &str, spec: &MapSpec, btf: Option<&Btf>) -> Result<Ma
     };
     let pattern = |Inner { def, btf, numa_node, .. }: &Inner| {
         let extras = MapExtras { btf: types(*btf), numa_node: *numa_node, inner: None };
-        Map::create_with(name, def, extras)
+        Map::create_with(&format!("{name}.inner"), def, extras)
     };
     // The kernel looks at it in this call only.
     let inner = spec.inner().map(pattern).transpose()?;
@@ -39,14 +39,22 @@ pub(super) fn fill(
     if spec.inner().is_none() {
         return Ok(());
     }
-    for (index, inner) in spec.slots() {
-        let map = dir
-            .open_map(map_pin(inner), Access::ReadWrite)
-            .map_err(pin_at(label, &format!("open map {inner}")))?;
-        let what = format!("put map {inner} into map {name}");
-        outer.put(&index.to_ne_bytes(), &map).map_err(at(label, &what))?;
+    let mut maps = BTreeMap::new();
+    for inner in spec.slots().values() {
+        if !maps.contains_key(inner) {
+            let map = dir
+                .open_map(map_pin(inner), Access::ReadWrite)
+                .map_err(pin_at(label, &format!("open map {inner}")))?;
+            maps.insert(inner, map);
+        }
     }
-    Ok(())
+    let slots: Vec<_> = spec
+        .slots()
+        .iter()
+        .filter_map(|(index, inner)| Some((index.to_ne_bytes(), maps.get(inner)?)))
+        .collect();
+    let slots = slots.iter().map(|(key, map)| (&key[..], *map));
+    outer.put_all(slots).map_err(at(label, &format!("put maps into map {name}")))
 }
 
 impl<E: Engine> Executor<'_, E> {

@@ -42,8 +42,13 @@ impl Planner<'_> {
             Some(MapWork::Keep(id)) => record.and_then(|record| record.maps.get(inner)) == Some(&id.0),
             _ => false,
         };
-        let replaced_ones = held.iter().filter(|inner| !is_the_same(inner));
-        why.extend(replaced_ones.map(|inner| format!("its inner map {inner} is replaced")));
+        let replaced_ones: BTreeSet<&str> =
+            held.iter().map(|inner| &***inner).filter(|inner| !is_the_same(inner)).collect();
+        why.extend(match replaced_ones.len() {
+            0 => None,
+            1 => Some(format!("its inner map {} is replaced", listed(replaced_ones))),
+            _ => Some(format!("its inner maps {} are replaced", listed(replaced_ones))),
+        });
         let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
         let others = lost.map_or_else(
