@@ -101,7 +101,11 @@ impl Objects {
         let mut problems = Vec::new();
         if let Err(error) = loaded.function(program) {
             let names = loaded.object.programs().iter().map(|p| &*p.name);
-            let wanted = program.function.as_ref().map(|f| &*f.value);
+            // One that is there and cannot be used is no slip of the pen.
+            let wanted = match &error {
+                ObjectError::NoSuchFunction { wanted, .. } => Some(&**wanted),
+                _ => None,
+            };
             let span = program.function.as_ref().map_or(&program.object.span, |f| &f.span).clone();
             problems.push(Diagnostic {
                 help: wanted

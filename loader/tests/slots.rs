@@ -267,6 +267,18 @@ fn migrate_does_not_lose_what_others_put_into_a_map_of_maps() {
     stand.site.apply();
     assert_eq!(stand.held("by_number").keys().copied().collect::<Vec<_>>(), [1, 3]);
     stand.diff(0);
+
+    // Nor is there anything to lose where the outer map is of another type.
+    stand.compile(&["-DOUTER=BPF_MAP_TYPE_HASH_OF_MAPS"]);
+    stand.file("reuse = \"migrate\"", "");
+    let diff = stand.diff(1);
+    assert!(
+        diff.contains("type array_of_maps -> hash_of_maps; made anew") && !diff.contains("lost"),
+        "{diff}"
+    );
+    stand.site.apply();
+    assert_eq!(stand.held("by_number").keys().copied().collect::<Vec<_>>(), [1, 3]);
+    stand.diff(0);
 }
 
 /// A program that finds a map by its name and in another map finds the same one.
@@ -276,7 +288,7 @@ fn an_inner_map_that_lost_its_place_to_another_is_replaced_in_the_outer_map_too(
     require_root!();
     let stand = Stand::nested("pins");
     stand.file("reuse = \"migrate\"", "");
-    let def = stand.map("counters_b").def().clone();
+    let def = *stand.map("counters_b").def();
     let mend = |context: &str| {
         stand.touch();
         let diff = stand.diff(1);
@@ -516,4 +528,15 @@ fn entries_of_a_map_of_maps_or_of_programs_are_refused_with_what_to_do_instead()
     compile_with(&dir.path().join("own.o"), "jumps", &[]);
     let text = check("xdp_jumps", "next");
     assert!(text.contains("map `next` cannot have `entries`: its type is prog_array, which the object fills (`values`), or others do"), "{text}");
+}
+
+#[test]
+fn a_function_that_is_there_is_no_near_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    compile_with(&dir.path().join("own.o"), "jumps", &["-DSECOND=\"xdp.frags\""]);
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, config("xdp_jumps", "")).unwrap();
+    let text = flat(&xdpd().arg("check").arg(path).run().expect_code(2).stderr);
+    assert!(text.contains("takes packets of several buffers"), "{text}");
+    assert!(!text.contains("did you mean"), "{text}");
 }

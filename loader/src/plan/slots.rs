@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::record::Record;
 use xdpd_config::{Label, Reuse};
-use xdpd_kernel::map_types::BPF_MAP_TYPE_PROG_ARRAY;
+use xdpd_kernel::map_types::{
+    BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_PROG_ARRAY,
+};
 
 use super::definition::definition_difference;
 use super::interface::{Planner, reload_reasons};
@@ -16,6 +18,7 @@ use crate::inner;
 use crate::object::{MapSpec, Slots};
 use crate::observed::{Observed, Pinned, PinnedMap};
 
+const MAPS_OF_MAPS: [u32; 2] = [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS];
 /// As many of the maps or programs in a map are named.
 const SHOWN: usize = 8;
 
@@ -69,10 +72,13 @@ impl Planner<'_> {
             (Reuse::Migrate, Some(0)) | (Reuse::IfCompatible | Reuse::Never, _) => {
                 return (MapWork::Create, Some(change(&why)));
             }
-            (Reuse::Migrate, _) => format!(
-                "reuse = \"migrate\", and {others} cannot be carried over to another map: {why}; take it out, or allow \
-                 its loss with reuse = \"if-compatible\" for this map"
-            ),
+            (Reuse::Migrate, _) => {
+                let take_out = lost.map_or("", |_| "take it out, or ");
+                format!(
+                    "reuse = \"migrate\", and {others} cannot be carried over to another map: {why}; {take_out}allow its \
+                     loss with reuse = \"if-compatible\" for this map"
+                )
+            }
         };
         (MapWork::Create, Some(Change { blocked_by: Some(blocked_by), ..replaced(map, now, why) }))
     }
@@ -166,7 +172,7 @@ pub fn maps_of_maps(desired: &Desired, observed: &Observed) -> BTreeSet<(Label, 
     let outer = reloaded.flat_map(|(from, pinned, instance)| {
         instance.maps.iter().filter_map(move |(name, map)| {
             let now = pinned.maps.get(name)?;
-            let is_outer = map.spec.inner().is_some() && now.def.map_type == map.spec.def.map_type;
+            let is_outer = map.spec.inner().is_some() && MAPS_OF_MAPS.contains(&now.def.map_type);
             is_outer.then(|| (from.clone(), name.clone()))
         })
     });

@@ -13,6 +13,9 @@
 #ifndef PATTERN_SIZE
 #define PATTERN_SIZE SIZE
 #endif
+#ifndef OUTER
+#define OUTER BPF_MAP_TYPE_ARRAY_OF_MAPS
+#endif
 
 #define DEFINITION(kind, entries)                                                                                  \
 	{                                                                                                          \
@@ -32,7 +35,7 @@ struct flows flows_a SEC(".maps"), flows_b SEC(".maps");
 struct pattern DEFINITION(KIND, PATTERN_SIZE);
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(type, OUTER);
 	__uint(max_entries, 4);
 	__type(key, __u32);
 	__array(values, struct pattern);
