@@ -425,6 +425,36 @@ fn recovery_touches_nothing_of_others() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_others_call_as_xdpd_calls_its_own_is_reported_and_left_alone() {
+    require_root!();
+    let site = Site::new("names");
+    let _veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    let root = Dir::open(site.root()).unwrap();
+    let names = ["%former-eth1", "%lock-2", "%next-", "%next-%zz", "%old-eth1", "%snap-eth1", "%taken-eth1"];
+    for name in names {
+        match name {
+            "%former-eth1" | "%lock-2" | "%next-" | "%next-%zz" => root.mkdir(name, 0o700).unwrap(),
+            _ => root.symlink("theirs", name).unwrap(),
+        }
+    }
+    let status = site.run("status config.toml --json").run().expect_code(0).json();
+    let foreign = status["foreign_pins"].as_array().unwrap();
+    let path = |name: &str| site.root().join(name).display().to_string();
+    assert_eq!(foreign.iter().map(|pin| pin["path"].as_str().unwrap()).collect::<Vec<_>>(), names.map(path));
+    site.expect("diff", 0);
+    site.one("eth0", "xdp_pass_func", "");
+    site.apply();
+    site.expect("detach", 0);
+    let left: Vec<_> = root.list().unwrap().into_iter().map(|entry| entry.name).collect();
+    for name in names {
+        assert!(left.iter().any(|left| left == name), "{name}: {left:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn devices_that_come_and_go_during_an_apply_of_a_glob_are_no_failure() {
     require_root!();
     let site = Site::new("churn");
