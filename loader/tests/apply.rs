@@ -4,7 +4,7 @@
 mod common;
 
 use common::{DROP, PASS, Site, changes};
-use xdpd_testlab::{KernelObjects, require_root, wait_until};
+use xdpd_testlab::{Invocation, KernelObjects, require_root, wait_until, xdpd};
 
 fn counts_what_is_sent_and_is_idempotent(mode: &str) {
     let site = Site::new("apply");
@@ -409,4 +409,24 @@ fn two_files_share_a_pin_root_and_keep_apart() {
     let root = site.root();
     site.run("detach --pin-root").arg(root).run().expect_code(0);
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_table_of_status_fits_a_terminal_and_has_whole_names_in_a_pipe() {
+    require_root!();
+    let site = Site::new("widths");
+    let _veth = site.lab.veth("a-long-device-0", "peer0");
+    let label = "a-label-that-is-much-longer-than-any-device-and-its-namespace";
+    site.config(&format!("[interfaces.{label}]\nname = 'a-long-device-0'\nnetns = '$NETNS'\n"));
+    site.apply();
+    let piped = site.expect("status", 0);
+    assert!(piped.stdout.contains(label), "{piped}");
+    // A terminal that does not say how wide it is.
+    let status = format!("{} status config.toml", xdpd().path().display());
+    let shown =
+        Invocation::of("script").args(["-qec", &status, "/dev/null"]).current_dir(site.lab.dir()).run();
+    let table: Vec<&str> = shown.stdout.lines().filter(|line| line.contains("native")).collect();
+    let [row] = table[..] else { panic!("{shown}") };
+    assert!(row.contains('…') && row.trim_end().chars().count() <= 80, "{row}");
 }

@@ -56,10 +56,11 @@ pub fn stdout_colour() -> bool {
     io::stdout().is_terminal() && colour_wanted()
 }
 
-/// As wide may be what cannot be wrapped: a terminal's width, unless stdout is a wider one.
+/// As wide may be what cannot be wrapped: as the terminal is, but not narrower than others are; what goes to a file or a
+/// program has no bound.
 pub fn stdout_width() -> usize {
     let terminal = rustix::termios::tcgetwinsize(io::stdout());
-    terminal.map_or(WIDTH, |size| WIDTH.max(size.ws_col.into()))
+    terminal.map_or(usize::MAX, |size| WIDTH.max(size.ws_col.into()))
 }
 
 /// <https://no-color.org>: set and not empty means none.
