@@ -254,6 +254,33 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
 
 #[test]
 #[ignore = "needs root"]
+fn under_nohup_an_apply_outlives_its_terminal() {
+    require_root!();
+    let site = Site::new("nohup");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    // The test itself may run under nohup.
+    for (how, code) in [("env --default-signal=HUP nohup", 0), ("env --default-signal=HUP", 2)] {
+        let lock = root.try_lock("%lock").unwrap().expect("the lock");
+        let mut words = how.split(' ');
+        let apply = xdpd_testlab::Invocation::of(words.next().unwrap()).args(words).arg(xdpd().path());
+        let apply = apply.args(["apply", "config.toml", "--lock-timeout", "10m"]);
+        let mut apply = apply.current_dir(site.lab.dir()).spawn();
+        wait_for_its_try(&site, &apply);
+        let pid = rustix::process::Pid::from_child(&apply);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        drop(lock);
+        assert_eq!(apply.wait().unwrap().code(), Some(code), "{how}");
+        site.expect("detach", 0);
+        root.mkdir("%lock", 0o700).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_lock_of_a_killed_run_is_waited_for_while_its_child_still_has_it() {
     require_root!();
     let site = Site::new("orphan");
