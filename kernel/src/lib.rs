@@ -29,6 +29,7 @@ pub mod pin;
 pub mod privilege;
 pub mod program;
 pub mod rcu;
+pub mod signal;
 pub mod stat;
 pub mod watch;
 

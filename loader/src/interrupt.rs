@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use xdpd_kernel::signal;
 
 /// The signals that have come.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +25,10 @@ impl Interrupt {
     /// From now on SIGINT, SIGTERM and SIGHUP no longer end the process.
     pub(crate) fn install() -> io::Result<Self> {
         let interrupt = Self::install_stop()?;
-        note(SIGHUP, &interrupt.hangup)?;
+        // Under nohup(1) it is to go on without its terminal.
+        if !signal::is_ignored(SIGHUP).unwrap_or(false) {
+            note(SIGHUP, &interrupt.hangup)?;
+        }
         Ok(interrupt)
     }
 

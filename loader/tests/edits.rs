@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::{Site, Stop, object_with, report, set_word};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::{Access, Map, MapId, netlink};
 use xdpd_testlab::{DEADLINE, Stats, require_root, wait_until, xdp_stats};
 
@@ -19,8 +20,6 @@ const EDITS: usize = 200;
 const INTERFACES: usize = 8;
 /// Frames per second and interface: some for each edit, few enough for a busy machine to keep the pace.
 const RATE: u32 = 1500;
-
-const PERCPU_ARRAY: u32 = 6;
 
 const FUNCTIONS: [&str; 4] = ["xdp_pass_func", "xdp_drop_func", "xdp_tx_func", "xdp_abort_func"];
 const POLICIES: [&str; 3] = ["if-compatible", "require", "never"];
@@ -118,7 +117,8 @@ fn object_of_our_own(site: &Site) -> (String, impl Fn() -> usize + use<>) {
     object_with(&path, "maps/xdp_stats_map", |map| set_word(map, 3, entries));
     let maps = move || {
         let maps = Map::ids().filter_map(|id| Map::open_by_id(id.ok()?).ok());
-        maps.filter(|map| (map.def().map_type, map.def().max_entries) == (PERCPU_ARRAY, entries)).count()
+        maps.filter(|map| (map.def().map_type, map.def().max_entries) == (BPF_MAP_TYPE_PERCPU_ARRAY, entries))
+            .count()
     };
     (path.display().to_string(), maps)
 }

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::state::{Running, State, What, running};
 use common::strace::{CALLS, Fault, Tries, changes_after, strace, tries};
 use common::{DROP, Site, object_with, report, set_word};
+use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Invocation, Output, Veth, require_root, wait_until, xdpd};
 
@@ -94,8 +95,6 @@ fn wanted(file: &str, device: &str) -> Option<(&'static str, XdpMode)> {
     let mode = if block.contains("'generic'") { XdpMode::Generic } else { XdpMode::Native };
     Some((function, mode))
 }
-
-const PERCPU_ARRAY: u32 = 6;
 
 /// A pin root and devices that are as the file said before.
 struct Stand {
@@ -258,7 +257,7 @@ impl Stand {
         let ours = || {
             let maps = xdpd_kernel::Map::ids()
                 .filter_map(|id| xdpd_kernel::Map::open_by_id(id.ok()?).ok())
-                .filter(|map| map.def().map_type == PERCPU_ARRAY)
+                .filter(|map| map.def().map_type == BPF_MAP_TYPE_PERCPU_ARRAY)
                 .filter(|map| [self.entries, self.entries + 1].contains(&map.def().max_entries));
             maps.map(|map| map.id()).collect::<Vec<_>>()
         };

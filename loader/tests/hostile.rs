@@ -254,6 +254,33 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
 
 #[test]
 #[ignore = "needs root"]
+fn under_nohup_an_apply_outlives_its_terminal() {
+    require_root!();
+    let site = Site::new("nohup");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    std::fs::create_dir(site.root()).unwrap();
+    let root = Dir::open(site.root()).unwrap();
+    root.mkdir("%lock", 0o700).unwrap();
+    // The test itself may run under nohup.
+    for (how, code) in [("env --default-signal=HUP nohup", 0), ("env --default-signal=HUP", 2)] {
+        let lock = root.try_lock("%lock").unwrap().expect("the lock");
+        let mut words = how.split(' ');
+        let apply = xdpd_testlab::Invocation::of(words.next().unwrap()).args(words).arg(xdpd().path());
+        let apply = apply.args(["apply", "config.toml", "--lock-timeout", "10m"]);
+        let mut apply = apply.current_dir(site.lab.dir()).spawn();
+        wait_for_its_try(&site, &apply);
+        let pid = rustix::process::Pid::from_child(&apply);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        drop(lock);
+        assert_eq!(apply.wait().unwrap().code(), Some(code), "{how}");
+        site.expect("detach", 0);
+        root.mkdir("%lock", 0o700).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_lock_of_a_killed_run_is_waited_for_while_its_child_still_has_it() {
     require_root!();
     let site = Site::new("orphan");
@@ -421,6 +448,36 @@ fn recovery_touches_nothing_of_others() {
         site.expect("diff", 0);
     }
     site.send(&veth, "eth0", DROP, 3);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_others_call_as_xdpd_calls_its_own_is_reported_and_left_alone() {
+    require_root!();
+    let site = Site::new("names");
+    let _veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    let root = Dir::open(site.root()).unwrap();
+    let names = ["%former-eth1", "%lock-2", "%next-", "%next-%zz", "%old-eth1", "%snap-eth1", "%taken-eth1"];
+    for name in names {
+        match name {
+            "%former-eth1" | "%lock-2" | "%next-" | "%next-%zz" => root.mkdir(name, 0o700).unwrap(),
+            _ => root.symlink("theirs", name).unwrap(),
+        }
+    }
+    let status = site.run("status config.toml --json").run().expect_code(0).json();
+    let foreign = status["foreign_pins"].as_array().unwrap();
+    let path = |name: &str| site.root().join(name).display().to_string();
+    assert_eq!(foreign.iter().map(|pin| pin["path"].as_str().unwrap()).collect::<Vec<_>>(), names.map(path));
+    site.expect("diff", 0);
+    site.one("eth0", "xdp_pass_func", "");
+    site.apply();
+    site.expect("detach", 0);
+    let left: Vec<_> = root.list().unwrap().into_iter().map(|entry| entry.name).collect();
+    for name in names {
+        assert!(left.iter().any(|left| left == name), "{name}: {left:?}");
+    }
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl Table {
             }
             Event::Waiting(reason) => line(text, format_args!("{label}: waiting: {reason}")),
             Event::Gap { maps: Some(maps), reason, .. } => {
-                line(text, format_args!("{label}: gap of {maps} maps: {reason}"));
+                let maps = if *maps == 1 { "1 map".to_owned() } else { format!("{maps} maps") };
+                line(text, format_args!("{label}: gap of {maps}: {reason}"));
             }
             Event::Gap { maps: None, reason, .. } => line(text, format_args!("{label}: gap: {reason}")),
             Event::Error { message, .. } => line(text, format_args!("{label}: error: {message}")),

@@ -131,7 +131,10 @@ impl Lab {
 
     /// Gives the near device another name; its ifindex stays.
     pub fn rename(&self, veth: &mut Veth, name: &str) {
+        // Before Linux 6.2 a device that is up keeps its name.
+        self.near.ip(&format!("link set dev {} down", veth.near));
         self.near.ip(&format!("link set dev {} name {name}", veth.near));
+        self.near.ip(&format!("link set dev {name} up"));
         name.clone_into(&mut veth.near);
     }
 

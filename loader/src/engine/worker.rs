@@ -20,7 +20,7 @@ use xdpd_kernel::program::Program;
 use super::protocol::{self, MapPin, Reply, Request};
 use super::refusal::Refusal;
 use super::{Engine, EngineError, LoadRequest};
-use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError};
+use crate::object::{Dialect, MAX_OBJECT_SIZE, MapOrigin, ObjectError, SourceLine};
 use crate::privileges;
 
 /// First argument of the loader process. Not a command: it is of no use without the socket on standard input.
@@ -117,8 +117,8 @@ impl Engine for Worker {
             },
             Ok(Some((Reply::Rejected { errno, log }, _))) => {
                 let refusal = Refusal::read(&log);
-                let known = |insn| request.object.source_line(program, insn);
-                let line = refusal.line.or_else(|| refusal.insn.and_then(known)).map(Box::new);
+                let known = refusal.insn.and_then(|insn| request.object.source_line(program, insn));
+                let line = SourceLine::told(refusal.line, known).map(Box::new);
                 Err(EngineError::Rejected { cause: refusal.cause.unwrap_or(errno), line, log })
             }
             Ok(Some((Reply::Failed(why), _))) => Err(EngineError::Failed(why)),

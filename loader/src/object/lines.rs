@@ -25,6 +25,18 @@ impl SourceLine {
         let line = Self { file: plain(file), number, text: plain(text) };
         (!line.file.is_empty() || !line.text.is_empty()).then_some(line)
     }
+
+    /// What the kernel says of a line, completed from what the object says of it: before Linux 6.9 the kernel tells the text
+    /// alone. It is the kernel that knows where it was.
+    pub fn told(by_kernel: Option<Self>, by_object: Option<Self>) -> Option<Self> {
+        match (by_kernel, by_object) {
+            (Some(kernel), Some(object)) if kernel.file.is_empty() && kernel.text == object.text => {
+                Some(object)
+            }
+            (Some(kernel), _) => Some(kernel),
+            (None, object) => object,
+        }
+    }
 }
 
 impl fmt::Display for SourceLine {
@@ -67,5 +79,23 @@ impl Object {
         // Without its directories, as the verifier has it.
         let file = btf.string(read_word(record, 4)?).rsplit('/').next().unwrap_or_default();
         SourceLine::new(file, number, btf.string(read_word(record, 8)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_tells_where_the_line_is_that_the_kernel_was_at() {
+        let line = |file, number, text| SourceLine::new(file, number, text);
+        let shown = |kernel, object| SourceLine::told(kernel, object).map(|line| line.to_string());
+        let (text, object) = (|| line("", 0, "return 1;"), || line("a.c", 3, "return 1;"));
+        assert_eq!(shown(text(), object()).as_deref(), Some("a.c:3, `return 1;`"));
+        assert_eq!(shown(None, object()).as_deref(), Some("a.c:3, `return 1;`"));
+        assert_eq!(shown(text(), line("a.c", 4, "x = 2;")).as_deref(), Some("`return 1;`"));
+        assert_eq!(shown(line("b.c", 7, "y();"), object()).as_deref(), Some("b.c:7, `y();`"));
+        assert_eq!(shown(text(), None).as_deref(), Some("`return 1;`"));
+        assert_eq!(shown(None, None), None);
     }
 }

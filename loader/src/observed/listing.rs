@@ -40,21 +40,24 @@ impl Listing {
                 listing.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what });
                 continue;
             };
-            let labelled = |rest| Label::from_file_name(rest).map(|label| (name.clone(), label));
-            let is_ours_by_name = [NEXT, OLD, TAKEN, LOCK].iter().any(|prefix| name.starts_with(prefix));
-            if is_ours_by_name && !is_ours(root, &name)? {
-                listing.foreign.push(ForeignPin { name, what: "not xdpd's, though it has such a name" });
-            } else if let Some(rest) = name.strip_prefix(NEXT) {
-                stages.extend(labelled(rest));
-            } else if let Some(rest) = name.strip_prefix(OLD) {
-                removals.extend(labelled(rest));
-            } else if name.starts_with(TAKEN) {
-                takeovers.push(name);
-            } else if let Some(rest) = name.strip_prefix(FORMER) {
-                notes.extend(labelled(rest));
-            } else if name.starts_with(SNAP) {
-                snaps.push(name);
-            } else if name == LOCK {
+            if let Some(prefix) =
+                [LOCK, NEXT, OLD, TAKEN, FORMER, SNAP].iter().find(|p| name.starts_with(**p))
+            {
+                let label = Label::from_file_name(&name[prefix.len()..]);
+                let is_ours =
+                    if *prefix == FORMER { entry.kind == EntryKind::File } else { is_ours(root, &name)? };
+                match (*prefix, label.filter(|_| is_ours)) {
+                    (LOCK, _) if name == LOCK && is_ours => {}
+                    (NEXT, Some(label)) => stages.push((name, label)),
+                    (OLD, Some(label)) => removals.push((name, label)),
+                    (FORMER, Some(label)) => notes.push((name, label)),
+                    (TAKEN, Some(_)) => takeovers.push(name),
+                    (SNAP, Some(_)) => snaps.push(name),
+                    _ => {
+                        let what = "not xdpd's, though it has such a name";
+                        listing.foreign.push(ForeignPin { name, what });
+                    }
+                }
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
                 listing.foreign.push(ForeignPin { name, what });

@@ -11,7 +11,7 @@ use crate::observed::PinnedMap;
 
 /// How a pinned map differs from the definition, after what the kernel itself makes of a definition; `None` where it
 /// can be reused.
-pub fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32) -> Option<String> {
+pub(super) fn definition_difference(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32) -> Option<String> {
     let mut differences = attributes(wanted, now, possible_cpus, true);
     if let (Some(want), Some(have)) = (&wanted.layout, &now.layout)
         && differences.is_empty()

@@ -28,7 +28,6 @@ use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
 
 pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
-pub use definition::definition_difference;
 pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
 pub use note::Note;
