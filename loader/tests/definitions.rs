@@ -265,7 +265,7 @@ const CASES: &[Case] = &[
         old: &["TYPE=BPF_MAP_TYPE_RINGBUF", "ENTRIES=4096", "NO_ENTRIES"],
         new: &["TYPE=BPF_MAP_TYPE_RINGBUF", "ENTRIES=8192", "NO_ENTRIES"],
         settings: "",
-        migrate: Blocked("a ringbuf has no entries that could be carried over"),
+        migrate: Blocked("maps of type ringbuf have no entries that could be carried over"),
         fields: &[],
         keys: 0,
     },

@@ -53,7 +53,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     /// each a link, and what keeps its counts if all is taken back; beside that, what one step needs at a time.
     fn check_open_files(&self, interfaces: usize) -> Result<(), StepError> {
         const EACH: u64 = 4;
-        const AT_A_TIME: u64 = 64;
+        const AT_A_TIME: u64 = 96;
         let room = open_files::room(self.root).map_err(|source| StepError::Kernel {
             what: "cannot tell how many files may be opened".into(),
             source,

@@ -124,7 +124,10 @@ impl Mapping {
         let (from, to) = (old.def, new.def);
         let (Some(from_family), Some(to_family)) = (family(from.map_type), family(to.map_type)) else {
             let map_type = if family(from.map_type).is_none() { from.map_type } else { to.map_type };
-            return Err(format!("a {} has no entries that could be carried over", map_type_name(map_type)));
+            return Err(format!(
+                "maps of type {} have no entries that could be carried over",
+                map_type_name(map_type)
+            ));
         };
         let types = || format!("{} to a {}", map_type_name(from.map_type), map_type_name(to.map_type));
         if from.is_per_cpu() != to.is_per_cpu() {
