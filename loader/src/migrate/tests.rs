@@ -157,8 +157,8 @@ fn maps_whose_entries_do_not_correspond_are_refused() {
     };
     let hash = def(HASH, 4, 8, 8);
     for (old, new, why) in [
-        (def(27, 0, 0, 4096), def(27, 0, 0, 8192), "a ringbuf has no entries"),
-        (hash, def(3, 4, 4, 8), "a prog_array has no entries"),
+        (def(27, 0, 0, 4096), def(27, 0, 0, 8192), "maps of type ringbuf have no entries"),
+        (hash, def(3, 4, 4, 8), "maps of type prog_array have no entries"),
         (hash, def(BPF_MAP_TYPE_PERCPU_HASH, 4, 8, 8), "only one of the two has a value for each CPU"),
         (hash, def(BPF_MAP_TYPE_ARRAY, 4, 8, 8), "their keys mean different things"),
         (hash, def(HASH, 8, 8, 8), "the key has 8 bytes instead of 4"),
