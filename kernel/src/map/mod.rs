@@ -48,6 +48,21 @@ impl MapDef {
         )
     }
 
+    /// How another definition differs from this one, in words such as `key size 4 -> 8`; empty where it does not.
+    pub fn differences(&self, to: &Self) -> Vec<String> {
+        let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
+        let types = [self, to].map(|def| map_type_name(def.map_type));
+        let found = [
+            (self.map_type != to.map_type).then(|| format!("type {} -> {}", types[0], types[1])),
+            number("key size", self.key_size.into(), to.key_size.into()),
+            number("value size", self.value_size.into(), to.value_size.into()),
+            number("max entries", self.max_entries.into(), to.max_entries.into()),
+            (self.flags != to.flags).then(|| format!("flags {:#x} -> {:#x}", self.flags, to.flags)),
+            number("map_extra", self.map_extra, to.map_extra),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
     /// How many values there are under one key: the number of possible CPUs, or 1.
     fn slots(&self) -> Result<usize> {
         if self.is_per_cpu() { cpu::possible() } else { Ok(1) }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::map::MapDef;
 use xdpd_kernel::map_types::{BPF_F_INNER_MAP, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_XSKMAP};
 
 use super::{FieldKind, MapLayout, MapOrigin, MapSpec};
@@ -75,25 +75,12 @@ impl MapSpec {
 /// How a map differs from the pattern of a map of maps, by what the kernel compares (`bpf_map_meta_equal` and its like in
 /// kernel/bpf): empty where the one can hold the other.
 pub fn differences(pattern: &MapDef, map: &MapDef) -> Vec<String> {
-    let number = |what: &str, from: u32, to: u32| (from != to).then(|| format!("{what} {from} -> {to}"));
-    let sized = match pattern.map_type {
+    let is_sized = match pattern.map_type {
         BPF_MAP_TYPE_ARRAY => pattern.flags & BPF_F_INNER_MAP == 0,
         map_type => map_type == BPF_MAP_TYPE_XSKMAP,
     };
-    let map_type = (pattern.map_type != map.map_type)
-        .then(|| format!("type {} -> {}", map_type_name(pattern.map_type), map_type_name(map.map_type)));
-    let flags =
-        (pattern.flags != map.flags).then(|| format!("flags {:#x} -> {:#x}", pattern.flags, map.flags));
-    [
-        map_type,
-        number("key size", pattern.key_size, map.key_size),
-        number("value size", pattern.value_size, map.value_size),
-        if sized { number("max entries", pattern.max_entries, map.max_entries) } else { None },
-        flags,
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let max_entries = if is_sized { map.max_entries } else { pattern.max_entries };
+    pattern.differences(&MapDef { max_entries, map_extra: pattern.map_extra, ..*map })
 }
 
 /// Whether what the kernel keeps in the values, locks and timers, is at the same places.

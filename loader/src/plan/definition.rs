@@ -1,6 +1,6 @@
 //! When two definitions of a map are the same.
 
-use xdpd_kernel::map::{MapDef, map_type_name};
+use xdpd_kernel::map::MapDef;
 use xdpd_kernel::map_types::{
     BPF_F_MMAPABLE, BPF_F_NO_COMMON_LRU, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_MAP_TYPE_DEVMAP,
     BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
@@ -28,33 +28,17 @@ pub(super) fn attribute_differences(wanted: &MapSpec, now: &PinnedMap, possible_
 }
 
 fn attributes(wanted: &MapSpec, now: &PinnedMap, possible_cpus: u32, with_value: bool) -> Vec<String> {
-    let have = &now.def;
-    let mut want = normalised(&wanted.def, possible_cpus);
-    let mut have_flags = have.flags & !(BPF_F_RDONLY | BPF_F_WRONLY);
+    let (mut have, mut want) = (now.def, normalised(&wanted.def, possible_cpus));
+    have.flags &= !(BPF_F_RDONLY | BPF_F_WRONLY);
     if wanted.origin == MapOrigin::Data {
         // How user space gets at global variables, and not what they are.
         want.flags &= !BPF_F_MMAPABLE;
-        have_flags &= !BPF_F_MMAPABLE;
+        have.flags &= !BPF_F_MMAPABLE;
     }
-    let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
-    let mut differences: Vec<String> = Vec::new();
-    if have.map_type != want.map_type {
-        differences.push(format!(
-            "type {} -> {}",
-            map_type_name(have.map_type),
-            map_type_name(want.map_type)
-        ));
+    if !with_value {
+        want.value_size = have.value_size;
     }
-    differences.extend(number("key size", have.key_size.into(), want.key_size.into()));
-    if with_value {
-        differences.extend(number("value size", have.value_size.into(), want.value_size.into()));
-    }
-    differences.extend(number("max entries", have.max_entries.into(), want.max_entries.into()));
-    if have_flags != want.flags {
-        differences.push(format!("flags {have_flags:#x} -> {:#x}", want.flags));
-    }
-    differences.extend(number("map_extra", have.map_extra, want.map_extra));
-    differences
+    have.differences(&want)
 }
 
 /// What became of the fields of a key or value.
