@@ -75,19 +75,9 @@ pub struct ProgramFacts<'a> {
 pub struct MapFacts<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its type as bpftool spells it.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// Bytes.
-    pub key_size: u32,
-    /// Bytes; for per-CPU maps of one CPU's value.
-    pub value_size: u32,
-    /// Room for so many entries.
-    pub max_entries: u32,
-    /// The names of its flags; a number for those without.
-    pub flags: Vec<String>,
-    /// What some types want beside.
-    pub map_extra: u64,
+    /// What it is like.
+    #[serde(flatten)]
+    pub def: DefFacts,
     /// The memory node that it is made on, where its flags ask for one.
     pub numa_node: Option<u32>,
     /// It is pinned below the label, and reused by the policy.
@@ -108,10 +98,10 @@ pub struct MapFacts<'a> {
     pub variables_left_out: usize,
 }
 
-/// The pattern of the maps in a map.
+/// A definition.
 #[derive(Debug, Serialize)]
-pub struct InnerFacts {
-    /// Their type as bpftool spells it.
+pub struct DefFacts {
+    /// The type as bpftool spells it.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Bytes.
@@ -120,10 +110,26 @@ pub struct InnerFacts {
     pub value_size: u32,
     /// Room for so many entries.
     pub max_entries: u32,
-    /// The names of their flags; a number for those without.
+    /// The names of the flags; a number for those without.
     pub flags: Vec<String>,
     /// What some types want beside.
     pub map_extra: u64,
+}
+
+impl DefFacts {
+    fn of(def: &MapDef) -> Self {
+        let MapDef { map_type, key_size, value_size, max_entries, flags: bits, map_extra } = *def;
+        let (kind, flags) = (map_type_name(map_type), flags(bits));
+        Self { kind, key_size, value_size, max_entries, flags, map_extra }
+    }
+}
+
+/// The pattern of the maps in a map.
+#[derive(Debug, Serialize)]
+pub struct InnerFacts {
+    /// What they are like.
+    #[serde(flatten)]
+    pub def: DefFacts,
     /// The type of their keys, where BTF tells it.
     pub key: Option<TypeFacts>,
     /// The type of their values, where BTF tells it.
@@ -319,12 +325,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &'a MapSpec)
     let slots = spec.slots();
     MapFacts {
         name,
-        kind: map_type_name(spec.def.map_type),
-        key_size: spec.def.key_size,
-        value_size: spec.def.value_size,
-        max_entries: spec.def.max_entries,
-        flags: flags(spec.def.flags),
-        map_extra: spec.def.map_extra,
+        def: DefFacts::of(&spec.def),
         numa_node: (spec.def.flags & BPF_F_NUMA_NODE != 0).then_some(spec.numa_node),
         pinned: spec.origin != MapOrigin::ReadOnlyData,
         key,
@@ -339,9 +340,7 @@ fn map<'a>(object: &Object, btf: Option<&Btf>, name: &'a str, spec: &'a MapSpec)
 
 fn inner(btf: Option<&Btf>, Inner { def, btf: ids, layout, .. }: &Inner) -> InnerFacts {
     let (key, value) = types(btf, *ids, layout.as_ref());
-    let MapDef { map_type, key_size, value_size, max_entries, flags: bits, map_extra } = *def;
-    let (kind, flags) = (map_type_name(map_type), flags(bits));
-    InnerFacts { kind, key_size, value_size, max_entries, flags, map_extra, key, value }
+    InnerFacts { def: DefFacts::of(def), key, value }
 }
 
 /// The types of key and value.

@@ -10,7 +10,7 @@ use super::write_wrapped;
 use crate::entries::entry_count;
 use crate::object::Object;
 use crate::object::explain::{
-    Explanation, InnerFacts, MapFacts, OLDEST_KERNEL, ProgramFacts, SlotFacts, VariableFacts,
+    DefFacts, Explanation, InnerFacts, MapFacts, OLDEST_KERNEL, ProgramFacts, SlotFacts, VariableFacts,
 };
 use crate::plan::Note;
 
@@ -235,14 +235,14 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
         out,
         "  map {}: {}{}",
         printable(map.name),
-        shape(map.kind, map.key_size, map.value_size, map.max_entries),
+        shape(&map.def),
         if map.pinned { "" } else { ", not pinned" }
     );
-    if !map.flags.is_empty() {
-        detail(out, "flags", &map.flags.join(", "));
+    if !map.def.flags.is_empty() {
+        detail(out, "flags", &map.def.flags.join(", "));
     }
-    if map.map_extra != 0 {
-        detail(out, "extra", &map.map_extra.to_string());
+    if map.def.map_extra != 0 {
+        detail(out, "extra", &map.def.map_extra.to_string());
     }
     if let Some(node) = map.numa_node {
         detail(out, "node", &node.to_string());
@@ -273,12 +273,12 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
 
 /// The pattern of inner maps in a line.
 fn write_inner(out: &mut String, inner: &InnerFacts) {
-    let mut text = shape(inner.kind, inner.key_size, inner.value_size, inner.max_entries);
-    if !inner.flags.is_empty() {
-        let _ = write!(text, "; flags {}", inner.flags.join(", "));
+    let mut text = shape(&inner.def);
+    if !inner.def.flags.is_empty() {
+        let _ = write!(text, "; flags {}", inner.def.flags.join(", "));
     }
-    if inner.map_extra != 0 {
-        let _ = write!(text, "; extra {}", inner.map_extra);
+    if inner.def.map_extra != 0 {
+        let _ = write!(text, "; extra {}", inner.def.map_extra);
     }
     for (what, side) in [("key", &inner.key), ("value", &inner.value)] {
         if let Some(side) = side {
@@ -289,8 +289,8 @@ fn write_inner(out: &mut String, inner: &InnerFacts) {
 }
 
 /// A definition in a line.
-fn shape(kind: &str, key_size: u32, value_size: u32, max_entries: u32) -> String {
-    let entries = if max_entries == 1 { "entry" } else { "entries" };
+fn shape(DefFacts { kind, key_size, value_size, max_entries, .. }: &DefFacts) -> String {
+    let entries = if *max_entries == 1 { "entry" } else { "entries" };
     format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} {entries}")
 }
 
