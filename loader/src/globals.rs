@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
-use xdpd_config::{Diagnostic, Program, Value, suggest};
+use xdpd_config::{Diagnostic, Program, Value, listed, suggest};
 
 use crate::object::typed::{decode, encode};
 use crate::object::{NoVariable, Object, Store, hex};
@@ -164,12 +164,10 @@ fn help(object: &Object, name: &str, why: &NoVariable) -> Option<String> {
         NoVariable::Unknown => {
             let variables = object.variables();
             let names = || variables.iter().map(|variable| &*variable.name);
-            let known = || names().take(SHOWN).collect::<Vec<_>>().join(", ");
             Some(match (suggest(name, names()), variables.len()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, 0) => "it has none at all".into(),
-                (None, n) if n > SHOWN => format!("it has {} and {} more", known(), n - SHOWN),
-                (None, _) => format!("it has {}", known()),
+                (None, _) => format!("it has {}", listed(names(), SHOWN)),
             })
         }
     }

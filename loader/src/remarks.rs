@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_config::{Config, MapSettings, Program, Reuse};
+use xdpd_config::{Config, MapSettings, Program, Reuse, listed};
 
 use crate::plan::Note;
 
@@ -38,10 +38,8 @@ fn of_migration(config: &Config, program: &Program, map: &str, settings: &MapSet
     }
     others.remove(&Reuse::Migrate);
     let note = |(reuse, keys): (Reuse, Vec<&str>)| {
-        let named = keys[..keys.len().min(NAMED)].join(", ");
-        let more = keys.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        note(format!("on {named}{more}, where reuse = \"{reuse}\" and not \"migrate\""))
+        let named = listed(keys, NAMED);
+        note(format!("on {named}, where reuse = \"{reuse}\" and not \"migrate\""))
     };
     others.into_iter().map(note).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xdpd_config::{Config, Glob, Interface, Label, Selector};
+use xdpd_config::{Config, Glob, Interface, Label, Selector, listed};
 
 /// An interface to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +47,10 @@ impl Choice {
 /// The keys of the config's interfaces, as many as are of use in a message.
 fn list(config: &Config) -> String {
     const SHOWN: usize = 8;
-    let keys: Vec<_> =
-        config.interfaces.iter().take(SHOWN).map(|entry| format!("{:?}", entry.key())).collect();
-    match config.interfaces.len() {
-        0 => "no interfaces".to_owned(),
-        all if all > SHOWN => format!("{} and {} more", keys.join(", "), all - SHOWN),
-        _ => keys.join(", "),
+    if config.interfaces.is_empty() {
+        return "no interfaces".to_owned();
     }
+    listed(config.interfaces.iter().map(|entry| format!("{:?}", entry.key())), SHOWN)
 }
 
 /// Whether following `config` takes knowing the devices and the pin directories that there are.

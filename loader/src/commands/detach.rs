@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use xdpd_config::Label;
+use xdpd_config::{Label, listed};
 
 use super::apply::taken_back;
 use super::{Failure, Outcome, kernel_failure, locate, recovery_failure, root_failure};
@@ -139,9 +139,7 @@ fn report(
             if labels.is_empty() {
                 output::say("nothing to detach");
             } else {
-                let (named, more) = labels.split_at(labels.len().min(NAMED));
-                let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-                output::say(format_args!("detached {}{more}", named.join(", ")));
+                output::say(format_args!("detached {}", listed(labels, NAMED)));
             }
             Ok(Exit::Done)
         }

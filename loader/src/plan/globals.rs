@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xdpd_config::listed;
 use xdpd_kernel::map_types::BPF_F_MMAPABLE;
 
 use super::interface::Planner;
@@ -101,11 +102,9 @@ pub(super) fn reload_reason(instance: &Instance, pinned: &Pinned) -> Option<Stri
         return None;
     }
     let names: Vec<&str> = differences(instance, Some(pinned)).map(|difference| difference.name).collect();
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    Some(match names.len() {
-        0 => "globals".to_owned(),
-        n if n > SHOWN => format!("globals {shown} and {} more", n - SHOWN),
-        1 => format!("global {shown}"),
-        _ => format!("globals {shown}"),
+    Some(match &names[..] {
+        [] => "globals".to_owned(),
+        [name] => format!("global {name}"),
+        _ => format!("globals {}", listed(names, SHOWN)),
     })
 }

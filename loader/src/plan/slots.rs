@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::record::Record;
-use xdpd_config::{Label, Reuse};
+use xdpd_config::{Label, Reuse, listed};
 use xdpd_kernel::map_types::{
     BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_PROG_ARRAY,
 };
@@ -49,8 +49,8 @@ impl Planner<'_> {
             held.iter().map(|inner| &***inner).filter(|inner| !is_the_same(inner)).collect();
         why.extend(match replaced_ones.len() {
             0 => None,
-            1 => Some(format!("its inner map {} is replaced", listed(replaced_ones))),
-            _ => Some(format!("its inner maps {} are replaced", listed(replaced_ones))),
+            1 => Some(format!("its inner map {} is replaced", listed(replaced_ones, SHOWN))),
+            _ => Some(format!("its inner maps {} are replaced", listed(replaced_ones, SHOWN))),
         });
         let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
@@ -128,13 +128,7 @@ pub(super) fn filling(spec: &MapSpec) -> Option<String> {
         (false, 1) => "the program",
         (false, _) => "the programs",
     };
-    Some(format!("filled with {what} {}", listed(names)))
-}
-
-fn listed(names: BTreeSet<&str>) -> String {
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
+    Some(format!("filled with {what} {}", listed(names, SHOWN)))
 }
 
 /// Why the program is loaded anew on account of programs that it jumps to: an array has lost them. The kernel empties one
@@ -149,7 +143,7 @@ pub(super) fn lost_programs(instance: &Instance, pinned: &Pinned, record: &Recor
         let slots = now.slots.as_ref()?;
         let lost = programs.iter().filter(|(index, _)| !slots.contains_key(&index.to_ne_bytes()[..]));
         let lost: BTreeSet<&str> = lost.map(|(_, name)| &**name).collect();
-        (!lost.is_empty()).then(|| format!("map {name} has lost {}", listed(lost)))
+        (!lost.is_empty()).then(|| format!("map {name} has lost {}", listed(lost, SHOWN)))
     })
 }
 
