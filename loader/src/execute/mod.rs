@@ -37,6 +37,9 @@ pub(crate) use carry::CarryError;
 pub(crate) use error::StepError;
 pub(crate) use recover::recover;
 
+/// Of directories under the pin root while an apply works on them.
+const DIR_MODE: u32 = 0o700;
+
 /// Begins the name of a map that will be a retired one once the program is gone that counts in it.
 const RAN: &str = "%ran-";
 

@@ -13,7 +13,7 @@ use super::clean_up::open_link_if_any;
 use super::error::at;
 use super::recover::{read_record, taken_name};
 use super::slots;
-use super::{Executor, Held, Leaving, Old, Staged, StepError};
+use super::{DIR_MODE, Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
 use crate::engine::Engine;
 use crate::globals;
@@ -23,7 +23,6 @@ use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work}
 
 /// A retired map is kept at least this long for readers, in seconds.
 const RETIRED_SECONDS: u64 = 60;
-const DIR_MODE: u32 = 0o700;
 
 impl<'a, E: Engine> Executor<'a, E> {
     pub(super) fn prepare_all(
@@ -241,7 +240,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         if !matches!(install.link, LinkWork::Create { .. }) {
             carry(LINK_PIN.as_ref(), LINK_PIN)?;
         }
-        let Some(pinned) = self.observed.interfaces.values().find(|p| p.directory == *directory) else {
+        let Some(pinned) = self.observed.pinned_in(directory) else {
             return Ok(kept);
         };
         for other in pinned.others.iter().filter(|o| o.what != OtherKind::Directory) {

@@ -57,6 +57,13 @@ pub struct Observed {
     pub contents: BTreeMap<MapId, Content>,
 }
 
+impl Observed {
+    /// The interface that is pinned in a directory.
+    pub fn pinned_in(&self, directory: &str) -> Option<&Pinned> {
+        self.interfaces.values().find(|pinned| pinned.directory == directory)
+    }
+}
+
 /// Reads the state of `pin_root` beside a snapshot of the devices.
 pub fn observe(
     pin_root: &Path,

@@ -14,6 +14,7 @@ mod trio;
 use xdpd_config::Label;
 use xdpd_kernel::{Dir, Map, PinError};
 
+use super::DIR_MODE;
 use crate::interrupt::{Interrupt, Interrupted as Signal};
 use crate::migrate::{Settings, base_definition};
 use crate::observed::SNAP;
@@ -21,8 +22,6 @@ use crate::output::Progress;
 use trio::Trio;
 
 pub(super) use journal::{remove, settle_interrupted};
-
-const DIR_MODE: u32 = 0o700;
 
 /// Why entries could not be carried.
 #[derive(Debug, thiserror::Error)]

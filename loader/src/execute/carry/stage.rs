@@ -49,10 +49,8 @@ impl<E: Engine> Executor<'_, E> {
         install: &Install,
         kept: &BTreeMap<u32, u64>,
     ) -> BTreeMap<String, u32> {
-        let before = install.replaces.as_ref().and_then(|directory| {
-            let pinned = self.observed.interfaces.values().find(|pinned| pinned.directory == *directory)?;
-            pinned.record.as_ref().ok()
-        });
+        let pinned = install.replaces.as_ref().and_then(|directory| self.observed.pinned_in(directory));
+        let before = pinned.and_then(|pinned| pinned.record.as_ref().ok());
         let base_of = |name: &str| before.and_then(|record| record.base.get(name)).copied();
         let mut bases: BTreeMap<String, u32> = before
             .iter()
