@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(on.unwrap(), (1, true, cpu));
         }
         assert_eq!(sched_getaffinity(None).unwrap(), before);
-        assert_eq!(run_on(1000, || ()).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(run_on(1000, || ()).unwrap_err().errno(), Some(libc::EINVAL));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What all BPF objects have in common: their kinds, their names, their ids.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::error::{Error, PinError, Result};
+use crate::look::{self, Other};
 use crate::sys;
 use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
 
@@ -36,9 +37,7 @@ pub fn kind_of(object: impl AsFd) -> Result<Option<ObjectKind>> {
     let path = format!("/proc/self/fd/{}", object.as_fd().as_raw_fd());
     let target = match rustix::fs::readlink(&path, Vec::new()) {
         Ok(target) => target,
-        Err(rustix::io::Errno::NOENT) => {
-            return Err(Error::invalid("readlink", path, "/proc is not mounted here"));
-        }
+        Err(_) if !proc_is_mounted() => return Err(Error::invalid("readlink", path, NO_PROC)),
         Err(errno) => return Err(Error::new("readlink", path, errno)),
     };
     let target = target.to_string_lossy();
@@ -50,11 +49,40 @@ pub fn kind_of(object: impl AsFd) -> Result<Option<ObjectKind>> {
     })
 }
 
+pub(crate) const NO_PROC: &str = "/proc is not mounted here";
+
+/// Whether this process can name its descriptors; true when that cannot be found out.
+pub(crate) fn proc_is_mounted() -> bool {
+    !matches!(std::fs::exists("/proc/self/fd"), Ok(false))
+}
+
+/// What the kernel says of an id twice is a fact: that no object has it, and that the smallest id from there on is another.
+///
+/// `open` is one of `BPF_*_GET_FD_BY_ID`, `next` the `BPF_*_GET_NEXT_ID` of the same kind.
+pub(crate) fn find_by_id(open: Command, next: Command, id: u32, origin: &str) -> Result<Option<OwnedFd>> {
+    let mut result = sys::fd_by_id(open, id);
+    for _ in 0..look::ATTEMPTS {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            _ => break,
+        }
+        let found = sys::next_id(next, id.saturating_sub(1))
+            .map_err(|source| Error::new(next.name, format!("id {}", id.saturating_sub(1)), source))?;
+        if found != Some(id) {
+            return Ok(None);
+        }
+        result = sys::fd_by_id(open, id);
+    }
+    result.map(Some).map_err(|source| Error::new(open.name, origin, source))
+}
+
 /// Refuses a descriptor that is not of a given kind; `origin` names it.
 pub(crate) fn expect(object: impl AsFd, expected: ObjectKind, origin: &str) -> Result<(), PinError> {
     match kind_of(object)? {
         Some(found) if found == expected => Ok(()),
-        Some(found) => Err(PinError::WrongType { path: origin.into(), found, expected }),
+        Some(found) => {
+            Err(PinError::WrongType { path: origin.into(), found: Other::Object(found), expected })
+        }
         None => Err(Error::invalid("readlink", origin, "not a BPF object").into()),
     }
 }

@@ -171,12 +171,19 @@ impl Program {
         Self::load_xdp(name, &[Insn::mov(0, action.cast_signed()), Insn::exit()], c"Dual MIT/GPL", None)
     }
 
-    /// Opens a program by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    /// Opens a program by its id. Needs `CAP_SYS_ADMIN`.
     pub fn open_by_id(id: ProgramId) -> Result<Self> {
         let origin = format!("program {id}");
         let fd = sys::fd_by_id(BPF_PROG_GET_FD_BY_ID, id.0)
             .map_err(|source| Error::new(BPF_PROG_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
+    }
+
+    /// Opens a program by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
+    pub fn find_by_id(id: ProgramId) -> Result<Option<Self>> {
+        let origin = format!("program {id}");
+        let fd = object::find_by_id(BPF_PROG_GET_FD_BY_ID, BPF_PROG_GET_NEXT_ID, id.0, &origin)?;
+        Ok(fd.map(|fd| Self { fd, origin }))
     }
 
     /// Takes a descriptor from elsewhere, which must be of a program. `origin` names it in errors.

@@ -377,6 +377,7 @@ pub(crate) const NLA_TYPE_MASK: u16 = 0x3fff;
 
 // magic.h
 pub(crate) const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+pub(crate) const NSFS_MAGIC: u32 = 0x6e73_6673;
 
 // nsfs.h and sched.h
 pub(crate) const NS_GET_NSTYPE: libc::Ioctl = 0xb703;

@@ -3,7 +3,6 @@
 
 use std::sync::OnceLock;
 
-use libc::{EACCES, EMFILE, EPERM, EROFS};
 use xdpd_config::Config;
 use xdpd_kernel::privilege::{self, Capability};
 
@@ -123,11 +122,14 @@ const READ_ONLY: &str = "for this process it is mounted read-only: remount it wi
 
 /// What an error means that has to do with rights or limits; nothing to add where it has not.
 pub fn explain(error: &xdpd_kernel::Error) -> Option<String> {
-    match error.errno() {
-        EACCES | EPERM => lacking(),
-        EMFILE => Some(MORE_FILES.to_owned()),
-        EROFS => Some(READ_ONLY.to_owned()),
-        _ => None,
+    if error.is_denied() {
+        lacking()
+    } else if error.is_out_of_files() {
+        Some(MORE_FILES.to_owned())
+    } else if error.is_read_only() {
+        Some(READ_ONLY.to_owned())
+    } else {
+        None
     }
 }
 

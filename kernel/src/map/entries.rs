@@ -46,7 +46,7 @@ impl Map {
             values.resize(room * value_len, 0);
             let (found, ended) = match self.next_batch(&mut keys, &mut values, &mut position, begun) {
                 // A bucket of a hash map is given as a whole, and there was no room for the next one.
-                Err(error) if error.errno() == libc::ENOSPC && room < most => {
+                Err(error) if error.is(libc::ENOSPC) && room < most => {
                     room = (room * 2).min(most);
                     continue;
                 }

@@ -224,12 +224,19 @@ impl Map {
         Self::known(fd, origin)
     }
 
-    /// Opens a map by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    /// Opens a map by its id. Needs `CAP_SYS_ADMIN`.
     pub fn open_by_id(id: MapId) -> Result<Self> {
         let origin = format!("map {id}");
         let fd = sys::fd_by_id(BPF_MAP_GET_FD_BY_ID, id.0)
             .map_err(|source| Error::new(BPF_MAP_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Self::known(fd, origin)
+    }
+
+    /// Opens a map by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
+    pub fn find_by_id(id: MapId) -> Result<Option<Self>> {
+        let origin = format!("map {id}");
+        let fd = object::find_by_id(BPF_MAP_GET_FD_BY_ID, BPF_MAP_GET_NEXT_ID, id.0, &origin)?;
+        fd.map(|fd| Self::known(fd, origin)).transpose()
     }
 
     /// Takes a descriptor from elsewhere, which must be of a map. `origin` names it in errors.

@@ -139,7 +139,7 @@ fn verify(function: &Function, request: &Request, btf: Option<&KernelBtf>) -> Re
         log = vec![0; size];
         match program.load(Some(&mut log)) {
             Ok(loaded) => return Ok(Program::into(loaded)),
-            Err(again) if again.errno() == ENOSPC => {}
+            Err(again) if again.errno() == Some(ENOSPC) => {}
             Err(again) => {
                 error = again;
                 break;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 
-use libc::{E2BIG, EINVAL, EOPNOTSUPP};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapId, Program, clock, open_files};
@@ -287,9 +286,5 @@ impl<'a, E: Engine> Executor<'a, E> {
 
 /// A kernel that refuses the types still takes the maps; only the names of their fields are missing then.
 fn load_btf(types: &[u8]) -> Result<Option<Btf>, xdpd_kernel::Error> {
-    match Btf::load(types) {
-        Ok(btf) => Ok(Some(btf)),
-        Err(e) if [EINVAL, E2BIG, EOPNOTSUPP].contains(&e.errno()) => Ok(None),
-        Err(e) => Err(e),
-    }
+    Btf::load_if_accepted(types)
 }

@@ -266,7 +266,7 @@ impl Trio {
     fn appear(&self, target: &Map, key: &[u8], seed: &[u8], base_key: &[u8]) -> Result<bool, CarryError> {
         match target.update(key, seed, NOEXIST) {
             Err(e) if is_full(&e) => return Ok(false),
-            Err(e) if e.errno() != EEXIST => return Err(e.into()),
+            Err(e) if e.errno() != Some(EEXIST) => return Err(e.into()),
             _ => {}
         }
         self.base.update(base_key, &vec![0; self.base.value_len()], 0)?;
@@ -297,7 +297,7 @@ impl Trio {
             match cpu::run_on(cpu, run) {
                 Ok(result) => result?,
                 // Nobody counts on a CPU that is offline.
-                Err(e) if e.errno() == EINVAL && !cpu::online_list()?.contains(&cpu) => run()?,
+                Err(e) if e.errno() == Some(EINVAL) && !cpu::online_list()?.contains(&cpu) => run()?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -409,5 +409,5 @@ impl Queue {
 
 /// `E2BIG` of hash maps, `ENOSPC` of tries.
 fn is_full(error: &xdpd_kernel::Error) -> bool {
-    [E2BIG, ENOSPC].contains(&error.errno())
+    error.errno().is_some_and(|errno| [E2BIG, ENOSPC].contains(&errno))
 }
