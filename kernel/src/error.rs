@@ -16,12 +16,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// One line says it all: `BPF_LINK_UPDATE of /sys/fs/bpf/xdpd/eth0/xdp-link: Operation not permitted (EPERM)`.
 /// The reason is part of that line and therefore not repeated as [`source`](std::error::Error::source).
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     call: &'static str,
     object: String,
     cause: Cause,
-    /// What is known beside it, in words.
-    detail: String,
+    /// Whose the entry is that it is about, where that is the reason.
+    owner: Option<Owner>,
+}
+
+/// Who owns an entry that could not be opened.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    uid: u32,
+    mode: u32,
 }
 
 /// Why a call failed.
@@ -35,17 +45,21 @@ enum Cause {
 
 impl Error {
     pub(crate) fn new(call: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { call, object: object.into(), cause: Cause::Os(source.into()), detail: String::new() }
+        Self::with(call, object.into(), Cause::Os(source.into()))
     }
 
     /// A refusal of our own: the call was not made, or its answer made no sense.
     pub(crate) fn invalid(call: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { call, object: object.into(), cause: Cause::Refusal(reason.into()), detail: String::new() }
+        Self::with(call, object.into(), Cause::Refusal(reason.into()))
+    }
+
+    fn with(call: &'static str, object: String, cause: Cause) -> Self {
+        Self(Box::new(Details { call, object, cause, owner: None }))
     }
 
     /// Tells beside the error whose the entry is that it is about.
     pub(crate) fn of_entry(mut self, stat: &Stat) -> Self {
-        self.detail = format!(", it belongs to user {} and has mode {:04o}", stat.uid, stat.mode);
+        self.0.owner = Some(Owner { uid: stat.uid, mode: stat.mode });
         self
     }
 
@@ -54,7 +68,7 @@ impl Error {
     ///
     /// For logs and tests. A decision takes the type that a look answers with, or one of the questions below.
     pub fn errno(&self) -> Option<i32> {
-        match &self.cause {
+        match &self.0.cause {
             Cause::Os(source) => source.raw_os_error(),
             Cause::Refusal(_) => None,
         }
@@ -74,6 +88,11 @@ impl Error {
         self.is(libc::EACCES)
     }
 
+    /// The entry belongs to another user than root, which is why root may not open it: for advice.
+    pub fn is_of_another_user(&self) -> bool {
+        self.0.owner.is_some_and(|owner| owner.uid != 0)
+    }
+
     /// This process has as many open files as it may: for advice.
     pub fn is_out_of_files(&self) -> bool {
         self.is(libc::EMFILE)
@@ -86,17 +105,22 @@ impl Error {
 
     /// The call that failed: a command of bpf(2) such as `BPF_LINK_CREATE`, or the name of a system call.
     pub fn call(&self) -> &'static str {
-        self.call
+        self.0.call
     }
 
     /// What the call was made on: mostly a path, a device or an id.
     pub fn object(&self) -> &str {
-        &self.object
+        &self.0.object
     }
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        format!("{}{}", self.cause, self.detail)
+        match self.0.owner {
+            Some(Owner { uid, mode }) => {
+                format!("{}, it belongs to user {uid} and has mode {mode:04o}", self.0.cause)
+            }
+            None => self.0.cause.to_string(),
+        }
     }
 }
 
@@ -111,7 +135,7 @@ impl fmt::Display for Cause {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}: {}{}", self.call, self.object, self.cause, self.detail)
+        write!(f, "{} of {}: {}", self.0.call, self.0.object, self.reason())
     }
 }
 
@@ -119,7 +143,7 @@ impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error.cause {
+        let kind = match &error.0.cause {
             Cause::Os(source) => source.kind(),
             Cause::Refusal(_) => io::ErrorKind::Other,
         };

@@ -32,6 +32,13 @@ pub struct NetNsId {
     pub ino: u64,
 }
 
+impl NetNsId {
+    /// Whether it is the namespace of this device and inode number.
+    pub fn is(self, (dev, ino): (u64, u64)) -> bool {
+        (self.dev, self.ino) == (dev, ino)
+    }
+}
+
 impl fmt::Display for NetNsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.dev, self.ino)
@@ -101,13 +108,10 @@ impl NetNs {
         }
         let fd = opened.map_err(|errno| error("open", errno))?;
         let fs = rustix::fs::fstatfs(&fd).map_err(|errno| error("fstatfs", errno))?;
-        let kind = match has_magic(&fs) {
-            true => Some(
-                sys::namespace_type(fd.as_fd())
-                    .map_err(|source| Error::new("ioctl(NS_GET_NSTYPE)", path.to_string_lossy(), source))?,
-            ),
-            false => None,
-        };
+        let kind = has_magic(&fs)
+            .then(|| sys::namespace_type(fd.as_fd()))
+            .transpose()
+            .map_err(|source| Error::new("ioctl(NS_GET_NSTYPE)", path.to_string_lossy(), source))?;
         if kind != Some(libc::CLONE_NEWNET) {
             let what = Error::invalid("open", path.to_string_lossy(), "not a network namespace");
             return Ok(Entrance::Absent(what));

@@ -60,6 +60,10 @@ pub(crate) fn proc_is_mounted() -> bool {
 ///
 /// `open` is one of `BPF_*_GET_FD_BY_ID`, `next` the `BPF_*_GET_NEXT_ID` of the same kind.
 pub(crate) fn find_by_id(open: Command, next: Command, id: u32, origin: &str) -> Result<Option<OwnedFd>> {
+    // The kernel's ids are below 2³¹ (kernel/bpf/syscall.c, `bpf_obj_get_next_id`).
+    if i32::try_from(id).is_err() {
+        return Ok(None);
+    }
     let mut result = sys::fd_by_id(open, id);
     for _ in 0..look::ATTEMPTS {
         match &result {

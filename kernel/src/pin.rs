@@ -597,12 +597,11 @@ fn agree<T>(
             Ok(stat) if !is_absent && !wanted.contains(&stat.kind) => {
                 return Ok(Look::Other(Other::Entry(stat.kind)));
             }
-            // It has come meanwhile, or one of the two is wrong.
-            Ok(_) => {}
             Err(Errno::NOENT) if is_absent => return Ok(Look::Gone),
             // The path leads through something that is no directory.
             Err(Errno::NOTDIR) if !is_absent => return Ok(Look::Other(Other::Entry(EntryKind::Other))),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            // It has come or gone meanwhile, or one of the two is wrong.
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(errno) => return Err(error("statx", errno)),
         }
     }

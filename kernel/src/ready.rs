@@ -39,7 +39,7 @@ pub fn epoll_wait(
 }
 
 /// Adds a descriptor to those that an epoll descriptor waits for; false for a file, which is always ready and is not
-/// waited for (epoll_ctl(2) has `EPERM` for nothing else).
+/// waited for: `epoll_ctl` has `EPERM` for nothing else.
 pub fn epoll_add(epoll: &OwnedFd, fd: BorrowedFd<'_>, id: u64, flags: EventFlags) -> Result<bool> {
     match epoll::add(epoll, fd, EventData::new_u64(id), flags) {
         Ok(()) => Ok(true),

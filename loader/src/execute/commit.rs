@@ -193,7 +193,7 @@ pub(super) fn create_link(
         match &result {
             // What a driver says that cannot: no such mode, this MTU, this program in this mode.
             Err(e) if e.errno().is_some_and(|errno| [EOPNOTSUPP, ERANGE, EINVAL].contains(&errno)) => {
-                result = create(*mode).or(result)
+                result = create(*mode).or(result);
             }
             _ => break,
         }

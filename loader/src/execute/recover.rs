@@ -2,7 +2,7 @@
 
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, Entrance, IfIndex, NetNs, NetNsId, netlink};
+use xdpd_kernel::{Dir, Entrance, IfIndex, NetNs, netlink};
 
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
@@ -84,9 +84,8 @@ pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::
                 }
             })?
         };
-        let id = NetNsId { dev: record.netns.0, ino: record.netns.1 };
         match devices::find(record.netns_name.as_deref())? {
-            Entrance::Open(netns) if netns.identity() == id => restore(netns)?,
+            Entrance::Open(netns) if netns.identity().is(record.netns) => restore(netns)?,
             Entrance::Open(_) | Entrance::Absent(_) => {}
         }
     }
