@@ -42,7 +42,7 @@ impl Btf {
     /// Opens a BTF object by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
     pub fn find_by_id(id: BtfId) -> Result<Option<Self>> {
         let origin = format!("BTF {id}");
-        let fd = object::find_by_id(BPF_BTF_GET_FD_BY_ID, BPF_BTF_GET_NEXT_ID, id.0, &origin)?;
+        let fd = object::find_by_id(BPF_BTF_GET_FD_BY_ID, id.0, &origin)?;
         Ok(fd.map(|fd| Self { fd, origin }))
     }
 

@@ -137,7 +137,7 @@ impl XdpLink {
         let origin = format!("link {id}");
         // It has an id before it is attached (kernel/bpf/syscall.c, `bpf_link_prime`).
         for _ in 0..2 {
-            match object::find_by_id(BPF_LINK_GET_FD_BY_ID, BPF_LINK_GET_NEXT_ID, id.0, &origin) {
+            match object::find_by_id(BPF_LINK_GET_FD_BY_ID, id.0, &origin) {
                 Err(error) if error.is(libc::EAGAIN) => {}
                 found => return Ok(found?.map(|fd| Self { fd, origin })),
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::error::{Error, PinError, Result};
-use crate::look::{self, Other};
+use crate::look::Other;
 use crate::sys;
 use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
 
@@ -56,28 +56,14 @@ pub(crate) fn proc_is_mounted() -> bool {
     !matches!(std::fs::exists("/proc/self/fd"), Ok(false))
 }
 
-/// What the kernel says of an id twice is a fact: that no object has it, and that the smallest id from there on is another.
+/// Opens an object by its id; `None` when there is none by what the kernel says twice. `command` is one of
+/// `BPF_*_GET_FD_BY_ID`.
 ///
-/// `open` is one of `BPF_*_GET_FD_BY_ID`, `next` the `BPF_*_GET_NEXT_ID` of the same kind.
-pub(crate) fn find_by_id(open: Command, next: Command, id: u32, origin: &str) -> Result<Option<OwnedFd>> {
-    // The kernel's ids are below 2³¹ (kernel/bpf/syscall.c, `bpf_obj_get_next_id`).
-    if i32::try_from(id).is_err() {
-        return Ok(None);
-    }
-    let mut result = sys::fd_by_id(open, id);
-    for _ in 0..look::ATTEMPTS {
-        match &result {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            _ => break,
-        }
-        let found = sys::next_id(next, id.saturating_sub(1))
-            .map_err(|source| Error::new(next.name, format!("id {}", id.saturating_sub(1)), source))?;
-        if found != Some(id) {
-            return Ok(None);
-        }
-        result = sys::fd_by_id(open, id);
-    }
-    result.map(Some).map_err(|source| Error::new(open.name, origin, source))
+/// The lists of ids cannot confirm it: an object that is being freed has left its users and still has its id there
+/// (kernel/bpf/syscall.c, `bpf_link_inc_not_zero` and its like).
+pub(crate) fn find_by_id(command: Command, id: u32, origin: &str) -> Result<Option<OwnedFd>> {
+    sys::present_if_any(|| sys::fd_by_id(command, id))
+        .map_err(|source| Error::new(command.name, origin, source))
 }
 
 /// Refuses a descriptor that is not of a given kind; `origin` names it.

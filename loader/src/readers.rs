@@ -216,7 +216,7 @@ mod tests {
             for step in from.steps(to) {
                 match step {
                     Step::Chmod(_) => {
-                        assert!(owner == 0 || ![from.uid, to.uid].contains(&0), "{from} to {to}")
+                        assert!(owner == 0 || ![from.uid, to.uid].contains(&0), "{from} to {to}");
                     }
                     Step::Chown(uid, _) => owner = uid,
                 }
