@@ -251,8 +251,8 @@ fn permissions(site: &Site, pin: &str) -> (u32, u32, u32) {
 #[test]
 #[ignore = "needs root"]
 fn diff_and_apply_see_the_same_of_a_map_that_belongs_to_another_user() {
-    require_root!();
     const STATS: &str = "xdp_stats_map";
+    require_root!();
     let site = Site::new("owners");
     let veth = site.lab.veth("eth0", "peer0");
     site.one("eth0", "xdp_drop_func", "");
