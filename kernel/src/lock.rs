@@ -11,9 +11,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::kind::EntryKind;
 use crate::look::Look;
 use crate::pin::Dir;
-use crate::stat::{EntryKind, Stat};
+use crate::stat::Stat;
 
 /// A lock that is held until this is dropped, or the process ends, however it ends.
 #[derive(Debug)]
