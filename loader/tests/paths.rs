@@ -188,7 +188,7 @@ fn directories_that_others_can_change_are_not_used_and_named_with_their_owner() 
     let refused = site.expect("apply", 2);
     let expected =
         format!("{0} belongs to user {NOBODY}, and not to root: not used; chown root {0}", given.display());
-    assert!(flat(&refused.stdout).contains(&expected), "{}", refused.stdout);
+    assert!(flat(&refused.stdout).contains(&expected), "{refused}");
     // What runs there may be ours, so that nothing can be called detached.
     for command in ["detach", "detach --interface eth0"] {
         let refused = site.expect(command, 2);

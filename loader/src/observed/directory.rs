@@ -55,10 +55,16 @@ pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Directory> {
 
 fn read_directory(dir: &Dir, name: &str) -> Result<Directory> {
     let directory = Permissions::from(dir.stat_self()?);
-    let Some(text) = dir.find_symlink(OWNER_PIN)?.found() else { return Ok(Directory::Foreign) };
+    let record = dir.find_symlink(OWNER_PIN);
     if directory.is_others_to_change() {
-        return Ok(Directory::Untrusted(directory));
+        return match record {
+            Ok(Look::Gone | Look::Other(_)) => Ok(Directory::Foreign),
+            // Its owner does not let root in, who has given up the right to all files: it may be one of ours.
+            Err(e) if !e.is_denied_by_mode() => Err(e),
+            Ok(Look::Found(_)) | Err(_) => Ok(Directory::Untrusted(directory)),
+        };
     }
+    let Some(text) = record?.found() else { return Ok(Directory::Foreign) };
     let record = match text.to_str() {
         Some(text) => Record::parse(text).map_err(|e| e.to_string()),
         None => Err("it is not UTF-8".to_owned()),
