@@ -23,6 +23,7 @@ mod policy;
 mod reader;
 pub mod record;
 pub mod retired;
+mod shell;
 mod suggest;
 mod syntax;
 pub mod trust;

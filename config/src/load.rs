@@ -2,16 +2,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
-use crate::trust::{self, Untrusted};
+use crate::trust::{self, OpenError, Untrusted};
 use crate::{Config, DEFAULT_PATH, MAX_FILE_SIZE};
 
 /// Why there is no config.
@@ -37,6 +33,15 @@ pub enum LoadError {
         /// All places, in the order of the search.
         searched: Vec<PathBuf>,
     },
+}
+
+impl LoadError {
+    fn of(path: &Path, error: OpenError) -> Self {
+        match error {
+            OpenError::Failed(source) => Self::Read { path: path.to_owned(), source },
+            OpenError::Untrusted(untrusted) => Self::Untrusted(untrusted),
+        }
+    }
 }
 
 /// The file that is meant.
@@ -75,10 +80,10 @@ fn search(arg: Option<&Path>, variable: Option<OsString>, usual: [&Path; 2]) -> 
 
 /// Makes a path absolute as [`Found::path`] describes.
 fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
-    absolute_path(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    absolute_path(path).map_err(|error| LoadError::of(path, error))
 }
 
-pub(crate) fn absolute_path(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn absolute_path(path: &Path) -> Result<PathBuf, OpenError> {
     let path = std::path::absolute(path)?;
     // `..` leads out of where a link leads to, not out of where it lies: only the file system knows.
     let mut rest = path.components();
@@ -86,7 +91,7 @@ pub(crate) fn absolute_path(path: &Path) -> io::Result<PathBuf> {
         if part == Component::ParentDir {
             let followed = rest.as_path().join("..");
             let after = path.strip_prefix(&followed).unwrap_or(Path::new(""));
-            return Ok(followed.canonicalize()?.join(after));
+            return Ok(trust::resolve(&followed)?.join(after));
         }
     }
     Ok(path)
@@ -119,18 +124,7 @@ fn read_config(path: &Path) -> Result<String, LoadError> {
 /// Reads a text of at most `limit` bytes; `what` it is, is said where there is more.
 pub(crate) fn read(path: &Path, limit: u64, what: &str) -> Result<String, LoadError> {
     let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
-    // Not to be held up by a FIFO of that name.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
-        return Err(unreadable(io::Error::other(what)));
-    }
-    trust::check_open(&file, path)?;
+    let file = trust::open(path).map_err(|error| LoadError::of(path, error))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.starts_with(b"\x7fELF") {

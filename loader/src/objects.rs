@@ -1,12 +1,11 @@
 //! The objects that a file names: read once each, checked, and asked for their functions.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest, trust};
+use xdpd_config::trust::{self, OpenError};
+use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest};
 
 use crate::builtin;
 use crate::globals::Globals;
@@ -175,20 +174,17 @@ pub fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
     Ok(Loaded { digest: format!("{kind}:{}", object.digest()), object })
 }
 
-/// Reads a regular file of sensible size: a device or a fifo would block or never end. What is checked is what was
-/// opened.
+/// Reads a regular file of sensible size: a device or a fifo would block or never end.
 fn read_file(path: &Path) -> Result<Vec<u8>, ObjectProblem> {
     let failed = |source| ObjectProblem::Read { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let file = trust::open(path).map_err(|error| match error {
+        OpenError::Failed(source) => failed(source),
+        OpenError::Untrusted(untrusted) => untrusted.into(),
+    })?;
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
-        return Err(failed(io::Error::other(what)));
-    }
     if metadata.len() > MAX_OBJECT_SIZE {
         return Err(failed(io::Error::other(format!("it is larger than {} MiB", MAX_OBJECT_SIZE >> 20))));
     }
-    trust::check_open(&file, path)?;
     let mut bytes = Vec::new();
     file.take(MAX_OBJECT_SIZE).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)

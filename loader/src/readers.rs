@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use xdpd_config::{Config, Diagnostic, Group, suggest};
+use xdpd_config::{Config, Diagnostic, Group, suggest, trust};
 use xdpd_kernel::{Dir, Stat, group};
 
 /// Owner, group and permission bits of a pin or a directory.
@@ -56,9 +56,17 @@ impl Permissions {
         self.mode >> shift & bits == bits
     }
 
-    /// Users other than root can change what is in the directory.
+    /// Fails if users other than root can change what is in a directory of pins.
+    pub fn judge(self) -> Result<(), trust::Reason> {
+        let Self { uid, gid, mode } = self;
+        // A bpffs has no ACLs.
+        trust::Facts { kind: trust::Kind::PinDirectory, uid, gid, mode, acl: None }
+            .judge(trust::Trusted::ROOT)
+    }
+
+    /// Users other than root can change what is in a directory of pins.
     pub fn is_others_to_change(self) -> bool {
-        self.uid != 0 || self.mode & 0o002 != 0 || (self.mode & 0o020 != 0 && self.gid != 0)
+        self.judge().is_err()
     }
 
     /// What becomes what.

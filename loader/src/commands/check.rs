@@ -1,13 +1,11 @@
 //! `xdpd check`: everything that can be known of a file and its objects offline and without privileges.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::anyhow;
-use xdpd_config::{Config, ObjectRef, Program, Selector};
+use xdpd_config::{Config, ObjectRef, Program, Selector, trust};
 
 use super::{Failure, Inputs, Outcome};
 use crate::entries::Lists;
@@ -32,10 +30,9 @@ pub fn run(file: Option<&Path>, json: bool) -> Outcome {
 
 /// Whether the file is an object. Anything else is a config, which says what is wrong with it.
 fn is_elf(path: &Path) -> bool {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let Ok(mut file) = file else { return false };
+    let Ok(mut file) = trust::open(path) else { return false };
     let mut magic = [0; 4];
-    file.metadata().is_ok_and(|m| m.is_file()) && file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF"
+    file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF"
 }
 
 fn run_object(path: &Path, json: bool) -> Outcome {

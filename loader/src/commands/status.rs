@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use xdpd_config::{Config, LoadError, Record, Selector, Value};
@@ -112,6 +113,10 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
         Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
     let leftovers = root::leftovers(&pin_root).map_err(kernel_failure)?;
     let mut observed = observed::observe(&pin_root, devices, leftovers).map_err(kernel_failure)?;
+    // What lies in a pin root that is not used was not read: nobody knows what is pinned.
+    if let Some(problem) = observed.root.problem(&pin_root) {
+        return Err(Failure::refused(anyhow!(problem)));
+    }
     observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
     let status = collect(&path, &pin_root, &observed, &entries).map_err(kernel_failure)?;
     let text = if as_json { json::line(&status) } else { table(&status, output::stdout_width()) };

@@ -88,7 +88,7 @@ pub fn observe(
     };
     if let Some(dir) = &dir {
         let permissions = dir.stat_self()?.into();
-        observed.root = Root::of(permissions);
+        observed.root = pin_root::misled(pin_root)?.unwrap_or_else(|| Root::of(permissions));
         (observed.place.root, observed.place.made) = (Some(permissions), crate::root::made(dir)?.is_some());
     }
     observed.place.above = pin_root::above(pin_root)?;

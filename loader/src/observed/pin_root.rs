@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xdpd_config::trust::{self, Reason};
 use xdpd_kernel::{Stat, bpffs};
 
 use crate::readers::Permissions;
@@ -24,6 +25,8 @@ pub enum Root {
     NotRoots(u32),
     /// Others than root may make entries in it. Holds its permission bits.
     OthersWrite(u32),
+    /// Others than root can change which directory its path leads to. Says how.
+    Misled(String),
     /// Neither it nor an ancestor lies on a bpffs, and it is no place to mount one.
     NoBpffs,
 }
@@ -41,6 +44,9 @@ pub struct Place {
 
 /// What can be done about a pin root that is not there, or not on a bpffs.
 pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
+    if let Some(misled) = misled(pin_root)? {
+        return Ok(misled);
+    }
     Ok(if bpffs::is_bpffs(nearest_existing(pin_root)?)? {
         Root::Missing
     } else if !pin_root.starts_with(bpffs::MOUNT_POINT) {
@@ -62,13 +68,21 @@ fn nearest_existing(path: &Path) -> Result<&Path, xdpd_kernel::Error> {
     Ok(Path::new("/"))
 }
 
+/// Whether others than root can change where the path of a pin root leads: it decides which pins are made, exchanged and
+/// removed.
+pub(super) fn misled(pin_root: &Path) -> Result<Option<Root>, xdpd_kernel::Error> {
+    let Some(parent) = pin_root.parent() else { return Ok(None) };
+    let refusal = trust::check(nearest_existing(parent)?).err();
+    Ok(refusal.map(|error| Root::Misled(error.to_string())))
+}
+
 impl Root {
     /// Of one that is there.
     pub fn of(permissions: Permissions) -> Self {
-        match permissions {
-            Permissions { uid: 0, .. } if !permissions.is_others_to_change() => Self::Present,
-            Permissions { uid: 0, mode, .. } => Self::OthersWrite(mode),
-            Permissions { uid, .. } => Self::NotRoots(uid),
+        match permissions.judge() {
+            Ok(()) => Self::Present,
+            Err(Reason::Owner(uid)) => Self::NotRoots(uid),
+            Err(_) => Self::OthersWrite(permissions.mode),
         }
     }
 
@@ -87,6 +101,7 @@ impl Root {
                 "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
                  {path}, or name a directory in it, which apply makes"
             )),
+            Self::Misled(how) => Some(format!("pin_root {path} is not used: {how}")),
             Self::NoBpffs => Some(format!(
                 "pin_root {path} is not on a bpffs; mount one there: mount -t bpf -o mode=0700,X-mount.mkdir bpf {path}"
             )),
