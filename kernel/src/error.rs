@@ -18,16 +18,26 @@ pub struct Error {
     call: &'static str,
     object: String,
     source: io::Error,
+    /// What is known beside it, in words.
+    detail: String,
 }
 
 impl Error {
     pub(crate) fn new(call: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { call, object: object.into(), source: source.into() }
+        Self { call, object: object.into(), source: source.into(), detail: String::new() }
     }
 
     /// A refusal of our own: the call was not made, or its answer made no sense.
     pub(crate) fn invalid(call: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::new(call, object, io::Error::new(io::ErrorKind::InvalidInput, reason.into()))
+    }
+
+    /// Tells beside the error how the kernel explains it: text of its own, as drivers and modules write it.
+    pub(crate) fn explained(mut self, words: Option<&str>) -> Self {
+        if let Some(words) = words {
+            self.detail = format!("; the kernel says: {words}");
+        }
+        self
     }
 
     /// The error number of the kernel, to be compared with `libc::EBUSY` and its like.
@@ -36,6 +46,11 @@ impl Error {
     /// `EINVAL`.
     pub fn errno(&self) -> i32 {
         self.source.raw_os_error().unwrap_or(libc::EINVAL)
+    }
+
+    /// This process has as many open files as it may: for advice.
+    pub fn is_out_of_files(&self) -> bool {
+        self.errno() == libc::EMFILE
     }
 
     /// The call that failed: a command of bpf(2) such as `BPF_LINK_CREATE`, or the name of a system call.
@@ -50,13 +65,13 @@ impl Error {
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        Reason(&self.source).to_string()
+        format!("{}{}", Reason(&self.source), self.detail)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}: {}", self.call, self.object, Reason(&self.source))
+        write!(f, "{} of {}: {}{}", self.call, self.object, Reason(&self.source), self.detail)
     }
 }
 
@@ -166,6 +181,11 @@ mod tests {
         assert_eq!(error.to_string(), "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM)");
         assert_eq!(error.errno(), libc::EPERM);
         assert_eq!(error.reason(), "Operation not permitted (EPERM)");
+        let error = error.explained(Some("Device is busy shaving"));
+        assert_eq!(
+            error.to_string(),
+            "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM); the kernel says: Device is busy shaving"
+        );
     }
 
     #[test]

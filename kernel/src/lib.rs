@@ -7,6 +7,7 @@
 //! An error names the call, the object and the reason; see [`Error`]. Where a caller has to decide, its documentation
 //! says which `errno` means what. Facts about the kernel are from its sources or were measured on Linux 6.18.
 
+pub mod attach;
 pub mod bpffs;
 pub mod btf;
 pub mod clock;
@@ -36,6 +37,7 @@ pub mod watch;
 mod sys;
 mod uapi;
 
+pub use attach::{AttachError, DetachError, Refusal, UpdateError};
 pub use btf::Btf;
 pub use error::{Error, OptionalExt, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};

@@ -2,14 +2,14 @@
 
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, OptionalExt, netlink};
+use xdpd_kernel::{AttachError, Dir, IfIndex, NetNs, NetNsId, OptionalExt, netlink};
 
+use super::attach::{self, Why};
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
-use super::error::has_vanished;
 use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
-use crate::{devices, mode, readers};
+use crate::{mode, readers};
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
@@ -74,18 +74,21 @@ pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::
                 let device = devices.iter().find(|d| d.ifindex == ifindex);
                 // Gone, or not free: there is nothing to put back.
                 match device.filter(|d| d.xdp.is_empty()) {
-                    Some(_) => netlink::attach_netlink(ifindex, &program, mode, None),
+                    Some(_) => match netlink::attach_netlink(ifindex, &program, mode, None) {
+                        Err(AttachError::DeviceGone(_) | AttachError::Taken { .. }) => Ok(()),
+                        attached => attached.map_err(AttachError::into_error),
+                    },
                     None => Ok(()),
                 }
             })?
         };
-        match devices::open(record.netns_name.as_deref()) {
+        match attach::enter(record.netns_name.as_deref()) {
             Ok(netns) if netns.identity() == (NetNsId { dev: record.netns.0, ino: record.netns.1 }) => {
                 restore(netns)?;
             }
-            Ok(_) => {}
-            Err(e) if has_vanished(&e) => {}
-            Err(e) => return Err(e),
+            Err(Why::Failed(e)) => return Err(e),
+            // There is nothing to put back.
+            Ok(_) | Err(_) => {}
         }
     }
     remove_directory(root, directory, &LinkIds::new())
