@@ -24,6 +24,8 @@ struct Details {
     cause: Cause,
     /// Whose the entry is that it is about, where that is the reason.
     owner: Option<Owner>,
+    /// How the kernel explains it: text of its own, as drivers and modules write it.
+    words: Option<String>,
 }
 
 /// Who owns an entry that could not be opened.
@@ -53,12 +55,18 @@ impl Error {
     }
 
     fn with(call: &'static str, object: String, cause: Cause) -> Self {
-        Self(Box::new(Details { call, object, cause, owner: None }))
+        Self(Box::new(Details { call, object, cause, owner: None, words: None }))
     }
 
     /// Tells beside the error whose the entry is that it is about.
     pub(crate) fn of_entry(mut self, uid: u32, mode: u32) -> Self {
         self.0.owner = Some(Owner { uid, mode });
+        self
+    }
+
+    /// Tells beside the error how the kernel explains it.
+    pub(crate) fn explained(mut self, words: Option<&str>) -> Self {
+        self.0.words = words.map(str::to_owned);
         self
     }
 
@@ -114,12 +122,12 @@ impl Error {
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        match self.0.owner {
-            Some(Owner { uid, mode }) => {
-                format!("{}, it belongs to user {uid} and has mode {mode:04o}", self.0.cause)
-            }
-            None => self.0.cause.to_string(),
-        }
+        let Details { cause, owner, words, .. } = &*self.0;
+        let owner = owner.map_or_else(String::new, |Owner { uid, mode }| {
+            format!(", it belongs to user {uid} and has mode {mode:04o}")
+        });
+        let words = words.as_ref().map_or_else(String::new, |words| format!("; the kernel says: {words}"));
+        format!("{cause}{owner}{words}")
     }
 }
 
@@ -238,6 +246,11 @@ mod tests {
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.is_denied() && !error.is_denied_by_mode());
         assert_eq!(error.reason(), "Operation not permitted (EPERM)");
+        let error = error.explained(Some("Device is busy shaving"));
+        assert_eq!(
+            error.to_string(),
+            "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM); the kernel says: Device is busy shaving"
+        );
     }
 
     #[test]
