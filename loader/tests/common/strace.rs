@@ -21,12 +21,13 @@ pub const CALLS: [&str; 9] = [
 ];
 
 /// How many calls the fault tests try: with `XDPD_FAULTS=all` each one, with `XDPD_FAULTS=pairs` each one of the run that
-/// recovers from a kill as well, else a sample.
+/// recovers from a kill as well, with `XDPD_FAULTS=errnos` each one with each errno in the sweep, else a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tries {
     Some,
     All,
     Pairs,
+    Errnos,
 }
 
 pub fn tries() -> Tries {
@@ -34,21 +35,27 @@ pub fn tries() -> Tries {
         Err(_) => Tries::Some,
         Ok("all") => Tries::All,
         Ok("pairs") => Tries::Pairs,
-        Ok(other) => panic!("XDPD_FAULTS={other}: all and pairs are known"),
+        Ok("errnos") => Tries::Errnos,
+        Ok(other) => panic!("XDPD_FAULTS={other}: all, pairs and errnos are known"),
     }
 }
 
 /// A fault at the n-th call of a kind: `error=EIO` or `signal=KILL`.
 pub type Fault<'a> = (&'a str, &'a str, usize);
 
-/// strace with these faults, for the command line to be added; it logs the calls of all kinds. It counts calls per
-/// thread.
+/// strace with these faults, for the command line to be added; it logs the calls that change something. It counts calls
+/// per thread.
 pub fn strace(log: &Path, faults: &[Fault<'_>]) -> Invocation {
+    strace_of(log, &CALLS, faults)
+}
+
+/// strace that logs these calls, with faults.
+pub fn strace_of(log: &Path, calls: &[&str], faults: &[Fault<'_>]) -> Invocation {
     // Not every architecture has all of them.
     let optional =
         |calls: &str| calls.split(',').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
     let mut strace = Invocation::of("strace")
-        .args(["-qq", "-e", "signal=none", "-e", &format!("trace={}", optional(&CALLS.join(",")))])
+        .args(["-qq", "-e", "signal=none", "-e", &format!("trace={}", optional(&calls.join(",")))])
         .arg("-o")
         .arg(log);
     for (calls, fault, n) in faults {
@@ -90,4 +97,18 @@ fn is_read(line: &str) -> bool {
     let is_bpf_read =
         ["BPF_OBJ_GET", "_BY_ID", "_NEXT_ID", "_LOOKUP_ELEM"].iter().any(|read| line.contains(read));
     is_bpf_read || (line.starts_with("sendto(") && !line.contains("RTM_SETLINK"))
+}
+
+/// Whether a step of the commit came before the call that failed: a link that was made, changed or detached, or pins that
+/// were moved. Detaching a program of someone else's counts as soon as it is tried.
+pub fn is_in_commit(log: &str) -> bool {
+    let has_step = |line: &str| {
+        let is_link =
+            ["BPF_LINK_CREATE", "BPF_LINK_UPDATE", "BPF_LINK_DETACH"].iter().any(|c| line.contains(c));
+        line.contains("RTM_SETLINK")
+            || ((is_link || line.starts_with("renameat2(")) && !line.contains("(INJECTED)"))
+    };
+    let mut is_over = false;
+    let until = log.lines().take_while(|line| !std::mem::replace(&mut is_over, line.contains("(INJECTED)")));
+    until.into_iter().any(has_step)
 }

@@ -1,0 +1,681 @@
+//! One fault anywhere: each call of each command fails with each errno, or the process is killed at it.
+//!
+//! The commands are apply (six interfaces in six ways, a takeover, a migration), detach, both of them after a kill,
+//! status, diff, a watch's repair, and the reader. strace does the injecting, into the main thread of the process; the
+//! judge of a run is `common::verdict`, a function of plain data.
+//!
+//! There are thousands of points, so a sample is tried, the same for the same `XDPD_SEED`: of each call and errno
+//! alike, however often a call is made. `XDPD_SAMPLE=8` tries eight times as many, and `XDPD_FAULTS=errnos` all of them,
+//! which takes hours. Each failure is told
+//! with the name of its point, and `XDPD_POINT=<name>` tries that one alone.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::report;
+use common::stand::{AFTER, BEFORE, DEVICES, MIGRATED, NOTHING, PLAIN, Stand, TAKEN};
+use common::state::State;
+use common::strace::{Fault, Tries, is_in_commit, strace_of, tries};
+use common::verdict::{ERRNOS, Evidence, KILL, Purpose, Said, Shape, is_named, judge};
+use rustix::process::{Pid, Signal};
+use xdpd_testlab::{DEADLINE, Invocation, require_root, xdp_stats, xdpd};
+
+/// The calls that are made to fail: all that look at files, BPF objects, devices and namespaces, or change them, and those
+/// by which the loader process is started and asked.
+///
+/// Left out is what cannot fail here or whose failure tells nothing about a state: memory (mmap, brk, mprotect),
+/// signals, clocks and random numbers, the process's own ids, limits and capabilities (prctl, capget, capset), close and
+/// the fcntl before it in debug builds, poll and epoll, which only wait, and write, which here goes to a person, to
+/// another thread, or to the loader process's memory, which is compared with its digest.
+const SWEPT: [&str; 42] = [
+    "bpf",
+    "open",
+    "openat",
+    "read",
+    "pread64",
+    "readlink",
+    "readlinkat",
+    "statx",
+    "newfstatat",
+    "fstat",
+    "getdents64",
+    "statfs",
+    "fstatfs",
+    "flock",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "ioctl",
+    "socket",
+    "bind",
+    "setsockopt",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "socketpair",
+    "memfd_create",
+    "setns",
+    "unshare",
+    "mount",
+    "mkdirat",
+    "unlinkat",
+    "symlinkat",
+    "linkat",
+    "renameat2",
+    "chmod",
+    "fchmodat",
+    "fchown",
+    "fchownat",
+    "inotify_init1",
+    "inotify_add_watch",
+    "membarrier",
+];
+
+/// The group of AFTER that may read.
+const GROUP: u32 = 12345;
+const USER: u32 = 54321;
+
+/// Longer than a watch takes to look again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A command, where it is to be made to fail.
+struct Scene<'a> {
+    name: &'static str,
+    stand: &'a Stand,
+    command: Command,
+    starts: Vec<Start<'a>>,
+    /// How many points of a sample.
+    sample: usize,
+}
+
+/// A state that a command starts from, made from any other.
+struct Start<'a> {
+    name: String,
+    make: Box<dyn Fn() + 'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Apply { is_recovery: bool },
+    Detach { is_recovery: bool },
+    Look(&'static str),
+    Watch,
+    Read { arguments: &'static str, is_root: bool },
+}
+
+impl Command {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Apply { is_recovery: true } | Self::Detach { is_recovery: true } => Purpose::Recover,
+            Self::Apply { .. } | Self::Detach { .. } => Purpose::Change,
+            Self::Look(_) => Purpose::Look,
+            Self::Watch => Purpose::Repair,
+            Self::Read { .. } => Purpose::Read,
+        }
+    }
+
+    /// A kill of what only looks proves nothing.
+    fn faults(self) -> Vec<&'static str> {
+        let kill = (!matches!(self.purpose(), Purpose::Look | Purpose::Read)).then_some(KILL);
+        ERRNOS.iter().map(|(errno, _)| *errno).chain(kill).collect()
+    }
+}
+
+/// A call that is made to fail, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Point {
+    start: usize,
+    call: &'static str,
+    n: usize,
+    /// The command of bpf(2), or the call.
+    kind: String,
+    fault: &'static str,
+}
+
+/// What a traced run said.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    log: String,
+}
+
+impl Ran {
+    fn said(&self) -> Said<'_> {
+        Said { code: self.code, stdout: &self.stdout, stderr: &self.stderr }
+    }
+
+    fn injected(&self) -> Option<&str> {
+        self.log.lines().find(|line| line.contains("(INJECTED)"))
+    }
+}
+
+fn main_command(stand: &Stand, command: Command, strace: Invocation) -> Invocation {
+    let strace = stand.invocation(strace);
+    match command {
+        Command::Apply { .. } => {
+            strace.arg(xdpd().path()).args(["apply", "config.toml", "--takeover", "--json"])
+        }
+        Command::Detach { .. } => strace.arg(xdpd().path()).args(["detach", "config.toml"]),
+        Command::Look(arguments) => strace.arg(xdpd().path()).args(arguments.split_whitespace()),
+        Command::Watch => strace.arg(xdpd().path()).args(["watch", "config.toml"]),
+        Command::Read { arguments, is_root } => {
+            let strace = if is_root {
+                strace.arg(xdp_stats().path())
+            } else {
+                let (user, group) = (format!("--reuid={USER}"), format!("--regid={GROUP}"));
+                let nobody = [&*user, &*group, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"];
+                strace.arg("setpriv").args(nobody).arg("--no-new-privs").arg("./xdp-stats")
+            };
+            strace.args(["--config", "config.toml", "--json"]).args(arguments.split_whitespace())
+        }
+    }
+}
+
+fn run(stand: &Stand, command: Command, faults: &[Fault<'_>]) -> Ran {
+    let log = stand.site.lab.dir().join("sweep.log");
+    let strace = main_command(stand, command, strace_of(&log, &SWEPT, faults));
+    let fault = faults.first().map_or("", |(_, fault, _)| fault.trim_start_matches("error="));
+    let (status, stdout, stderr) = match command {
+        Command::Watch => watch(strace, fault),
+        _ => {
+            let output = strace.run();
+            (output.status, output.stdout, output.stderr)
+        }
+    };
+    let code = if status.signal() == Some(9) { None } else { status.code() };
+    Ran { code, stdout, stderr, log: std::fs::read_to_string(log).expect("the log of strace") }
+}
+
+/// Runs a watch until it says that it has applied, or why it has not, and ends it.
+fn watch(strace: Invocation, fault: &str) -> (std::process::ExitStatus, String, String) {
+    let mut child = strace.spawn();
+    let (sender, lines) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut all = String::new();
+        for line in stderr.lines().map_while(Result::ok) {
+            let _ = writeln!(all, "{line}");
+            let _ = sender.send(line);
+        }
+        all
+    });
+    let end = Instant::now() + PATIENCE;
+    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        let is_told = !fault.is_empty() && is_named(fault, &line);
+        if line.contains("applied") || is_told || line.contains("block") {
+            break;
+        }
+    }
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let traced = std::fs::read_to_string(children).unwrap_or_default();
+    if let Some(pid) = traced.split_whitespace().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < DEADLINE, "the watch does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    (status, String::new(), reader.join().unwrap())
+}
+
+/// The calls of a run that may be made to fail: those after the first look at the config. What comes before is the start of
+/// the process.
+fn points(log: &str, start: usize, faults: &[&'static str]) -> Vec<Point> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let mut has_begun = false;
+    let mut points = Vec::new();
+    for line in log.lines() {
+        let Some(call) =
+            SWEPT.into_iter().find(|call| line.strip_prefix(call).is_some_and(|l| l.starts_with('(')))
+        else {
+            continue;
+        };
+        let n = counts.entry(call).or_default();
+        *n += 1;
+        has_begun |= line.contains("config.toml");
+        // What a terminal is asked.
+        if !has_begun || line.contains("TCGETS") {
+            continue;
+        }
+        let kind = match line.strip_prefix("bpf(") {
+            Some(rest) => rest.split(',').next().unwrap_or_default().to_owned(),
+            None => call.to_owned(),
+        };
+        let faults = faults.iter().filter(|fault| !is_answer(&kind, fault));
+        points.extend(faults.map(|fault| Point { start, call, n: *n, kind: kind.clone(), fault }));
+    }
+    points
+}
+
+/// Whether an errno is how the kernel says that a walk is at its end, or that a map has no such entry, and no fault.
+fn is_answer(kind: &str, fault: &str) -> bool {
+    let is_walk =
+        ["_NEXT_KEY", "_NEXT_ID", "_LOOKUP_BATCH", "_LOOKUP_ELEM"].iter().any(|end| kind.ends_with(end));
+    fault == "ENOENT" && is_walk
+}
+
+/// `SplitMix64` of Steele, Lea and Flood.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
+fn seed() -> u64 {
+    std::env::var("XDPD_SEED").map_or_else(
+        |_| SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into(),
+        |seed| seed.parse().expect("XDPD_SEED is a number"),
+    )
+}
+
+/// How many times as many points a sample has as in a usual run.
+fn factor() -> usize {
+    std::env::var("XDPD_SAMPLE").map_or(1, |factor| factor.parse().expect("XDPD_SAMPLE is a number"))
+}
+
+/// A sample of points: of each kind and fault in turn, so that a call which is made once is tried as often as one that is
+/// made a hundred times.
+fn sample(mut points: Vec<Point>, count: usize, seed: u64) -> Vec<Point> {
+    let mut random = Random(seed);
+    let mut keyed: Vec<(usize, u64, Point)> =
+        points.drain(..).map(|point| (0, random.next(), point)).collect();
+    keyed.sort_by_key(|(_, key, _)| *key);
+    let mut rounds = BTreeMap::<(String, &str), usize>::new();
+    for (round, _, point) in &mut keyed {
+        let seen = rounds.entry((point.kind.clone(), point.fault)).or_default();
+        *round = *seen;
+        *seen += 1;
+    }
+    keyed.sort_by_key(|(round, key, _)| (*round, *key));
+    keyed.truncate(count);
+    let mut points: Vec<_> = keyed.into_iter().map(|(_, _, point)| point).collect();
+    points.sort_by_key(|point| point.start);
+    points
+}
+
+/// What a run without a fault makes of a start.
+struct Reference {
+    ran: Ran,
+    wished: Shape,
+}
+
+/// How often each kind of call was tried with each fault, and how the runs ended.
+#[derive(Debug, Default)]
+struct Table {
+    tried: BTreeMap<String, BTreeMap<&'static str, usize>>,
+    ends: BTreeMap<String, usize>,
+}
+
+impl Table {
+    fn print(&self, scene: &str, seed: u64) {
+        let total: usize = self.tried.values().flat_map(BTreeMap::values).sum();
+        let ends: Vec<_> = self.ends.iter().map(|(end, count)| format!("{count} x {end}")).collect();
+        let mut text = format!("{scene}: {total} points, ends: {}, XDPD_SEED={seed}\n", ends.join(", "));
+        let faults = ERRNOS.iter().map(|(errno, _)| *errno).chain([KILL]);
+        let _ = write!(text, "  {:<28}", "");
+        for fault in faults.clone() {
+            let _ = write!(text, "{fault:>7}");
+        }
+        for (kind, by_fault) in &self.tried {
+            let _ = write!(text, "\n  {kind:<28}");
+            for fault in faults.clone() {
+                let _ = write!(text, "{:>7}", by_fault.get(fault).copied().unwrap_or_default());
+            }
+        }
+        report(text);
+    }
+}
+
+fn shape(state: &State) -> Shape {
+    let mut shape = state.shape();
+    shape.pins.retain(|path, _| !path.starts_with("%lock"));
+    shape
+}
+
+/// A state but for the lock, which a run may leave, and the note in it.
+fn look(stand: &Stand) -> State {
+    let mut state = State::of(&stand.site, &DEVICES, &["switched"]);
+    state.pins.retain(|path, _| !path.starts_with("%lock"));
+    state
+}
+
+#[track_caller]
+fn assert_none(failures: &[String]) {
+    assert!(failures.is_empty(), "{} points failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Tries points of a scene; gives what went wrong.
+fn sweep(scene: &Scene<'_>) -> Vec<String> {
+    let Scene { name, stand, command, .. } = *scene;
+    let seed = seed();
+    let mut references = Vec::new();
+    let mut all = Vec::new();
+    for (at, start) in scene.starts.iter().enumerate() {
+        (start.make)();
+        let ran = run(stand, command, &[]);
+        all.extend(points(&ran.log, at, &command.faults()));
+        references.push(Reference { ran, wished: shape(&look(stand)) });
+    }
+    let total = all.len();
+    let name_of = |point: &Point| {
+        let Point { start, call, n, fault, .. } = point;
+        format!("{name}/{}/{call}/{n}/{fault}", scene.starts[*start].name)
+    };
+    let chosen = match std::env::var("XDPD_POINT") {
+        Ok(wanted) => all.into_iter().filter(|point| name_of(point).starts_with(&wanted)).collect(),
+        Err(_) if tries() == Tries::Errnos => all,
+        Err(_) => sample(all, scene.sample * factor(), seed),
+    };
+    let mut table = Table::default();
+    let mut failures = Vec::new();
+    let mut made: Option<(usize, State)> = None;
+    let began = Instant::now();
+    for point in &chosen {
+        let start = &scene.starts[point.start];
+        let before = match made.take() {
+            Some((at, state)) if at == point.start => state,
+            _ => {
+                (start.make)();
+                // Ids are others with each start.
+                if let Purpose::Look | Purpose::Read = command.purpose() {
+                    references[point.start].ran = run(stand, command, &[]);
+                }
+                look(stand)
+            }
+        };
+        let reference = &references[point.start];
+        let before_shape = shape(&before);
+        let fault =
+            if point.fault == KILL { "signal=KILL".to_owned() } else { format!("error={}", point.fault) };
+        let ran = run(stand, command, &[(point.call, &fault, point.n)]);
+        let is_hit = if point.fault == KILL { ran.code.is_none() } else { ran.injected().is_some() };
+        // The calls of a run can be fewer, where it looks at what others have on the machine.
+        if is_hit {
+            let end = ran.code.map_or("a signal".to_owned(), |code| format!("exit {code}"));
+            *table.ends.entry(end).or_default() += 1;
+            *table.tried.entry(point.kind.clone()).or_default().entry(point.fault).or_default() += 1;
+        }
+        let after = look(stand);
+        let after_shape = shape(&after);
+        let is_as_before = after == before;
+        let next = (!is_as_before).then(|| next_run(stand, command)).flatten();
+        let evidence = Evidence {
+            purpose: command.purpose(),
+            fault: point.fault,
+            said: ran.said(),
+            is_as_before,
+            is_committed: is_in_commit(&ran.log),
+            before: &before_shape,
+            after: &after_shape,
+            wished: &reference.wished,
+            reference: reference.ran.said(),
+            next: next.as_ref().map(|(ran, shape)| (ran.said(), shape)),
+        };
+        let wrong = if is_hit { judge(&evidence) } else { Vec::new() };
+        if !wrong.is_empty() {
+            let line = ran.injected().or(ran.log.lines().last()).unwrap_or_default();
+            let text = format!(
+                "XDPD_POINT={} {} in `{line}`, after `{}`, XDPD_SEED={seed}\n    {}\n  stdout: {}\n  stderr: {}",
+                name_of(point),
+                point.kind,
+                context(&ran.log),
+                wrong.join("\n    "),
+                cut(ran.stdout.trim_end(), 2000),
+                cut(ran.stderr.trim_end(), 2000)
+            );
+            report(format_args!("FAILED {text}"));
+            failures.push(text);
+        }
+        if is_as_before {
+            made = Some((point.start, after));
+        }
+    }
+    table.print(name, seed);
+    let tried = chosen.len();
+    report(format_args!("{name}: {tried} of {total} points in {:.1?}", began.elapsed()));
+    failures
+}
+
+fn cut(text: &str, len: usize) -> String {
+    text.chars().take(len).collect()
+}
+
+/// The calls just before a fault, which tell where it was.
+fn context(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let at = lines.iter().position(|line| line.contains("(INJECTED)")).unwrap_or(lines.len());
+    lines[at.saturating_sub(3)..at].iter().map(|line| cut(line, 110)).collect::<Vec<_>>().join(" ;; ")
+}
+
+/// The next run without a fault, which is to converge.
+fn next_run(stand: &Stand, command: Command) -> Option<(Ran, Shape)> {
+    let arguments = match command {
+        Command::Apply { .. } | Command::Watch => "apply config.toml --takeover --json",
+        Command::Detach { .. } => "detach config.toml",
+        Command::Look(_) | Command::Read { .. } => return None,
+    };
+    let output = stand.xdpd(arguments);
+    let ran = Ran { code: output.code(), stdout: output.stdout, stderr: output.stderr, log: String::new() };
+    Some((ran, shape(&look(stand))))
+}
+
+/// A killed apply: at the `nth` call of its log that holds these words.
+fn killed<'a>(stand: &'a Stand, words: &'static str, nth: usize) -> Start<'a> {
+    let known = std::cell::Cell::new(None);
+    let command = Command::Apply { is_recovery: false };
+    let find = move || {
+        stand.reset();
+        let log = run(stand, command, &[]).log;
+        let line = log.lines().enumerate().filter(|(_, line)| line.contains(words)).nth(nth);
+        let (at, line) = line.unwrap_or_else(|| panic!("no call {nth} of {words}: {log}"));
+        let call = line.split('(').next().unwrap();
+        let n = log.lines().take(at + 1).filter(|line| line.split('(').next() == Some(call)).count();
+        (SWEPT.into_iter().find(|swept| *swept == call).expect("a call that is swept"), n)
+    };
+    let make = move || {
+        let (call, n) = known.get().unwrap_or_else(find);
+        known.set(Some((call, n)));
+        stand.reset();
+        let ran = run(stand, command, &[(call, "signal=KILL", n)]);
+        assert_eq!(ran.code, None, "killed at call {n} of {call}: {}", ran.stderr);
+    };
+    Start {
+        name: format!("killed-{nth}-{}", words.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "")),
+        make: Box::new(make),
+    }
+}
+
+fn fresh(stand: &Stand) -> Vec<Start<'_>> {
+    vec![Start { name: "fresh".to_owned(), make: Box::new(|| stand.reset()) }]
+}
+
+/// Cut off while staging, between link and directories, between two directories, while cleaning up.
+fn interrupted(stand: &Stand) -> Vec<Start<'_>> {
+    let kills: &[(&str, usize)] = match stand.way.1 {
+        TAKEN => &[("mkdirat", 1), ("BPF_LINK_CREATE", 0), ("renameat2", 0), ("unlinkat", 0)],
+        MIGRATED => &[("BPF_PROG_TEST_RUN", 0), ("renameat2", 0), ("unlinkat", 0)],
+        _ => &[("mkdirat", 4), ("renameat2", 0), ("renameat2", 3), ("unlinkat", 2)],
+    };
+    kills.iter().map(|(words, nth)| killed(stand, words, *nth)).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_an_apply_leaves_what_was_or_what_is_wished() {
+    require_root!();
+    let stand = Stand::new("sweepapply", (BEFORE, AFTER));
+    let command = Command::Apply { is_recovery: false };
+    assert_none(&sweep(&Scene { name: "apply", stand: &stand, command, starts: fresh(&stand), sample: 120 }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_takeover_leaves_what_was_or_what_is_wished() {
+    require_root!();
+    let stand = Stand::new("sweeptake", (NOTHING, TAKEN));
+    let command = Command::Apply { is_recovery: false };
+    assert_none(&sweep(&Scene {
+        name: "takeover",
+        stand: &stand,
+        command,
+        starts: fresh(&stand),
+        sample: 80,
+    }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_migration_leaves_what_was_or_what_is_wished() {
+    require_root!();
+    let stand = Stand::new("sweepmig", (PLAIN, MIGRATED));
+    let command = Command::Apply { is_recovery: false };
+    assert_none(&sweep(&Scene {
+        name: "migration",
+        stand: &stand,
+        command,
+        starts: fresh(&stand),
+        sample: 80,
+    }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_detach_leaves_all_or_nothing() {
+    require_root!();
+    let stand = Stand::new("sweepdet", (BEFORE, AFTER));
+    let command = Command::Detach { is_recovery: false };
+    assert_none(&sweep(&Scene {
+        name: "detach",
+        stand: &stand,
+        command,
+        starts: fresh(&stand),
+        sample: 100,
+    }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_recovery_can_be_recovered_from() {
+    require_root!();
+    let mut failures = Vec::new();
+    for (name, way) in [
+        ("recovery", (BEFORE, AFTER)),
+        ("recovery-takeover", (NOTHING, TAKEN)),
+        ("recovery-migration", (PLAIN, MIGRATED)),
+    ] {
+        let stand = Stand::new("sweeprec", way);
+        let command = Command::Apply { is_recovery: true };
+        failures.extend(sweep(&Scene {
+            name,
+            stand: &stand,
+            command,
+            starts: interrupted(&stand),
+            sample: 40,
+        }));
+    }
+    assert_none(&failures);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_detach_after_a_kill_can_be_recovered_from() {
+    require_root!();
+    let stand = Stand::new("sweepdrec", (BEFORE, AFTER));
+    let command = Command::Detach { is_recovery: true };
+    assert_none(&sweep(&Scene {
+        name: "detach-recovery",
+        stand: &stand,
+        command,
+        starts: interrupted(&stand),
+        sample: 60,
+    }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_look_is_told_and_changes_no_answer() {
+    require_root!();
+    let stand = Stand::new("sweeplook", (BEFORE, AFTER));
+    let mut failures = Vec::new();
+    for (name, arguments) in [
+        ("status", "status config.toml"),
+        ("status-json", "status config.toml --json"),
+        ("diff", "diff config.toml"),
+        ("diff-json", "diff config.toml --json"),
+    ] {
+        let command = Command::Look(arguments);
+        let starts = fresh(&stand).into_iter().chain(interrupted(&stand)).collect();
+        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 120 }));
+    }
+    assert_none(&failures);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_a_repair_is_told_and_what_was_lost_is_repaired() {
+    require_root!();
+    let stand = Stand::new("sweepwatch", (BEFORE, AFTER));
+    let drift = || {
+        stand.reset();
+        stand.xdpd("apply config.toml").expect_code(0);
+        let remove = |path: &str| std::fs::remove_file(stand.site.root().join(path)).unwrap();
+        remove("replaced/xdp-link");
+        remove("added/xdp_stats_map");
+        xdpd_testlab::wait_until("the program to be gone", DEADLINE, || {
+            stand.attached()["replaced"].is_empty()
+        });
+    };
+    let starts = vec![Start { name: "drifted".to_owned(), make: Box::new(drift) }];
+    assert_none(&sweep(&Scene { name: "watch", stand: &stand, command: Command::Watch, starts, sample: 60 }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_fault_in_the_reader_is_told_for_the_interface_it_is_of() {
+    require_root!();
+    let stand = Stand::new("sweepread", (BEFORE, AFTER));
+    // As a user who has to find config and program.
+    let dir = stand.site.lab.dir();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Invocation::of("install")
+        .args(["-m", "755"])
+        .args([xdp_stats().path(), dir.join("xdp-stats")])
+        .run()
+        .expect_code(0);
+    let mut failures = Vec::new();
+    for (name, arguments, is_root) in [
+        ("reader", "--once", true),
+        ("reader-user", "--once", false),
+        ("reader-tick", "--count 1 --interval 20ms", true),
+    ] {
+        let applied = || {
+            stand.reset();
+            stand.xdpd("apply config.toml").expect_code(0);
+        };
+        let starts = vec![Start { name: "applied".to_owned(), make: Box::new(applied) }];
+        let command = Command::Read { arguments, is_root };
+        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 100 }));
+    }
+    assert_none(&failures);
+}
