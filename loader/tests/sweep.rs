@@ -23,62 +23,10 @@ use std::time::{Duration, Instant, SystemTime};
 use common::report;
 use common::stand::{AFTER, BEFORE, DEVICES, MIGRATED, NOTHING, PLAIN, Stand, TAKEN};
 use common::state::State;
-use common::strace::{Fault, Tries, is_in_commit, strace_of, tries};
+use common::strace::{Fault, SWEPT, Tries, injected, is_in_commit, numbered, strace_of, tries};
 use common::verdict::{ERRNOS, Evidence, KILL, Purpose, Said, Shape, is_named, judge};
 use rustix::process::{Pid, Signal};
 use xdpd_testlab::{DEADLINE, Invocation, require_root, xdp_stats, xdpd};
-
-/// The calls that are made to fail: all that look at files, BPF objects, devices and namespaces, or change them, and those
-/// by which the loader process is started and asked.
-///
-/// Left out is what cannot fail here or whose failure tells nothing about a state: memory (mmap, brk, mprotect),
-/// signals, clocks and random numbers, the process's own ids, limits and capabilities (prctl, capget, capset), close and
-/// the fcntl before it in debug builds, poll and epoll, which only wait, and write, which here goes to a person, to
-/// another thread, or to the loader process's memory, which is compared with its digest.
-const SWEPT: [&str; 42] = [
-    "bpf",
-    "open",
-    "openat",
-    "read",
-    "pread64",
-    "readlink",
-    "readlinkat",
-    "statx",
-    "newfstatat",
-    "fstat",
-    "getdents64",
-    "statfs",
-    "fstatfs",
-    "flock",
-    "access",
-    "faccessat",
-    "faccessat2",
-    "ioctl",
-    "socket",
-    "bind",
-    "setsockopt",
-    "sendto",
-    "recvfrom",
-    "sendmsg",
-    "recvmsg",
-    "socketpair",
-    "memfd_create",
-    "setns",
-    "unshare",
-    "mount",
-    "mkdirat",
-    "unlinkat",
-    "symlinkat",
-    "linkat",
-    "renameat2",
-    "chmod",
-    "fchmodat",
-    "fchown",
-    "fchownat",
-    "inotify_init1",
-    "inotify_add_watch",
-    "membarrier",
-];
 
 /// The group of AFTER that may read.
 const GROUP: u32 = 12345;
@@ -152,10 +100,6 @@ struct Ran {
 impl Ran {
     fn said(&self) -> Said<'_> {
         Said { code: self.code, stdout: &self.stdout, stderr: &self.stderr }
-    }
-
-    fn injected(&self) -> Option<&str> {
-        self.log.lines().find(|line| line.contains("(INJECTED)"))
     }
 }
 
@@ -236,28 +180,21 @@ fn watch(strace: Invocation, fault: &str) -> (std::process::ExitStatus, String, 
 /// The calls of a run that may be made to fail: those after the first look at the config. What comes before is the start of
 /// the process.
 fn points(log: &str, start: usize, faults: &[&'static str]) -> Vec<Point> {
-    let mut counts = BTreeMap::<&str, usize>::new();
     let mut has_begun = false;
     let mut points = Vec::new();
-    for line in log.lines() {
-        let Some(call) =
-            SWEPT.into_iter().find(|call| line.strip_prefix(call).is_some_and(|l| l.starts_with('(')))
-        else {
-            continue;
-        };
-        let n = counts.entry(call).or_default();
-        *n += 1;
+    for ((call, n), line) in numbered(log, |_| true).zip(log.lines().filter(|line| line.contains('('))) {
         has_begun |= line.contains("config.toml");
         // What a terminal is asked.
-        if !has_begun || line.contains("TCGETS") {
+        let is_left_out = line.contains("TCGETS");
+        let Some(call) = SWEPT.into_iter().find(|swept| *swept == call && has_begun && !is_left_out) else {
             continue;
-        }
-        let kind = match line.strip_prefix("bpf(") {
-            Some(rest) => rest.split(',').next().unwrap_or_default().to_owned(),
-            None => call.to_owned(),
         };
-        let faults = faults.iter().filter(|fault| !is_answer(&kind, fault));
-        points.extend(faults.map(|fault| Point { start, call, n: *n, kind: kind.clone(), fault }));
+        let kind = match line.strip_prefix("bpf(") {
+            Some(rest) => rest.split(',').next().unwrap_or_default(),
+            None => call,
+        };
+        let faults = faults.iter().filter(|fault| !is_answer(kind, fault));
+        points.extend(faults.map(|fault| Point { start, call, n, kind: kind.to_owned(), fault }));
     }
     points
 }
@@ -353,11 +290,17 @@ fn shape(state: &State) -> Shape {
     shape
 }
 
-/// A state but for the lock, which a run may leave, and the note in it.
 fn look(stand: &Stand) -> State {
-    let mut state = State::of(&stand.site, &DEVICES, &["switched"]);
-    state.pins.retain(|path, _| !path.starts_with("%lock"));
-    state
+    State::of(&stand.site, &DEVICES, &["switched"])
+}
+
+/// Equal but for the lock, which a run may leave, and the notes in it.
+fn is_same(a: &State, b: &State) -> bool {
+    let is_state = |path: &&String| !path.starts_with("%lock");
+    let paths = |state: &State| state.pins.keys().filter(is_state).cloned().collect::<Vec<_>>();
+    a.devices == b.devices
+        && paths(a) == paths(b)
+        && a.pins.keys().filter(is_state).all(|path| a.pins[path] == b.pins[path])
 }
 
 #[track_caller]
@@ -409,7 +352,7 @@ fn sweep(scene: &Scene<'_>) -> Vec<String> {
         let fault =
             if point.fault == KILL { "signal=KILL".to_owned() } else { format!("error={}", point.fault) };
         let ran = run(stand, command, &[(point.call, &fault, point.n)]);
-        let is_hit = if point.fault == KILL { ran.code.is_none() } else { ran.injected().is_some() };
+        let is_hit = if point.fault == KILL { ran.code.is_none() } else { injected(&ran.log).is_some() };
         // The calls of a run can be fewer, where it looks at what others have on the machine.
         if is_hit {
             let end = ran.code.map_or("a signal".to_owned(), |code| format!("exit {code}"));
@@ -418,8 +361,8 @@ fn sweep(scene: &Scene<'_>) -> Vec<String> {
         }
         let after = look(stand);
         let after_shape = shape(&after);
-        let is_as_before = after == before;
-        let next = (!is_as_before).then(|| next_run(stand, command)).flatten();
+        let is_as_before = is_same(&after, &before);
+        let next = (after != before).then(|| next_run(stand, command)).flatten();
         let evidence = Evidence {
             purpose: command.purpose(),
             fault: point.fault,
@@ -434,7 +377,7 @@ fn sweep(scene: &Scene<'_>) -> Vec<String> {
         };
         let wrong = if is_hit { judge(&evidence) } else { Vec::new() };
         if !wrong.is_empty() {
-            let line = ran.injected().or(ran.log.lines().last()).unwrap_or_default();
+            let line = injected(&ran.log).or(ran.log.lines().last()).unwrap_or_default();
             let text = format!(
                 "XDPD_POINT={} {} in `{line}`, after `{}`, XDPD_SEED={seed}\n    {}\n  stdout: {}\n  stderr: {}",
                 name_of(point),
@@ -447,7 +390,7 @@ fn sweep(scene: &Scene<'_>) -> Vec<String> {
             report(format_args!("FAILED {text}"));
             failures.push(text);
         }
-        if is_as_before {
+        if after == before {
             made = Some((point.start, after));
         }
     }
@@ -487,10 +430,8 @@ fn killed<'a>(stand: &'a Stand, words: &'static str, nth: usize) -> Start<'a> {
     let find = move || {
         stand.reset();
         let log = run(stand, command, &[]).log;
-        let line = log.lines().enumerate().filter(|(_, line)| line.contains(words)).nth(nth);
-        let (at, line) = line.unwrap_or_else(|| panic!("no call {nth} of {words}: {log}"));
-        let call = line.split('(').next().unwrap();
-        let n = log.lines().take(at + 1).filter(|line| line.split('(').next() == Some(call)).count();
+        let found = numbered(&log, |line| line.contains(words)).nth(nth);
+        let (call, n) = found.unwrap_or_else(|| panic!("no call {nth} of {words}: {log}"));
         (SWEPT.into_iter().find(|swept| *swept == call).expect("a call that is swept"), n)
     };
     let make = move || {

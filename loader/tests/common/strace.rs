@@ -20,6 +20,58 @@ pub const CALLS: [&str; 9] = [
     "sendto",
 ];
 
+/// The calls that are made to fail: all that look at files, BPF objects, devices and namespaces, or change them, and those
+/// by which the loader process is started and asked.
+///
+/// Left out is what cannot fail here or whose failure tells nothing about a state: memory (mmap, brk, mprotect),
+/// signals, clocks and random numbers, the process's own ids, limits and capabilities (prctl, capget, capset), close and
+/// the fcntl before it in debug builds, poll and epoll, which only wait, and write, which here goes to a person, to
+/// another thread, or to the loader process's memory, which is compared with its digest.
+pub const SWEPT: [&str; 42] = [
+    "bpf",
+    "open",
+    "openat",
+    "read",
+    "pread64",
+    "readlink",
+    "readlinkat",
+    "statx",
+    "newfstatat",
+    "fstat",
+    "getdents64",
+    "statfs",
+    "fstatfs",
+    "flock",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "ioctl",
+    "socket",
+    "bind",
+    "setsockopt",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "socketpair",
+    "memfd_create",
+    "setns",
+    "unshare",
+    "mount",
+    "mkdirat",
+    "unlinkat",
+    "symlinkat",
+    "linkat",
+    "renameat2",
+    "chmod",
+    "fchmodat",
+    "fchown",
+    "fchownat",
+    "inotify_init1",
+    "inotify_add_watch",
+    "membarrier",
+];
+
 /// How many calls the fault tests try: with `XDPD_FAULTS=all` each one, with `XDPD_FAULTS=pairs` each one of the run that
 /// recovers from a kill as well, with `XDPD_FAULTS=errnos` each one with each errno in the sweep, else a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,4 +163,23 @@ pub fn is_in_commit(log: &str) -> bool {
     let mut is_over = false;
     let until = log.lines().take_while(|line| !std::mem::replace(&mut is_over, line.contains("(INJECTED)")));
     until.into_iter().any(has_step)
+}
+
+/// The calls of a log for which a line speaks: each with its number among all of its name, as strace counts them.
+pub fn numbered<'l>(
+    log: &'l str,
+    mut is_wanted: impl FnMut(&str) -> bool + 'l,
+) -> impl Iterator<Item = (&'l str, usize)> + 'l {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    log.lines().filter_map(move |line| {
+        let (call, _) = line.split_once('(')?;
+        let n = counts.entry(call).or_default();
+        *n += 1;
+        is_wanted(line).then_some((call, *n))
+    })
+}
+
+/// The line of the call that was made to fail.
+pub fn injected(log: &str) -> Option<&str> {
+    log.lines().find(|line| line.contains("(INJECTED)"))
 }

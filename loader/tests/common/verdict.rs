@@ -204,7 +204,13 @@ fn reasoned(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
 /// Whether a text names an errno, by its name or the words for it.
 pub fn is_named(errno: &str, text: &str) -> bool {
     let words = ERRNOS.iter().find(|(name, _)| *name == errno).map(|(_, words)| *words);
-    text.contains(errno) || words.is_some_and(|words| text.contains(words))
+    // What these calls say with it: the time is over, another holds the lock, the path through /proc leads nowhere.
+    let also = match errno {
+        "EAGAIN" => ["has not finished within", "is locked"].as_slice(),
+        "ENOENT" => &["/proc is not mounted"],
+        _ => &[],
+    };
+    text.contains(errno) || words.iter().chain(also).any(|words| text.contains(words))
 }
 
 fn look(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
