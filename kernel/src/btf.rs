@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, Result};
 use crate::id::BtfId;
-use crate::object::Ids;
+use crate::object::{self, Ids};
 use crate::sys;
 use crate::uapi::{BPF_BTF_GET_FD_BY_ID, BPF_BTF_GET_NEXT_ID, BPF_BTF_LOAD, BPF_OBJ_GET_INFO_BY_FD};
 
@@ -16,7 +16,7 @@ pub struct Btf {
 }
 
 impl Btf {
-    /// Hands raw type information (a `.BTF` section) to the kernel. Needs `CAP_BPF`; `EINVAL` when the kernel finds
+    /// Hands raw type information (a `.BTF` section) to the kernel. Needs `CAP_BPF`; an error when the kernel finds
     /// fault with it.
     pub fn load(data: &[u8]) -> Result<Self> {
         let origin = format!("{} bytes of BTF", data.len());
@@ -25,12 +25,25 @@ impl Btf {
         Ok(Self { fd, origin })
     }
 
-    /// Opens a BTF object by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
-    pub fn open_by_id(id: BtfId) -> Result<Self> {
+    /// Hands raw type information to the kernel, as [`load`](Self::load) does; `None` when the kernel refuses it twice: it is
+    /// larger than the kernel takes, not understood, or of no use to this kernel.
+    pub fn load_if_accepted(data: &[u8]) -> Result<Option<Self>> {
+        let is_refusal =
+            |e: &Error| [libc::EINVAL, libc::E2BIG, libc::EOPNOTSUPP].into_iter().any(|no| e.is(no));
+        match Self::load(data) {
+            Err(error) if is_refusal(&error) => match Self::load(data) {
+                Err(error) if is_refusal(&error) => Ok(None),
+                answer => answer.map(Some),
+            },
+            answer => answer.map(Some),
+        }
+    }
+
+    /// Opens a BTF object by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
+    pub fn find_by_id(id: BtfId) -> Result<Option<Self>> {
         let origin = format!("BTF {id}");
-        let fd = sys::fd_by_id(BPF_BTF_GET_FD_BY_ID, id.0)
-            .map_err(|source| Error::new(BPF_BTF_GET_FD_BY_ID.name, origin.as_str(), source))?;
-        Ok(Self { fd, origin })
+        let fd = object::find_by_id(BPF_BTF_GET_FD_BY_ID, id.0, &origin)?;
+        Ok(fd.map(|fd| Self { fd, origin }))
     }
 
     /// The ids of all BTF objects in the kernel.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::look::{Look, Other};
 use crate::object::ObjectKind;
+use crate::stat::Stat;
 
 /// The result of asking the kernel for something.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,49 +16,126 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// One line says it all: `BPF_LINK_UPDATE of /sys/fs/bpf/xdpd/eth0/xdp-link: Operation not permitted (EPERM)`.
 /// The reason is part of that line and therefore not repeated as [`source`](std::error::Error::source).
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     call: &'static str,
     object: String,
-    source: io::Error,
+    cause: Cause,
+    /// Whose the entry is that it is about, where that is the reason.
+    owner: Option<Owner>,
+}
+
+/// Who owns an entry that could not be opened.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    uid: u32,
+    mode: u32,
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+enum Cause {
+    /// The kernel or the C library said so.
+    Os(io::Error),
+    /// The call was not made, or its answer made no sense; in words.
+    Refusal(String),
 }
 
 impl Error {
     pub(crate) fn new(call: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { call, object: object.into(), source: source.into() }
+        Self::with(call, object.into(), Cause::Os(source.into()))
     }
 
     /// A refusal of our own: the call was not made, or its answer made no sense.
     pub(crate) fn invalid(call: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(call, object, io::Error::new(io::ErrorKind::InvalidInput, reason.into()))
+        Self::with(call, object.into(), Cause::Refusal(reason.into()))
     }
 
-    /// The error number of the kernel, to be compared with `libc::EBUSY` and its like.
+    fn with(call: &'static str, object: String, cause: Cause) -> Self {
+        Self(Box::new(Details { call, object, cause, owner: None }))
+    }
+
+    /// Tells beside the error whose the entry is that it is about.
+    pub(crate) fn of_entry(mut self, stat: &Stat) -> Self {
+        self.0.owner = Some(Owner { uid: stat.uid, mode: stat.mode });
+        self
+    }
+
+    /// The error number of the kernel; `None` for a refusal that did not come from the kernel (a file name with a slash, a
+    /// buffer of the wrong length).
     ///
-    /// A refusal that did not come from the kernel (a file name with a slash, a buffer of the wrong length) is
-    /// `EINVAL`.
-    pub fn errno(&self) -> i32 {
-        self.source.raw_os_error().unwrap_or(libc::EINVAL)
+    /// For logs and tests. A decision takes the type that a look answers with, or one of the questions below.
+    pub fn errno(&self) -> Option<i32> {
+        match &self.0.cause {
+            Cause::Os(source) => source.raw_os_error(),
+            Cause::Refusal(_) => None,
+        }
+    }
+
+    pub(crate) fn is(&self, errno: i32) -> bool {
+        self.errno() == Some(errno)
+    }
+
+    /// The kernel denied it, so that a missing right may be the reason: for advice.
+    pub fn is_denied(&self) -> bool {
+        self.is(libc::EACCES) || self.is(libc::EPERM)
+    }
+
+    /// The permission bits of a file or of a directory on its path denied it, and not a missing capability: for advice.
+    pub fn is_denied_by_mode(&self) -> bool {
+        self.is(libc::EACCES)
+    }
+
+    /// The entry belongs to another user than root, which is why root may not open it: for advice.
+    pub fn is_of_another_user(&self) -> bool {
+        self.0.owner.is_some_and(|owner| owner.uid != 0)
+    }
+
+    /// This process has as many open files as it may: for advice.
+    pub fn is_out_of_files(&self) -> bool {
+        self.is(libc::EMFILE)
+    }
+
+    /// The file system is mounted read-only: for advice.
+    pub fn is_read_only(&self) -> bool {
+        self.is(libc::EROFS)
     }
 
     /// The call that failed: a command of bpf(2) such as `BPF_LINK_CREATE`, or the name of a system call.
     pub fn call(&self) -> &'static str {
-        self.call
+        self.0.call
     }
 
     /// What the call was made on: mostly a path, a device or an id.
     pub fn object(&self) -> &str {
-        &self.object
+        &self.0.object
     }
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        Reason(&self.source).to_string()
+        match self.0.owner {
+            Some(Owner { uid, mode }) => {
+                format!("{}, it belongs to user {uid} and has mode {mode:04o}", self.0.cause)
+            }
+            None => self.0.cause.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os(source) => Reason(source).fmt(f),
+            Self::Refusal(reason) => f.write_str(reason),
+        }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}: {}", self.call, self.object, Reason(&self.source))
+        write!(f, "{} of {}: {}", self.0.call, self.0.object, self.reason())
     }
 }
 
@@ -64,37 +143,30 @@ impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = error.source.kind();
+        let kind = match &error.0.cause {
+            Cause::Os(source) => source.kind(),
+            Cause::Refusal(_) => io::ErrorKind::Other,
+        };
         Self::new(kind, error)
-    }
-}
-
-/// For questions to which it is an answer that something is not there.
-pub trait OptionalExt<T> {
-    /// `None` where there is no such thing, or not any more: `ENOENT`.
-    fn optional(self) -> Result<Option<T>>;
-}
-
-impl<T> OptionalExt<T> for Result<T> {
-    fn optional(self) -> Result<Option<T>> {
-        match self {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.errno() == libc::ENOENT => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }
 
 /// Why a pin could not be opened as the type that was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// The pin is there and holds something else.
-    #[error("{} is a {found}, not a {expected}", path.display())]
+    /// There is no such pin.
+    #[error("{} does not exist", path.display())]
+    Gone {
+        /// The pin.
+        path: PathBuf,
+    },
+    /// Something else is there.
+    #[error("{} is {found}, not a {expected}", path.display())]
     WrongType {
         /// The pin.
         path: PathBuf,
-        /// What it holds.
-        found: ObjectKind,
+        /// What is there.
+        found: Other,
         /// What was asked for.
         expected: ObjectKind,
     },
@@ -104,11 +176,20 @@ pub enum PinError {
 }
 
 impl PinError {
-    /// The error number, as [`Error::errno`]; a pin of another type is `EINVAL`.
-    pub fn errno(&self) -> i32 {
+    /// The error number, as [`Error::errno`].
+    pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::WrongType { .. } => libc::EINVAL,
+            Self::Gone { .. } | Self::WrongType { .. } => None,
             Self::Kernel(error) => error.errno(),
+        }
+    }
+
+    /// What must be there; the error says what is there instead.
+    pub(crate) fn require<T>(look: Look<T>, path: PathBuf, expected: ObjectKind) -> Result<T, Self> {
+        match look {
+            Look::Found(found) => Ok(found),
+            Look::Gone => Err(Self::Gone { path }),
+            Look::Other(found) => Err(Self::WrongType { path, found, expected }),
         }
     }
 }
@@ -164,7 +245,8 @@ mod tests {
     fn an_error_names_call_object_words_and_number() {
         let error = Error::new("BPF_LINK_UPDATE", "/sys/fs/bpf/x", io::Error::from_raw_os_error(libc::EPERM));
         assert_eq!(error.to_string(), "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM)");
-        assert_eq!(error.errno(), libc::EPERM);
+        assert_eq!(error.errno(), Some(libc::EPERM));
+        assert!(error.is_denied() && !error.is_denied_by_mode());
         assert_eq!(error.reason(), "Operation not permitted (EPERM)");
     }
 
@@ -178,17 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_none_and_every_other_error_is_one() {
-        let answer = |errno| Err::<(), _>(Error::new("openat", "x", io::Error::from_raw_os_error(errno)));
-        assert!(matches!(answer(libc::ENOENT).optional(), Ok(None)));
-        assert!(answer(libc::ENOTDIR).optional().is_err_and(|error| error.errno() == libc::ENOTDIR));
-        assert!(matches!(Ok(7).optional(), Ok(Some(7))));
-    }
-
-    #[test]
-    fn a_refusal_of_our_own_is_einval() {
+    fn a_refusal_of_our_own_has_no_errno() {
         let error = Error::invalid("openat", "a/b", "not a file name");
         assert_eq!(error.to_string(), "openat of a/b: not a file name");
-        assert_eq!(error.errno(), libc::EINVAL);
+        assert_eq!(error.errno(), None);
+        assert!(!error.is_denied());
     }
 }

@@ -4,8 +4,9 @@
 //! ([`pin::Dir`], [`bpffs`]), network namespaces ([`NetNs`]) and devices ([`netlink`]), and some small things around
 //! them. The crate knows nothing of xdpd's file, and holds all `unsafe` code of the project: what it offers is safe.
 //!
-//! An error names the call, the object and the reason; see [`Error`]. Where a caller has to decide, its documentation
-//! says which `errno` means what. Facts about the kernel are from its sources or were measured on Linux 6.18.
+//! An error names the call, the object and the reason; see [`Error`]. Where a caller has to decide, the answer is a type:
+//! [`Look`] for what a name leads to, `Option` for what an id leads to, and so on. No caller compares error numbers. Facts
+//! about the kernel are from its sources or were measured on Linux 6.18.
 
 pub mod bpffs;
 pub mod btf;
@@ -17,6 +18,7 @@ pub mod group;
 pub mod id;
 pub mod link;
 pub mod lock;
+pub mod look;
 pub mod map;
 pub mod map_types;
 pub mod mapped;
@@ -29,6 +31,7 @@ pub mod pin;
 pub mod privilege;
 pub mod program;
 pub mod rcu;
+pub mod ready;
 pub mod signal;
 pub mod stat;
 pub mod watch;
@@ -37,15 +40,16 @@ mod sys;
 mod uapi;
 
 pub use btf::Btf;
-pub use error::{Error, OptionalExt, PinError, Result};
+pub use error::{Error, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
 pub use link::{LinkInfo, LinkKind, XdpLink};
-pub use lock::{Holder, Lock};
+pub use lock::{Attempt, Holder, Lock};
+pub use look::{Look, Other};
 pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, map_type_name};
 pub use mapped::MappedValue;
 pub use mode::XdpMode;
 pub use netlink::{Attached, Device, LinkMonitor};
-pub use netns::{NetNs, NetNsId};
+pub use netns::{Entrance, NetNs, NetNsId};
 pub use object::{ObjectKind, kind_of};
 pub use pin::{Access, Dir, Entry, PinnedObject};
 pub use program::{DebugInfo, Insn, Program, ProgramInfo, XdpLoad};

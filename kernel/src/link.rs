@@ -87,7 +87,7 @@ impl XdpLink {
         }
     }
 
-    /// Opens a link by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none, `EAGAIN` when it is just being made.
+    /// Opens a link by its id. Needs `CAP_SYS_ADMIN`; an error as well while the link is being made.
     pub fn open_by_id(id: LinkId) -> Result<Self> {
         let origin = format!("link {id}");
         let fd = sys::fd_by_id(BPF_LINK_GET_FD_BY_ID, id.0)
@@ -123,16 +123,26 @@ impl XdpLink {
     pub fn all_xdp() -> Result<Vec<LinkInfo>> {
         let mut found = Vec::new();
         for id in Self::ids() {
-            let info = match Self::open_by_id(id?).and_then(|link| link.info()) {
-                Ok(info) => info,
-                Err(error) if [libc::ENOENT, libc::EAGAIN].contains(&error.errno()) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(link) = Self::find_by_id(id?)? else { continue };
+            let info = link.info()?;
             if matches!(info.kind, LinkKind::Xdp { .. }) {
                 found.push(info);
             }
         }
         Ok(found)
+    }
+
+    /// Opens a link by its id; `None` when there is none, or when it is being made still, by what the kernel says twice.
+    fn find_by_id(id: LinkId) -> Result<Option<Self>> {
+        let origin = format!("link {id}");
+        // It has an id before it is attached (kernel/bpf/syscall.c, `bpf_link_prime`).
+        for _ in 0..2 {
+            match object::find_by_id(BPF_LINK_GET_FD_BY_ID, id.0, &origin) {
+                Err(error) if error.is(libc::EAGAIN) => {}
+                found => return Ok(found?.map(|fd| Self { fd, origin })),
+            }
+        }
+        Ok(None)
     }
 
     /// Puts `new` in the place of `expected`, with no packet in between that sees neither.

@@ -5,13 +5,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::look::Look;
 use crate::pin::Dir;
-use crate::stat::Stat;
+use crate::stat::{EntryKind, Stat};
 
 /// A lock that is held until this is dropped, or the process ends, however it ends.
 #[derive(Debug)]
@@ -49,43 +51,68 @@ impl fmt::Display for Holder {
     }
 }
 
+/// What became of an attempt to take a lock.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is ours.
+    Taken(Lock),
+    /// Somebody else has it.
+    Busy,
+    /// There is no such directory.
+    Gone,
+}
+
+impl Attempt {
+    /// The lock, if it is ours.
+    pub fn taken(self) -> Option<Lock> {
+        match self {
+            Self::Taken(lock) => Some(lock),
+            Self::Busy | Self::Gone => None,
+        }
+    }
+}
+
 /// How often a lock is taken anew because the directory was replaced meanwhile.
 const ATTEMPTS: u32 = 16;
 
 impl Dir {
-    /// Takes the lock on the directory `name` without waiting; `None` when somebody else has it. `ENOENT` when there is
-    /// no such directory.
+    /// Tries to take the lock on the directory `name` without waiting.
     ///
     /// The lock is on a directory, not on a name: when the name leads elsewhere once it is ours, it is let go and taken
     /// again.
-    pub fn try_lock(&self, name: impl AsRef<OsStr>) -> Result<Option<Lock>> {
+    pub fn try_lock(&self, name: impl AsRef<OsStr>) -> Result<Attempt> {
         let name = self.checked_name("flock", name.as_ref())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(self, &name, flags, Mode::empty());
         for _ in 0..ATTEMPTS {
-            let fd = rustix::fs::openat(self, &name, flags, Mode::empty())
-                .map_err(|errno| self.error("openat", &name, errno))?;
+            let fd = match self.agree("openat", &name, &[EntryKind::Dir], open)? {
+                Look::Found(fd) => fd,
+                Look::Gone => return Ok(Attempt::Gone),
+                Look::Other(_) => return Err(self.error("openat", &name, Errno::NOTDIR)),
+            };
             match rustix::io::retry_on_intr(|| {
                 rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)
             }) {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(Errno::WOULDBLOCK) => return Ok(Attempt::Busy),
                 Err(errno) => return Err(self.error("flock", &name, errno)),
             }
             let locked = Stat::at(&fd, c"").map_err(|errno| self.error("statx", &name, errno))?;
-            let named = Stat::at(self, &name).map_err(|errno| self.error("statx", &name, errno))?;
-            if locked.identity() == named.identity() {
-                return Ok(Some(Lock { fd }));
+            let named = self.find_stat(OsStr::from_bytes(name.to_bytes()))?;
+            if named.is_some_and(|named| locked.identity() == named.identity()) {
+                return Ok(Attempt::Taken(Lock { fd }));
             }
         }
         Err(self.error("flock", &name, Errno::AGAIN))
     }
 
-    /// The processes that hold the lock on the directory `name`, as far as our pid namespace shows them.
+    /// The processes that hold the lock on the directory `name`, as far as our pid namespace shows them; nobody does where
+    /// there is none.
     ///
     /// Not one that has ended: the kernel goes on naming the process that took the lock while a child of it, which was
     /// forked and has not come to exec yet, still has it.
     pub fn lock_holders(&self, name: impl AsRef<OsStr>) -> Result<Vec<Holder>> {
-        let stat = self.stat(name)?;
+        let Some(stat) = self.find_stat(name)? else { return Ok(Vec::new()) };
         let file = (rustix::fs::major(stat.dev), rustix::fs::minor(stat.dev), stat.ino);
         for _ in 0..LOOKS {
             let locks = Locks::read().map_err(|source| Error::new("read", LOCKS, source))?;

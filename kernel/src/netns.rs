@@ -8,13 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatFs};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Result};
+use crate::look::ATTEMPTS;
 use crate::stat::Stat;
 use crate::sys;
+use crate::uapi::NSFS_MAGIC;
 
 /// Where `ip netns add` keeps the names of namespaces.
 pub const NAMED_DIR: &str = "/run/netns";
@@ -30,10 +32,26 @@ pub struct NetNsId {
     pub ino: u64,
 }
 
+impl NetNsId {
+    /// Whether it is the namespace of this device and inode number.
+    pub fn is(self, (dev, ino): (u64, u64)) -> bool {
+        (self.dev, self.ino) == (dev, ino)
+    }
+}
+
 impl fmt::Display for NetNsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.dev, self.ino)
     }
+}
+
+/// What a look for a namespace finds.
+#[derive(Debug)]
+pub enum Entrance {
+    /// It can be entered.
+    Open(NetNs),
+    /// There is none, or what is there is none; the error says which.
+    Absent(Error),
 }
 
 /// An open network namespace, which keeps it alive.
@@ -50,26 +68,56 @@ impl NetNs {
         Self::open_path(OsStr::from_bytes(CURRENT.to_bytes()).into())
     }
 
-    /// Opens a namespace: a path when `name` holds a slash, else a name under [`NAMED_DIR`].
-    ///
-    /// `ENOENT` when there is none; `EINVAL` when there is something else.
+    /// Opens a namespace that must exist, by its name or path as for [`find`](Self::find).
     pub fn open(name: impl AsRef<Path>) -> Result<Self> {
+        match Self::find(name)? {
+            Entrance::Open(netns) => Ok(netns),
+            Entrance::Absent(error) => Err(error),
+        }
+    }
+
+    /// Looks for a namespace: a path when `name` holds a slash, else a name under [`NAMED_DIR`].
+    pub fn find(name: impl AsRef<Path>) -> Result<Entrance> {
         let name = name.as_ref();
         let is_path = name.as_os_str().as_encoded_bytes().contains(&b'/');
-        Self::open_path(if is_path { name.to_owned() } else { Path::new(NAMED_DIR).join(name) })
+        Self::find_path(if is_path { name.to_owned() } else { Path::new(NAMED_DIR).join(name) })
     }
 
     fn open_path(path: PathBuf) -> Result<Self> {
-        let object = || path.to_string_lossy().into_owned();
+        match Self::find_path(path)? {
+            Entrance::Open(netns) => Ok(netns),
+            Entrance::Absent(error) => Err(error),
+        }
+    }
+
+    fn find_path(path: PathBuf) -> Result<Entrance> {
+        let error = |call, errno: Errno| Error::new(call, path.to_string_lossy(), errno);
         // Not to be held up by a FIFO or a device that bears the name.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|errno| Error::new("open", object(), errno))?;
-        if sys::namespace_type(fd.as_fd()).ok() != Some(libc::CLONE_NEWNET) {
-            return Err(Error::invalid("open", object(), "not a network namespace"));
+        let open = || rustix::fs::open(&path, flags, Mode::empty());
+        let mut opened = open();
+        for _ in 0..ATTEMPTS {
+            let Err(absent @ (Errno::NOENT | Errno::NOTDIR)) = opened else { break };
+            // A call of another kind has to say the same.
+            match rustix::fs::stat(&path) {
+                Err(errno) if errno == absent => return Ok(Entrance::Absent(error("open", absent))),
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(error("stat", errno)),
+            }
+            opened = open();
         }
-        let stat = Stat::at(&fd, c"").map_err(|errno| Error::new("statx", object(), errno))?;
-        Ok(Self { fd, id: NetNsId { dev: stat.dev, ino: stat.ino }, path })
+        let fd = opened.map_err(|errno| error("open", errno))?;
+        let fs = rustix::fs::fstatfs(&fd).map_err(|errno| error("fstatfs", errno))?;
+        let kind = has_magic(&fs)
+            .then(|| sys::namespace_type(fd.as_fd()))
+            .transpose()
+            .map_err(|source| Error::new("ioctl(NS_GET_NSTYPE)", path.to_string_lossy(), source))?;
+        if kind != Some(libc::CLONE_NEWNET) {
+            let what = Error::invalid("open", path.to_string_lossy(), "not a network namespace");
+            return Ok(Entrance::Absent(what));
+        }
+        let stat = Stat::at(&fd, c"").map_err(|errno| error("statx", errno))?;
+        Ok(Entrance::Open(Self { fd, id: NetNsId { dev: stat.dev, ino: stat.ino }, path }))
     }
 
     /// What tells it apart from other namespaces.
@@ -110,6 +158,12 @@ impl NetNs {
             }
         })
     }
+}
+
+// The field's type differs between architectures; the number is a 32-bit one everywhere.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast)]
+fn has_magic(fs: &StatFs) -> bool {
+    fs.f_type as u32 == NSFS_MAGIC
 }
 
 impl AsFd for NetNs {

@@ -1,9 +1,10 @@
 //! What all BPF objects have in common: their kinds, their names, their ids.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::error::{Error, PinError, Result};
+use crate::look::Other;
 use crate::sys;
 use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
 
@@ -36,9 +37,7 @@ pub fn kind_of(object: impl AsFd) -> Result<Option<ObjectKind>> {
     let path = format!("/proc/self/fd/{}", object.as_fd().as_raw_fd());
     let target = match rustix::fs::readlink(&path, Vec::new()) {
         Ok(target) => target,
-        Err(rustix::io::Errno::NOENT) => {
-            return Err(Error::invalid("readlink", path, "/proc is not mounted here"));
-        }
+        Err(_) if !proc_is_mounted() => return Err(Error::invalid("readlink", path, NO_PROC)),
         Err(errno) => return Err(Error::new("readlink", path, errno)),
     };
     let target = target.to_string_lossy();
@@ -50,11 +49,30 @@ pub fn kind_of(object: impl AsFd) -> Result<Option<ObjectKind>> {
     })
 }
 
+pub(crate) const NO_PROC: &str = "/proc is not mounted here";
+
+/// Whether this process can name its descriptors; true when that cannot be found out.
+pub(crate) fn proc_is_mounted() -> bool {
+    !matches!(std::fs::exists("/proc/self/fd"), Ok(false))
+}
+
+/// Opens an object by its id; `None` when there is none by what the kernel says twice. `command` is one of
+/// `BPF_*_GET_FD_BY_ID`.
+///
+/// The lists of ids cannot confirm it: an object that is being freed has left its users and still has its id there
+/// (kernel/bpf/syscall.c, `bpf_link_inc_not_zero` and its like).
+pub(crate) fn find_by_id(command: Command, id: u32, origin: &str) -> Result<Option<OwnedFd>> {
+    sys::present_if_any(|| sys::fd_by_id(command, id))
+        .map_err(|source| Error::new(command.name, origin, source))
+}
+
 /// Refuses a descriptor that is not of a given kind; `origin` names it.
 pub(crate) fn expect(object: impl AsFd, expected: ObjectKind, origin: &str) -> Result<(), PinError> {
     match kind_of(object)? {
         Some(found) if found == expected => Ok(()),
-        Some(found) => Err(PinError::WrongType { path: origin.into(), found, expected }),
+        Some(found) => {
+            Err(PinError::WrongType { path: origin.into(), found: Other::Object(found), expected })
+        }
         None => Err(Error::invalid("readlink", origin, "not a BPF object").into()),
     }
 }

@@ -13,10 +13,12 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Uid}
 use rustix::io::Errno;
 
 use crate::bpffs;
-use crate::error::{Error, OptionalExt, PinError, Result};
+use crate::error::{Error, PinError, Result};
 use crate::link::XdpLink;
+use crate::look::{ATTEMPTS, Look, Other};
 use crate::map::Map;
 use crate::object::{self, ObjectKind};
+use crate::privilege::is_root;
 use crate::program::Program;
 use crate::stat::{EntryKind, Stat};
 use crate::sys;
@@ -82,14 +84,22 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory. `ENOENT` when there is none, `ENOTDIR` when the last component of `path` is anything else, a
-    /// symbolic link included; those before it are followed.
+    /// Opens a directory that must exist; a last component that is a symbolic link is an error, those before it are
+    /// followed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        // Behind a trailing slash, the kernel would follow a symbolic link.
-        let path: PathBuf = path.as_ref().components().collect();
-        let fd = rustix::fs::open(&path, DIR_FLAGS, Mode::empty())
+        let path = without_trailing_slash(path.as_ref());
+        let fd = open_dir_at(rustix::fs::CWD, &path)
             .map_err(|errno| Error::new("open", path.to_string_lossy(), errno))?;
         Ok(Self { fd, path })
+    }
+
+    /// Looks for a directory, as [`open`](Self::open) does.
+    pub fn find(path: impl AsRef<Path>) -> Result<Look<Self>> {
+        let path = without_trailing_slash(path.as_ref());
+        let error = |call, errno| Error::new(call, path.to_string_lossy(), errno);
+        let open = || open_dir_at(rustix::fs::CWD, &path);
+        let found = agree("open", &[EntryKind::Dir], open, || Stat::named(&path), error)?;
+        Ok(found.map(|fd| Self { fd, path: path.clone() }))
     }
 
     /// A directory that is open already, handed over by another process; `path` is for people. `ENOTDIR` when it is
@@ -103,21 +113,44 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
-    /// Opens a directory in this one.
+    /// Opens a directory in this one, which must exist.
     pub fn open_dir(&self, name: impl AsRef<OsStr>) -> Result<Self> {
         let name = self.name("openat", name.as_ref())?;
-        let fd = rustix::fs::openat(&self.fd, &name, DIR_FLAGS, Mode::empty())
-            .map_err(|errno| self.error("openat", &name, errno))?;
+        let fd = open_dir_at(&self.fd, &name).map_err(|errno| self.error("openat", &name, errno))?;
         Ok(Self { fd, path: self.path.join(os(&name)) })
     }
 
-    /// Makes a directory in this one; `mode` is as given, whatever the umask. `EEXIST` when the name is taken.
+    /// Looks for a directory in this one.
+    pub fn find_dir(&self, name: impl AsRef<OsStr>) -> Result<Look<Self>> {
+        let name = self.name("openat", name.as_ref())?;
+        let open = || open_dir_at(&self.fd, &name);
+        let found = self.agree("openat", &name, &[EntryKind::Dir], open)?;
+        Ok(found.map(|fd| Self { fd, path: self.path.join(os(&name)) }))
+    }
+
+    /// Makes a directory in this one; `mode` is as given, whatever the umask. A name that is taken is an error.
     pub fn mkdir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
         let name = self.name("mkdirat", name.as_ref())?;
         rustix::fs::mkdirat(&self.fd, &name, Mode::from_raw_mode(mode))
             .map_err(|errno| self.error("mkdirat", &name, errno))?;
         // The umask may have taken something away.
         self.chmod(os(&name), mode).inspect_err(|_| _ = self.rmdir(os(&name)))
+    }
+
+    /// Makes a directory in this one, as [`mkdir`](Self::mkdir) does, unless something has this name; tells whether it was
+    /// made.
+    pub fn mkdir_if_gone(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            match self.mkdir(&name, mode) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is(libc::EEXIST) => {}
+                Err(error) => return Err(error),
+            }
+            if self.find_stat(&name)?.is_some() {
+                return Ok(false);
+            }
+        }
+        self.mkdir(name, mode).map(|()| true)
     }
 
     /// The path under which the directory was opened. For people: it may have been renamed since.
@@ -137,7 +170,7 @@ impl Dir {
         Ok(bpffs::has_magic(&fs))
     }
 
-    /// The entries of the directory but `.` and `..`, sorted by name.
+    /// The entries of the directory but `.` and `..`, sorted by name. One that was removed has none.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let error = |call, errno| Error::new(call, self.path.to_string_lossy(), errno);
         // The descriptor that we have stands for the place and cannot be read from.
@@ -148,16 +181,19 @@ impl Dir {
         let mut dir = RawDir::new(fd, &mut buffer);
         let mut entries = Vec::new();
         while let Some(entry) = dir.next() {
-            let entry = entry.map_err(|errno| error("getdents64", errno))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::NOENT) if self.stat_self()?.is_removed() => break,
+                Err(errno) => return Err(error("getdents64", errno)),
+            };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::Unknown => match self.stat(os(name)) {
-                    Ok(stat) => stat.kind,
-                    Err(error) if error.errno() == libc::ENOENT => continue,
-                    Err(error) => return Err(error),
+                FileType::Unknown => match self.find_stat(os(name))? {
+                    Some(stat) => stat.kind,
+                    None => continue,
                 },
                 known => known.into(),
             };
@@ -167,21 +203,44 @@ impl Dir {
         Ok(entries)
     }
 
+    /// Whether the directory was removed since it was opened.
+    pub fn is_removed(&self) -> Result<bool> {
+        Ok(self.stat_self()?.is_removed())
+    }
+
     /// What is known about the directory itself.
     pub fn stat_self(&self) -> Result<Stat> {
         Stat::at(&self.fd, c"").map_err(|errno| Error::new("statx", self.path.to_string_lossy(), errno))
     }
 
-    /// What is known about an entry; of a symbolic link itself. `ENOENT` when there is none.
+    /// What is known about an entry, which must exist; of a symbolic link itself.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<Stat> {
         let name = self.name("statx", name.as_ref())?;
         Stat::at(&self.fd, &name).map_err(|errno| self.error("statx", &name, errno))
     }
 
+    /// What is known about an entry, of a symbolic link itself; `None` when there is none.
+    pub fn find_stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>> {
+        let name = self.name("statx", name.as_ref())?;
+        for _ in 0..ATTEMPTS {
+            match Stat::at(&self.fd, &name) {
+                Ok(stat) => return Ok(Some(stat)),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(self.error("statx", &name, errno)),
+            }
+            match self.place(&name) {
+                Ok(_) => {}
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(self.error("openat", &name, errno)),
+            }
+        }
+        Err(self.error("statx", &name, Errno::NOENT))
+    }
+
     /// Sets the permission bits of an entry that is no symbolic link.
     pub fn chmod(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
         let name = self.name("chmod", name.as_ref())?;
-        let entry = self.place(&name)?;
+        let entry = self.place(&name).map_err(|errno| self.error("openat", &name, errno))?;
         let stat = Stat::at(&entry, c"").map_err(|errno| self.error("statx", &name, errno))?;
         if stat.kind == EntryKind::Symlink {
             return Err(self.refusal("chmod", &name, "a symbolic link"));
@@ -213,8 +272,7 @@ impl Dir {
             .map_err(|errno| self.error("fchownat", &name, errno))
     }
 
-    /// Pins a BPF object. `EEXIST` when the name is taken, `EPERM` when it holds a dot (bpffs reserves it) or this is no
-    /// bpffs.
+    /// Pins a BPF object. It is an error when the name is taken or holds a dot (bpffs reserves it), or when this is no bpffs.
     pub fn pin(&self, name: impl AsRef<OsStr>, object: &impl AsFd) -> Result<()> {
         let name = self.name(BPF_OBJ_PIN.name, name.as_ref())?;
         // By the descriptor's number, since the command takes a directory's descriptor only from Linux 6.5 on.
@@ -226,45 +284,60 @@ impl Dir {
             .map_err(|source| Error::new(BPF_OBJ_PIN.name, self.path_of(os(&name)).to_string_lossy(), source))
     }
 
-    /// Opens a pin, whatever it holds. `ENOENT` when there is none.
+    /// Looks at a pin, whatever it holds.
     ///
     /// The kernel opens links for writing only; a link pin that was asked for [`Access::ReadOnly`] is opened so if the
     /// caller may.
-    pub fn open_pin(&self, name: impl AsRef<OsStr>, access: Access) -> Result<PinnedObject> {
+    pub fn find_pin(&self, name: impl AsRef<OsStr>, access: Access) -> Result<Look<PinnedObject>> {
         let name = self.name(BPF_OBJ_GET.name, name.as_ref())?;
         let fd = match self.obj_get(&name, access)? {
-            Opened::Object(fd) => fd,
-            Opened::ReadOnlyLink => match self.obj_get(&name, Access::ReadWrite)? {
-                Opened::Object(fd) => fd,
-                Opened::ReadOnlyLink => return Err(self.error(BPF_OBJ_GET.name, &name, Errno::INVAL)),
-            },
+            Look::Other(Other::Object(ObjectKind::Link)) => self.obj_get(&name, Access::ReadWrite)?,
+            look => look,
         };
         let origin = self.path_of(os(&name)).to_string_lossy().into_owned();
-        Ok(match object::kind_of(&fd)? {
-            Some(ObjectKind::Map) => PinnedObject::Map(Map::known(fd, origin)?),
-            Some(ObjectKind::Program) => PinnedObject::Program(Program::known(fd, origin)),
-            Some(ObjectKind::Link) => PinnedObject::Link(XdpLink::known(fd, origin)),
-            None => return Err(self.refusal(BPF_OBJ_GET.name, &name, "a BPF object of an unknown kind")),
+        Ok(match fd {
+            Look::Found(fd) => match object::kind_of(&fd)? {
+                Some(ObjectKind::Map) => Look::Found(PinnedObject::Map(Map::known(fd, origin)?)),
+                Some(ObjectKind::Program) => Look::Found(PinnedObject::Program(Program::known(fd, origin))),
+                Some(ObjectKind::Link) => Look::Found(PinnedObject::Link(XdpLink::known(fd, origin))),
+                None => Look::Other(Other::UnknownObject),
+            },
+            Look::Gone => Look::Gone,
+            Look::Other(other) => Look::Other(other),
         })
+    }
+
+    /// Looks for a pinned map.
+    pub fn find_map(&self, name: impl AsRef<OsStr>, access: Access) -> Result<Look<Map>> {
+        self.find_kind(name.as_ref(), access, ObjectKind::Map, Map::known)
+    }
+
+    /// Looks for a pinned program.
+    pub fn find_program(&self, name: impl AsRef<OsStr>) -> Result<Look<Program>> {
+        // A program's descriptor can do the same whatever it was opened for; this asks for less permission.
+        let known = |fd, origin| Ok(Program::known(fd, origin));
+        self.find_kind(name.as_ref(), Access::ReadOnly, ObjectKind::Program, known)
+    }
+
+    /// Looks for a pinned link.
+    pub fn find_link(&self, name: impl AsRef<OsStr>) -> Result<Look<XdpLink>> {
+        let known = |fd, origin| Ok(XdpLink::known(fd, origin));
+        self.find_kind(name.as_ref(), Access::ReadWrite, ObjectKind::Link, known)
     }
 
     /// Opens a pin that must hold a map.
     pub fn open_map(&self, name: impl AsRef<OsStr>, access: Access) -> Result<Map, PinError> {
-        let (fd, origin) = self.open_kind(name.as_ref(), access, ObjectKind::Map)?;
-        Ok(Map::known(fd, origin)?)
+        PinError::require(self.find_map(&name, access)?, self.path_of(name), ObjectKind::Map)
     }
 
     /// Opens a pin that must hold a program.
     pub fn open_program(&self, name: impl AsRef<OsStr>) -> Result<Program, PinError> {
-        // A program's descriptor can do the same whatever it was opened for; this asks for less permission.
-        let (fd, origin) = self.open_kind(name.as_ref(), Access::ReadOnly, ObjectKind::Program)?;
-        Ok(Program::known(fd, origin))
+        PinError::require(self.find_program(&name)?, self.path_of(name), ObjectKind::Program)
     }
 
     /// Opens a pin that must hold a link.
     pub fn open_link(&self, name: impl AsRef<OsStr>) -> Result<XdpLink, PinError> {
-        let (fd, origin) = self.open_kind(name.as_ref(), Access::ReadWrite, ObjectKind::Link)?;
-        Ok(XdpLink::known(fd, origin))
+        PinError::require(self.find_link(&name)?, self.path_of(name), ObjectKind::Link)
     }
 
     /// Gives what is `name` in the directory `from` another name in this one: the same inode with the same permissions.
@@ -285,30 +358,58 @@ impl Dir {
             .map_err(|errno| self.error("symlinkat", &name, errno))
     }
 
-    /// The text of a symbolic link. `EINVAL` when the entry is none.
+    /// The text of a symbolic link, which must exist.
     pub fn readlink(&self, name: impl AsRef<OsStr>) -> Result<OsString> {
         let name = self.name("readlinkat", name.as_ref())?;
-        let text = rustix::fs::readlinkat(&self.fd, &name, Vec::new())
-            .map_err(|errno| self.error("readlinkat", &name, errno))?;
+        self.read_symlink(&name).map_err(|errno| self.error("readlinkat", &name, errno))
+    }
+
+    /// Looks for a symbolic link, and reads its text.
+    pub fn find_symlink(&self, name: impl AsRef<OsStr>) -> Result<Look<OsString>> {
+        let name = self.name("readlinkat", name.as_ref())?;
+        self.agree("readlinkat", &name, &[EntryKind::Symlink], || self.read_symlink(&name))
+    }
+
+    fn read_symlink(&self, name: &CStr) -> rustix::io::Result<OsString> {
+        let text = rustix::fs::readlinkat(&self.fd, name, Vec::new())?;
         Ok(OsString::from_vec(text.into_bytes()))
     }
 
-    /// Removes an entry that is no directory. `EISDIR` when it is one.
+    /// Removes an entry, which must exist and is no directory.
     pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<()> {
         let name = self.name("unlinkat", name.as_ref())?;
         rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty())
             .map_err(|errno| self.error("unlinkat", &name, errno))
     }
 
-    /// Removes an empty directory. `ENOTEMPTY` when it is not.
+    /// Removes an entry that is no directory; false when there was none.
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool> {
+        self.unless_gone(name.as_ref(), || self.unlink(&name))
+    }
+
+    /// Makes a change to an entry; false when there is no such entry.
+    fn unless_gone(&self, name: &OsStr, change: impl Fn() -> Result<()>) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            match change() {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+            if self.find_stat(name)?.is_none() {
+                return Ok(false);
+            }
+        }
+        change().map(|()| true)
+    }
+
+    /// Removes a directory, which must be empty.
     pub fn rmdir(&self, name: impl AsRef<OsStr>) -> Result<()> {
         let name = self.name("unlinkat", name.as_ref())?;
         rustix::fs::unlinkat(&self.fd, &name, AtFlags::REMOVEDIR)
             .map_err(|errno| self.error("unlinkat", &name, errno))
     }
 
-    /// Removes a directory and the entries in it, none of which may be a directory: then nothing is removed, and the
-    /// error is `ENOTEMPTY`.
+    /// Removes a directory and the entries in it, none of which may be a directory: then nothing is removed.
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> Result<()> {
         let name = name.as_ref();
         let dir = self.open_dir(name)?;
@@ -317,7 +418,7 @@ impl Dir {
             return Err(Error::new("rmdir", dir.path_of(&nested.name).to_string_lossy(), Errno::NOTEMPTY));
         }
         for entry in entries {
-            dir.unlink(&entry.name).optional()?;
+            dir.remove(&entry.name)?;
         }
         self.rmdir(name)
     }
@@ -327,7 +428,12 @@ impl Dir {
         self.rename_with(from.as_ref(), to.as_ref(), RenameFlags::empty())
     }
 
-    /// Renames an entry. `EEXIST` when the new name is taken.
+    /// Renames an entry, as [`rename`](Self::rename) does; false when there was none.
+    pub fn rename_if_there(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<bool> {
+        self.unless_gone(from.as_ref(), || self.rename(&from, &to))
+    }
+
+    /// Renames an entry. A new name that is taken is an error.
     pub fn rename_noreplace(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<()> {
         self.rename_with(from.as_ref(), to.as_ref(), RenameFlags::NOREPLACE)
     }
@@ -346,67 +452,88 @@ impl Dir {
         })
     }
 
-    fn open_kind(
+    fn find_kind<T>(
         &self,
         name: &OsStr,
         access: Access,
         expected: ObjectKind,
-    ) -> Result<(OwnedFd, String), PinError> {
+        known: impl FnOnce(OwnedFd, String) -> Result<T>,
+    ) -> Result<Look<T>> {
         let name = self.name(BPF_OBJ_GET.name, name)?;
-        let path = self.path_of(os(&name));
-        let fd = match self.obj_get(&name, access)? {
-            Opened::Object(fd) => fd,
-            Opened::ReadOnlyLink => {
-                return Err(PinError::WrongType { path, found: ObjectKind::Link, expected });
-            }
-        };
-        match object::kind_of(&fd)? {
-            Some(found) if found == expected => Ok((fd, path.to_string_lossy().into_owned())),
-            Some(found) => Err(PinError::WrongType { path, found, expected }),
-            None => Err(self.refusal(BPF_OBJ_GET.name, &name, "a BPF object of an unknown kind").into()),
-        }
+        Ok(match self.obj_get(&name, access)? {
+            Look::Gone => Look::Gone,
+            Look::Other(other) => Look::Other(other),
+            Look::Found(fd) => match object::kind_of(&fd)? {
+                Some(found) if found == expected => {
+                    Look::Found(known(fd, self.path_of(os(&name)).to_string_lossy().into_owned())?)
+                }
+                Some(found) => Look::Other(Other::Object(found)),
+                None => Look::Other(Other::UnknownObject),
+            },
+        })
     }
 
-    /// `BPF_OBJ_GET` of an entry, with no way for a symbolic link to lead elsewhere.
-    fn obj_get(&self, name: &CStr, access: Access) -> Result<Opened> {
-        let entry = self.place(name)?;
+    /// `BPF_OBJ_GET` of an entry, with no way for a symbolic link to lead elsewhere. Of what is open already, the kernel is
+    /// asked what it is when it opens no object there.
+    fn obj_get(&self, name: &CStr, access: Access) -> Result<Look<OwnedFd>> {
+        const CALL: &str = BPF_OBJ_GET.name;
+        let all = [EntryKind::File, EntryKind::Dir, EntryKind::Symlink, EntryKind::Other];
+        let entry = match self.agree("openat", name, &all, || self.place(name))? {
+            Look::Found(entry) => entry,
+            Look::Gone => return Ok(Look::Gone),
+            Look::Other(other) => return Ok(Look::Other(other)),
+        };
         let flags = match access {
             Access::ReadOnly => BPF_F_RDONLY,
             Access::ReadWrite => 0,
         };
-        let source = match sys::obj_get(&proc_path(&entry), flags) {
-            Ok(fd) => return Ok(Opened::Object(fd)),
+        let get = || sys::obj_get(&proc_path(&entry), flags);
+        let is_invalid = |source: &std::io::Error| source.raw_os_error() == Some(libc::EINVAL);
+        let source = match get() {
+            Ok(fd) => return Ok(Look::Found(fd)),
+            // The kernel opens no link for reading alone (kernel/bpf/inode.c, `bpf_obj_get_user`), and has no other reason
+            // for this answer to such a call. It is asked twice.
+            Err(source) if is_invalid(&source) && access == Access::ReadOnly => match get() {
+                Ok(fd) => return Ok(Look::Found(fd)),
+                Err(source) if is_invalid(&source) => {
+                    return Ok(Look::Other(Other::Object(ObjectKind::Link)));
+                }
+                Err(source) => source,
+            },
             Err(source) => source,
         };
-        match source.raw_os_error() {
-            // The only reason for it here: all else about the call is right.
-            Some(libc::EINVAL) if access == Access::ReadOnly => Ok(Opened::ReadOnlyLink),
-            // The entry exists, since it is open.
-            Some(libc::ENOENT) => Err(self.refusal(BPF_OBJ_GET.name, name, "/proc is not mounted here")),
-            // This is also the answer for what is no pin at all.
-            Some(libc::EACCES) => {
-                let reason = match Stat::at(&entry, c"").map(|stat| stat.kind) {
-                    Ok(EntryKind::Symlink) => Some("a symbolic link, not a pin"),
-                    Ok(EntryKind::Dir) => Some("a directory, not a pin"),
-                    _ => match rustix::fs::fstatfs(&entry) {
-                        Ok(fs) if !bpffs::has_magic(&fs) => Some("not on a bpffs, so not a pin"),
-                        _ => None,
-                    },
-                };
-                Err(match reason {
-                    Some(reason) => self.refusal(BPF_OBJ_GET.name, name, reason),
-                    None => Error::new(BPF_OBJ_GET.name, self.path_of(os(name)).to_string_lossy(), source),
-                })
-            }
-            _ => Err(Error::new(BPF_OBJ_GET.name, self.path_of(os(name)).to_string_lossy(), source)),
+        let stat = Stat::at(&entry, c"").map_err(|errno| self.error("statx", name, errno))?;
+        if stat.kind != EntryKind::File {
+            return Ok(Look::Other(Other::Entry(stat.kind)));
         }
+        let fs = rustix::fs::fstatfs(&entry).map_err(|errno| self.error("fstatfs", name, errno))?;
+        if !bpffs::has_magic(&fs) {
+            return Ok(Look::Other(Other::NotOnBpffs));
+        }
+        if !object::proc_is_mounted() {
+            return Err(self.refusal(CALL, name, object::NO_PROC));
+        }
+        let error = Error::new(CALL, self.path_of(os(name)).to_string_lossy(), source);
+        // Root is denied what belongs to others, once it has given up the right to all files.
+        Err(if error.is_denied_by_mode() && is_root() { error.of_entry(&stat) } else { error })
     }
 
     /// A descriptor that stands for an entry itself, of whatever kind, and needs no permission on it.
-    fn place(&self, name: &CStr) -> Result<OwnedFd> {
+    fn place(&self, name: &CStr) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.fd, name, flags, Mode::empty())
-            .map_err(|errno| self.error("openat", name, errno))
+    }
+
+    /// See [`agree`], of an entry of this directory.
+    pub(crate) fn agree<T>(
+        &self,
+        call: &'static str,
+        name: &CStr,
+        wanted: &[EntryKind],
+        open: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<Look<T>> {
+        let error = |call, errno| self.error(call, name, errno);
+        agree(call, wanted, open, || Stat::at(&self.fd, name), error)
     }
 
     /// Checks that a name is one component, and no special one.
@@ -443,10 +570,52 @@ const DIR_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const NOT_A_NAME: &str = "not the name of a directory entry";
 
-enum Opened {
-    Object(OwnedFd),
-    /// It is a link, and the kernel refused to open it read-only.
-    ReadOnlyLink,
+/// What `open` finds, which is for entries of the `wanted` kinds. That there is none, or another, has to be confirmed by
+/// `stat`, a call of another kind.
+fn agree<T>(
+    call: &'static str,
+    wanted: &[EntryKind],
+    open: impl Fn() -> rustix::io::Result<T>,
+    stat: impl Fn() -> rustix::io::Result<Stat>,
+    error: impl Fn(&'static str, Errno) -> Error,
+) -> Result<Look<T>> {
+    let mut last = Errno::NOENT;
+    for _ in 0..ATTEMPTS {
+        let is_absent = match open() {
+            Ok(found) => return Ok(Look::Found(found)),
+            Err(errno @ Errno::NOENT) => {
+                last = errno;
+                true
+            }
+            Err(errno @ (Errno::NOTDIR | Errno::LOOP | Errno::INVAL)) => {
+                last = errno;
+                false
+            }
+            Err(errno) => return Err(error(call, errno)),
+        };
+        match stat() {
+            Ok(stat) if !is_absent && !wanted.contains(&stat.kind) => {
+                return Ok(Look::Other(Other::Entry(stat.kind)));
+            }
+            Err(Errno::NOENT) if is_absent => return Ok(Look::Gone),
+            // The path leads through something that is no directory.
+            Err(Errno::NOTDIR) if !is_absent => return Ok(Look::Other(Other::Entry(EntryKind::Other))),
+            // It has come or gone meanwhile, or one of the two is wrong.
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(error("statx", errno)),
+        }
+    }
+    Err(error(call, last))
+}
+
+/// Opens a directory itself, and not what a symbolic link leads to.
+fn open_dir_at(dir: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(dir, path, DIR_FLAGS, Mode::empty())
+}
+
+/// Behind a trailing slash, the kernel would follow a symbolic link.
+fn without_trailing_slash(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 fn os(name: &CStr) -> &OsStr {

@@ -1,5 +1,8 @@
 //! What this process may do.
 
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -63,6 +66,11 @@ pub fn is_root() -> bool {
 /// Whether this thread has a capability in effect.
 pub fn has_capability(capability: Capability) -> Result<bool> {
     Ok(sets()?.effective.contains(capability.bit()))
+}
+
+/// Whether permission bits let this process search a directory; true when that cannot be found out.
+pub fn may_search(directory: &Path) -> bool {
+    rustix::fs::accessat(CWD, directory, Access::EXEC_OK, AtFlags::EACCESS) != Err(Errno::ACCESS)
 }
 
 /// Whether this process is in the initial user namespace: only there the kernel takes XDP programs from anybody.

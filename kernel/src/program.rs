@@ -116,7 +116,7 @@ pub struct DebugInfo<'a> {
 impl XdpLoad<'_> {
     /// Has the program verified and loaded. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     ///
-    /// The verifier writes what it thinks into `log`, as text up to the first NUL; `ENOSPC` when that does not fit.
+    /// The verifier writes what it thinks into `log`, as text up to the first NUL; it is an error when that does not fit.
     /// Programs with functions of their own need [`debug`](Self::debug) for callbacks and global functions.
     pub fn load(&self, log: Option<&mut [u8]>) -> Result<Program> {
         let mut attr = ProgLoad {
@@ -138,6 +138,42 @@ impl XdpLoad<'_> {
             .map_err(|source| Error::new(BPF_PROG_LOAD.name, origin.as_str(), source))?;
         Ok(Program { fd, origin })
     }
+
+    /// As [`load`](Self::load); where it fails, with all that the verifier has to say, cut off at 16 MiB.
+    pub fn load_or_explain(&self) -> Result<Program, Refusal> {
+        // The log costs time, so it is asked for once there is something to tell.
+        let mut error = match self.load(None) {
+            Ok(program) => return Ok(program),
+            Err(error) => error,
+        };
+        let mut log = Vec::new();
+        for size in LOG_SIZES {
+            log = vec![0; size];
+            match self.load(Some(&mut log)) {
+                Ok(program) => return Ok(program),
+                // It did not fit (kernel/bpf/log.c, `bpf_vlog_finalize`). Why the first try failed is the reason.
+                Err(again) if again.is(libc::ENOSPC) => {}
+                Err(again) => {
+                    error = again;
+                    break;
+                }
+            }
+        }
+        let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+        Err(Refusal { error, log: String::from_utf8_lossy(&log[..end]).into_owned() })
+    }
+}
+
+/// Sizes of the buffer for the verifier's log that are tried in turn.
+const LOG_SIZES: [usize; 3] = [1 << 18, 1 << 21, 1 << 24];
+
+/// Why a program was not loaded.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The call that failed.
+    pub error: Error,
+    /// The verifier's log.
+    pub log: String,
 }
 
 /// What [`Program::test_run`] found.
@@ -161,7 +197,7 @@ impl Program {
     /// `BPF_XDP`. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     ///
     /// The kernel keeps the first 15 bytes of `name`. The verifier writes what it thinks into `log`, as text up to the
-    /// first NUL; `ENOSPC` when that does not fit.
+    /// first NUL; it is an error when that does not fit.
     pub fn load_xdp(name: &str, insns: &[Insn], license: &CStr, log: Option<&mut [u8]>) -> Result<Self> {
         XdpLoad { name, insns, license, frags: false, attach_type: ATTACH_TYPE_XDP, debug: None }.load(log)
     }
@@ -171,12 +207,19 @@ impl Program {
         Self::load_xdp(name, &[Insn::mov(0, action.cast_signed()), Insn::exit()], c"Dual MIT/GPL", None)
     }
 
-    /// Opens a program by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    /// Opens a program by its id. Needs `CAP_SYS_ADMIN`.
     pub fn open_by_id(id: ProgramId) -> Result<Self> {
         let origin = format!("program {id}");
         let fd = sys::fd_by_id(BPF_PROG_GET_FD_BY_ID, id.0)
             .map_err(|source| Error::new(BPF_PROG_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Ok(Self { fd, origin })
+    }
+
+    /// Opens a program by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
+    pub fn find_by_id(id: ProgramId) -> Result<Option<Self>> {
+        let origin = format!("program {id}");
+        let fd = object::find_by_id(BPF_PROG_GET_FD_BY_ID, id.0, &origin)?;
+        Ok(fd.map(|fd| Self { fd, origin }))
     }
 
     /// Takes a descriptor from elsewhere, which must be of a program. `origin` names it in errors.

@@ -2,8 +2,13 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, StatxFlags, StatxTimestamp};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, StatxTimestamp};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::look::ATTEMPTS;
 
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,13 +62,40 @@ pub struct Stat {
     pub ctime: Timestamp,
     /// When its content last changed; for directories: when an entry was made, removed or renamed.
     pub mtime: Timestamp,
+    /// How many names it has; a directory that was removed has none.
+    links: u32,
 }
 
 impl Stat {
+    /// What is known about what a path leads to, symbolic links followed; `None` when there is nothing.
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        let error = |call, errno| Error::new(call, path.to_string_lossy(), errno);
+        let absent = |errno| matches!(errno, Errno::NOENT | Errno::NOTDIR);
+        for _ in 0..ATTEMPTS {
+            match Self::query(rustix::fs::CWD, path, AtFlags::empty()) {
+                Ok(stat) => return Ok(Some(stat)),
+                Err(errno) if absent(errno) => {}
+                Err(errno) => return Err(error("statx", errno)),
+            }
+            // A call of another kind has to say the same.
+            match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(_) => {}
+                Err(errno) if absent(errno) => return Ok(None),
+                Err(errno) => return Err(error("open", errno)),
+            }
+        }
+        Err(error("statx", Errno::NOENT))
+    }
+
     /// statx(2) of an entry of a directory, a symbolic link itself; of the descriptor itself when `name` is empty.
     pub(crate) fn at(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Self> {
         let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
         Self::query(dir, name, flags)
+    }
+
+    /// statx(2) of what a path names, a symbolic link itself.
+    pub(crate) fn named(path: &Path) -> rustix::io::Result<Self> {
+        Self::query(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// statx(2) of what a path leads to.
@@ -71,7 +103,7 @@ impl Stat {
         Self::query(rustix::fs::CWD, path, AtFlags::empty())
     }
 
-    fn query(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Self> {
+    fn query(dir: impl AsFd, name: impl rustix::path::Arg, flags: AtFlags) -> rustix::io::Result<Self> {
         let stat = rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS)?;
         let raw_mode = u32::from(stat.stx_mode);
         Ok(Self {
@@ -83,7 +115,13 @@ impl Stat {
             gid: stat.stx_gid,
             ctime: stat.stx_ctime.into(),
             mtime: stat.stx_mtime.into(),
+            links: stat.stx_nlink,
         })
+    }
+
+    /// Whether it was removed, and lives on only for those that have it open.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.links == 0
     }
 
     /// What tells an inode apart from all others that exist: device and inode number.

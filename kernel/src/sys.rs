@@ -177,14 +177,25 @@ pub(crate) fn prog_test_run(prog: BorrowedFd<'_>, data: &[u8], repeat: u32) -> i
     Ok((attr.retval, attr.duration))
 }
 
-/// The smallest id above `id` in one of the kernel's tables; `None` after the last.
+/// The smallest id above `id` in one of the kernel's tables; `None` after the last, by what the kernel says twice.
 pub(crate) fn next_id(command: Command, id: u32) -> io::Result<Option<u32>> {
-    let mut attr = GetId { id, ..GetId::default() };
-    // SAFETY: there are no addresses in this attribute.
-    match unsafe { bpf(command, &mut attr) } {
-        Ok(_) => Ok(Some(attr.next_id)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
+    present_if_any(|| {
+        let mut attr = GetId { id, ..GetId::default() };
+        // SAFETY: there are no addresses in this attribute.
+        unsafe { bpf(command, &mut attr) }.map(|_| attr.next_id)
+    })
+}
+
+/// The answer of a call of which `ENOENT` says that there is nothing; `None` when it says so twice in a row. There is no
+/// other call that could confirm it.
+pub(crate) fn present_if_any<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
+    let is_absent = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    match call() {
+        Err(error) if is_absent(&error) => match call() {
+            Err(error) if is_absent(&error) => Ok(None),
+            answer => answer.map(Some),
+        },
+        answer => answer.map(Some),
     }
 }
 

@@ -375,8 +375,12 @@ pub(crate) const NLA_F_NESTED: u16 = 1 << 15;
 /// The bits of an attribute's type that are its number: without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
 pub(crate) const NLA_TYPE_MASK: u16 = 0x3fff;
 
+/// `BPF_NOEXIST`: only where there is no entry.
+pub(crate) const BPF_NOEXIST: u64 = 1;
+
 // magic.h
 pub(crate) const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+pub(crate) const NSFS_MAGIC: u32 = 0x6e73_6673;
 
 // nsfs.h and sched.h
 pub(crate) const NS_GET_NSTYPE: libc::Ioctl = 0xb703;

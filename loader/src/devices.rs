@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use libc::{EINVAL, ENOENT, ENOTDIR};
 use xdpd_kernel::netlink::{self, Device};
-use xdpd_kernel::{IfIndex, NetNs, NetNsId};
+use xdpd_kernel::{Entrance, IfIndex, NetNs, NetNsId};
 
 /// A snapshot of the devices in every namespace of a file.
 #[derive(Debug, Clone, Default)]
@@ -32,16 +31,12 @@ impl Devices {
         let names: BTreeSet<Option<&str>> = netns.into_iter().chain([None]).collect();
         let mut spaces = BTreeMap::new();
         for name in names {
-            let space = match open(name) {
-                Ok(netns) => {
+            let space = match find(name)? {
+                Entrance::Open(netns) => {
                     let devices = netns.run(netlink::devices)??;
                     Space::Present { id: netns.identity(), devices }
                 }
-                // There is none, or what is there is none. Any other failure tells nothing of what is there.
-                Err(e) if name.is_some() && [ENOENT, ENOTDIR, EINVAL].contains(&e.errno()) => {
-                    Space::Absent(e.to_string())
-                }
-                Err(e) => return Err(e),
+                Entrance::Absent(why) => Space::Absent(why.to_string()),
             };
             spaces.insert(name.map(str::to_owned), space);
         }
@@ -113,7 +108,15 @@ impl Devices {
     }
 }
 
-/// Opens a namespace as the file names it.
+/// Looks for a namespace as the file names it.
+pub fn find(netns: Option<&str>) -> Result<Entrance, xdpd_kernel::Error> {
+    match netns {
+        None => NetNs::current().map(Entrance::Open),
+        Some(name) => NetNs::find(name),
+    }
+}
+
+/// Opens a namespace as the file names it, which must exist.
 pub fn open(netns: Option<&str>) -> Result<NetNs, xdpd_kernel::Error> {
     match netns {
         None => NetNs::current(),

@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use libc::{ENOENT, EPERM};
 use serde::Serialize;
-use xdpd_kernel::map_types::{BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY};
+use xdpd_kernel::map_types::{BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_MAP_TYPE_ARRAY};
 use xdpd_kernel::{Map, MapDef, ProgramInfo};
 
 /// What a dispatcher's configuration says of it.
@@ -36,24 +35,18 @@ pub fn read(program: &ProgramInfo) -> Result<Option<Dispatcher>, xdpd_kernel::Er
     if program.name != NAME {
         return Ok(None);
     }
-    let config = Map::open_by_id(map).and_then(|map| {
-        let mut config = vec![0; map.value_len()];
-        let found = is_config(map.def()) && map.lookup(&0_u32.to_ne_bytes(), &mut config)?;
-        Ok(found.then_some(config))
-    });
-    match config {
-        Ok(config) => Ok(config.and_then(|config| decode(&config))),
-        // The program went away meanwhile, or its map is one that user space may not read.
-        Err(e) if [ENOENT, EPERM].contains(&e.errno()) => Ok(None),
-        Err(e) => Err(e),
-    }
+    // The program can have gone away meanwhile.
+    let Some(map) = Map::find_by_id(map)?.filter(|map| is_config(map.def())) else { return Ok(None) };
+    let mut config = vec![0; map.value_len()];
+    let found = map.lookup(&0_u32.to_ne_bytes(), &mut config)?;
+    Ok(found.then(|| decode(&config)).flatten())
 }
 
-/// Whether a map can be the constants of a dispatcher.
+/// Whether a map can be the constants of a dispatcher, which user space may read.
 fn is_config(def: &MapDef) -> bool {
     def.map_type == BPF_MAP_TYPE_ARRAY
         && (def.key_size, def.max_entries) == (4, 1)
-        && def.flags & BPF_F_RDONLY_PROG != 0
+        && def.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY) == BPF_F_RDONLY_PROG
 }
 
 /// The layouts of libxdp: version 1 begins with the number of programs, and those since with a mark, the version and the
@@ -134,6 +127,7 @@ mod tests {
             MapDef { key_size: 8, ..def },
             MapDef { max_entries: 2, ..def },
             MapDef { flags: 0x400, ..def },
+            MapDef { flags: 0x90, ..def },
         ] {
             assert!(!is_config(&other), "{other}");
         }

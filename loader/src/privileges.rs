@@ -3,7 +3,6 @@
 
 use std::sync::OnceLock;
 
-use libc::{EACCES, EMFILE, EPERM, EROFS};
 use xdpd_config::Config;
 use xdpd_kernel::privilege::{self, Capability};
 
@@ -65,12 +64,21 @@ pub fn work_is_known(config: &Config, observed: &Observed) {
     {
         needed.extend(PATHS);
     }
-    // What is another group's may have to be given back to it.
-    let has_group = |permissions: &Permissions| permissions.gid != 0;
-    let pinned = observed.interfaces.values().map(|pinned| &pinned.permissions);
-    let mut given = pinned.flat_map(|of| of.pins.values().chain([&of.directory])).chain(&observed.place.root);
-    if config.stats.group.is_some() || given.any(has_group) {
+    let pinned = observed.interfaces.values();
+    let permissions =
+        pinned.clone().flat_map(|p| p.permissions.pins.values().chain([&p.permissions.directory]));
+    let permissions: Vec<&Permissions> = permissions.chain(&observed.place.root).collect();
+    // What is another user's or group's may have to be given back to it.
+    let is_given = |permissions: &&Permissions| (permissions.uid, permissions.gid) != (0, 0);
+    if config.stats.group.is_some() || permissions.iter().any(is_given) {
         needed.push(GROUP);
+    }
+    // What this look could open, the next one has to open as well: pins of other users, and those that are none of ours.
+    if permissions.iter().any(|permissions| !permissions.is_open_to_root())
+        || pinned.clone().any(|pinned| !pinned.others.is_empty())
+        || !observed.interrupted.is_empty()
+    {
+        needed.push(FILES);
     }
     keep(&needed);
 }
@@ -123,11 +131,16 @@ const READ_ONLY: &str = "for this process it is mounted read-only: remount it wi
 
 /// What an error means that has to do with rights or limits; nothing to add where it has not.
 pub fn explain(error: &xdpd_kernel::Error) -> Option<String> {
-    match error.errno() {
-        EACCES | EPERM => lacking(),
-        EMFILE => Some(MORE_FILES.to_owned()),
-        EROFS => Some(READ_ONLY.to_owned()),
-        _ => None,
+    if error.is_of_another_user() {
+        Some(format!("chown root {}", error.object()))
+    } else if error.is_denied() {
+        lacking()
+    } else if error.is_out_of_files() {
+        Some(MORE_FILES.to_owned())
+    } else if error.is_read_only() {
+        Some(READ_ONLY.to_owned())
+    } else {
+        None
     }
 }
 

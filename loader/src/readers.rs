@@ -69,13 +69,22 @@ impl Permissions {
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// The calls that turn these permissions into `to`, in an order that lets nobody in who is neither before nor after.
+    /// Root may open it for reading and writing without a right to the files of others.
+    pub fn is_open_to_root(self) -> bool {
+        self.uid == 0 && self.mode & 0o600 == 0o600
+    }
+
+    /// The calls that turn these permissions into `to`, in an order that lets nobody in who is neither before nor after, and
+    /// that root may make: only an owner changes permission bits, so root is the owner first and last.
     pub fn steps(self, to: Self) -> Vec<Step> {
         let both = self.mode & to.mode;
+        let owner = if self.uid == 0 || to.uid == 0 { 0 } else { to.uid };
+        let take = (self.uid != owner).then_some(Step::Chown(owner, self.gid));
         let narrow = (both != self.mode).then_some(Step::Chmod(both));
-        let chown = ((self.uid, self.gid) != (to.uid, to.gid)).then_some(Step::Chown(to.uid, to.gid));
+        let group = (self.gid != to.gid).then_some(Step::Chown(owner, to.gid));
         let widen = (both != to.mode).then_some(Step::Chmod(to.mode));
-        [narrow, chown, widen].into_iter().flatten().collect()
+        let give = (owner != to.uid).then_some(Step::Chown(to.uid, to.gid));
+        [take, narrow, group, widen, give].into_iter().flatten().collect()
     }
 }
 
@@ -202,6 +211,16 @@ mod tests {
                 }
             }
             assert_eq!(now, to);
+            // A step that changes the bits is one of the owner, who is root before or after.
+            let mut owner = from.uid;
+            for step in from.steps(to) {
+                match step {
+                    Step::Chmod(_) => {
+                        assert!(owner == 0 || ![from.uid, to.uid].contains(&0), "{from} to {to}");
+                    }
+                    Step::Chown(uid, _) => owner = uid,
+                }
+            }
             assert_eq!(from.steps(to).is_empty(), from == to);
         }
     }

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use libc::{EEXIST, ENOENT};
 use xdpd_config::OWNER_PIN;
-use xdpd_kernel::{Dir, Entry, EntryKind, Lock, OptionalExt, bpffs};
+use xdpd_kernel::{Attempt, Dir, Entry, EntryKind, Lock, Look, Stat, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
@@ -88,16 +87,14 @@ impl PinRoot {
         timeout: Duration,
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
-        match Dir::open(path) {
-            Ok(dir) if dir.is_bpffs()? => {
+        let unusable = |root: Root| RootError::Unusable(root.problem(path).unwrap_or_default());
+        match Dir::find(path)? {
+            Look::Found(dir) if dir.is_bpffs()? => {
                 Self::lock(path, readers::of_directories(None), timeout, interrupt).map(Some)
             }
-            Ok(_) => {
-                let problem = Root::NoBpffs.problem(path);
-                Err(RootError::Unusable(problem.unwrap_or_default()))
-            }
-            Err(e) if e.errno() == ENOENT => Ok(None),
-            Err(e) => Err(e.into()),
+            Look::Found(_) => Err(unusable(Root::NoBpffs)),
+            Look::Other(_) => Err(unusable(Root::NotADirectory)),
+            Look::Gone => Ok(None),
         }
     }
 
@@ -110,18 +107,16 @@ impl PinRoot {
         interrupt: &Interrupt,
     ) -> Result<Option<Self>, RootError> {
         let made = make_dirs(path, permissions)?;
-        let Some(dir) = Dir::open(path).optional()? else { return Ok(None) };
+        let Look::Found(dir) = Dir::find(path)? else { return Ok(None) };
         if let Some(problem) = Root::of(dir.stat_self()?.into()).problem(path) {
             return Err(RootError::Unusable(problem));
         }
-        match dir.mkdir(LOCK, LOCK_MODE) {
-            Err(e) if e.errno() == ENOENT => return Ok(None),
-            Err(e) if e.errno() != EEXIST => return Err(e.into()),
-            _ => {}
+        if let Err(e) = dir.mkdir_if_gone(LOCK, LOCK_MODE) {
+            return if dir.is_removed()? { Ok(None) } else { Err(e.into()) };
         }
         loop {
-            match dir.try_lock(LOCK) {
-                Ok(Some(lock)) => {
+            match dir.try_lock(LOCK)? {
+                Attempt::Taken(lock) => {
                     let root = Self { dir, lock: Some(lock), made };
                     if made > 0 {
                         root.dir.open_dir(LOCK)?.symlink(made.to_string(), MADE)?;
@@ -129,9 +124,8 @@ impl PinRoot {
                     trial::forget(&root.dir)?;
                     return Ok(Some(root));
                 }
-                Ok(None) => {}
-                Err(e) if e.errno() == ENOENT => return Ok(None),
-                Err(e) => return Err(e.into()),
+                Attempt::Busy => {}
+                Attempt::Gone => return Ok(None),
             }
             if begun.elapsed() >= timeout {
                 let holders = dir.lock_holders(LOCK).unwrap_or_default();
@@ -154,44 +148,49 @@ impl PinRoot {
 }
 
 /// What a command without the lock makes of leftovers: those of a run that goes on are none.
-pub(crate) fn leftovers(path: &Path) -> Leftovers {
-    if lock_holder(path).is_some() { Leftovers::Ignore } else { Leftovers::FoldIn }
+pub(crate) fn leftovers(path: &Path) -> Result<Leftovers, xdpd_kernel::Error> {
+    Ok(if lock_holder(path)?.is_some() { Leftovers::Ignore } else { Leftovers::FoldIn })
 }
 
 impl PinRoot {
     /// How many directories of the path xdpd has made, by the note in the lock's directory, which is removed.
     fn take_note_of_made(&self) -> usize {
         let Ok(lock) = self.dir.open_dir(LOCK) else { return self.made };
-        let made = made(&self.dir).unwrap_or(self.made);
+        let made = made(&self.dir).ok().flatten().unwrap_or(self.made);
         // Where there is no note, there is nothing to remove.
         let _ = lock.unlink(MADE);
         made
     }
 
     /// Whether anything of ours but the lock is left.
-    fn holds_ours(&self) -> bool {
-        let is_roots =
-            |dir: &Dir| dir.stat_self().is_ok_and(|stat| !Permissions::from(stat).is_others_to_change());
-        let has_record = |dir: &Dir| dir.readlink(OWNER_PIN).is_ok();
-        let ours = |entry: &Entry| {
-            let name = entry.name.to_string_lossy();
-            entry.kind == EntryKind::Dir
-                && name != LOCK
-                && (name.starts_with(NEXT)
-                    || name.starts_with(OLD)
-                    || name.starts_with(SNAP)
-                    || name.starts_with(TAKEN)
-                    || self.dir.open_dir(&entry.name).is_ok_and(|dir| is_roots(&dir) && has_record(&dir)))
-        };
-        self.dir.list().map_or(true, |entries| entries.iter().any(ours))
+    fn holds_ours(&self) -> Result<bool, xdpd_kernel::Error> {
+        for entry in self.dir.list()? {
+            if self.is_ours(&entry)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_ours(&self, entry: &Entry) -> Result<bool, xdpd_kernel::Error> {
+        let name = entry.name.to_string_lossy();
+        if entry.kind != EntryKind::Dir || name == LOCK {
+            return Ok(false);
+        }
+        if [NEXT, OLD, SNAP, TAKEN].iter().any(|prefix| name.starts_with(prefix)) {
+            return Ok(true);
+        }
+        let Some(dir) = self.dir.find_dir(&entry.name)?.found() else { return Ok(false) };
+        let is_roots = !Permissions::from(dir.stat_self()?).is_others_to_change();
+        Ok(is_roots && dir.find_symlink(OWNER_PIN)?.found().is_some())
     }
 }
 
 impl Drop for PinRoot {
-    /// Where nothing of ours is left, the lock goes, and so do the directories of the path that a run has made, if they
+    /// Where nothing of ours is left, as far as can be seen, the lock goes, and so do the directories of the path that a run has made, if they
     /// are empty. Whoever waits for the lock meanwhile notices that its directory is gone, and starts over.
     fn drop(&mut self) {
-        if !self.holds_ours() {
+        if let Ok(false) = self.holds_ours() {
             let made = self.take_note_of_made();
             if self.dir.rmdir(LOCK).is_ok() {
                 for path in self.dir.path().ancestors().take(made) {
@@ -217,34 +216,37 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
 }
 
 /// How many directories of the path xdpd has made, of which the pin root is the first; `None` where it has made none.
-pub(crate) fn made(root: &Dir) -> Option<usize> {
-    root.open_dir(LOCK).and_then(|lock| lock.readlink(MADE)).ok()?.to_str()?.parse().ok()
+pub(crate) fn made(root: &Dir) -> Result<Option<usize>, xdpd_kernel::Error> {
+    let Some(lock) = root.find_dir(LOCK)?.found() else { return Ok(None) };
+    let text = lock.find_symlink(MADE)?.found();
+    Ok(text.and_then(|text| text.to_str()?.parse().ok()))
 }
 
 /// Makes the directories of the path that are missing; tells how many.
 fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> {
-    let missing: Vec<_> = path.ancestors().take_while(|p| !p.exists()).collect();
+    let mut missing = Vec::new();
+    for path in path.ancestors() {
+        if Stat::find(path)?.is_some() {
+            break;
+        }
+        missing.push(path);
+    }
     let mut made = 0;
     for path in missing.into_iter().rev() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         let parent = Dir::open(parent)?;
         // Nobody else's until it is all that it is to be.
-        match parent.mkdir(name, LOCK_MODE) {
-            Ok(()) => {
-                let name = name.to_string_lossy();
-                readers::set(&parent, Some(&name), permissions)
-                    .inspect_err(|_| drop(parent.rmdir(&*name)))?;
-                made += 1;
-            }
-            Err(e) if e.errno() == EEXIST => {}
-            Err(e) => return Err(e.into()),
+        if parent.mkdir_if_gone(name, LOCK_MODE)? {
+            let name = name.to_string_lossy();
+            readers::set(&parent, Some(&name), permissions).inspect_err(|_| drop(parent.rmdir(&*name)))?;
+            made += 1;
         }
     }
     Ok(made)
 }
 
 /// Who holds the lock of a pin root, `NAME (pid N)`.
-pub(crate) fn lock_holder(path: &Path) -> Option<String> {
-    let holders = Dir::open(path).ok()?.lock_holders(LOCK).ok()?;
-    holders.first().map(ToString::to_string)
+pub(crate) fn lock_holder(path: &Path) -> Result<Option<String>, xdpd_kernel::Error> {
+    let Some(root) = Dir::find(path)?.found() else { return Ok(None) };
+    Ok(root.lock_holders(LOCK)?.first().map(ToString::to_string))
 }

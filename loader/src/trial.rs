@@ -8,8 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use libc::ENOENT;
-use xdpd_kernel::{Dir, OptionalExt};
+use xdpd_kernel::{Attempt, Dir, Look};
 
 use crate::execute::StepError;
 use crate::interrupt::Interrupt;
@@ -64,10 +63,10 @@ impl Trial<'_> {
             humantime::format_duration(self.timeout)
         ));
         loop {
-            let ended = match lock.readlink(MARKER) {
-                Err(e) if e.errno() == ENOENT => return Ok(()),
+            let ended = match lock.find_symlink(MARKER) {
+                Ok(Look::Gone) => return Ok(()),
                 Err(e) => Some(failed(e)),
-                Ok(_) => match interrupt.check_stop() {
+                Ok(Look::Found(_) | Look::Other(_)) => match interrupt.check_stop() {
                     Err(signal) => Some(signal.into()),
                     Ok(()) => {
                         (begun.elapsed() >= self.timeout).then_some(StepError::Unconfirmed(self.timeout))
@@ -78,9 +77,9 @@ impl Trial<'_> {
                 std::thread::sleep(POLL);
                 continue;
             };
-            return match lock.unlink(MARKER) {
+            return match lock.remove(MARKER) {
                 // Confirmed at the last moment.
-                Err(e) if e.errno() == ENOENT => Ok(()),
+                Ok(false) => Ok(()),
                 _ => Err(reason),
             };
         }
@@ -90,17 +89,18 @@ impl Trial<'_> {
 /// Confirms the apply of `config` that waits under `pin_root`.
 pub(crate) fn confirm(pin_root: &Path, config: &Path) -> Result<(), ConfirmError> {
     let nothing = || ConfirmError::NothingWaits(pin_root.to_owned());
-    let absent = |e: xdpd_kernel::Error| if e.errno() == ENOENT { nothing() } else { e.into() };
-    let root = Dir::open(pin_root).map_err(absent)?;
-    let lock = root.open_dir(LOCK).map_err(absent)?;
-    let waiting = PathBuf::from(lock.readlink(MARKER).map_err(absent)?);
+    let root = Dir::find(pin_root)?.found().ok_or_else(nothing)?;
+    let lock = root.find_dir(LOCK)?.found().ok_or_else(nothing)?;
+    let waiting = PathBuf::from(lock.find_symlink(MARKER)?.found().ok_or_else(nothing)?);
     if waiting != config {
         return Err(ConfirmError::OtherConfig(waiting));
     }
-    if root.try_lock(LOCK).map_err(absent)?.is_some() {
-        return Err(ConfirmError::Died);
+    match root.try_lock(LOCK)? {
+        Attempt::Taken(_) => return Err(ConfirmError::Died),
+        Attempt::Gone => return Err(nothing()),
+        Attempt::Busy => {}
     }
-    lock.unlink(MARKER).map_err(absent)
+    if lock.remove(MARKER)? { Ok(()) } else { Err(nothing()) }
 }
 
 /// Whether an apply waits for a confirmation.
@@ -110,7 +110,7 @@ pub(crate) fn is_waiting(root: &Dir) -> bool {
 
 /// Forgets an apply that was killed while it waited. For who holds the lock.
 pub(crate) fn forget(root: &Dir) -> Result<(), xdpd_kernel::Error> {
-    if root.open_dir(LOCK)?.unlink(MARKER).optional()?.is_some() {
+    if root.open_dir(LOCK)?.remove(MARKER)? {
         output::say("an apply was killed while it waited for `xdpd confirm`; what it had done has stayed");
     }
     Ok(())

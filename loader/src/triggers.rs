@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xdpd_config::follow::{FileWatch, QUIET};
 use xdpd_kernel::netlink::LinkMonitor;
+use xdpd_kernel::ready::{self, Wait};
 
 use crate::devices;
 
@@ -99,10 +99,9 @@ impl Triggers {
         fds.extend(self.devices.iter().map(|d| PollFd::from_borrowed_fd(d.as_fd(), PollFlags::IN)));
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut fds, Some(&timeout)) {
+        if ready::poll(&mut fds, Some(&timeout))? == Wait::Interrupted {
             // The signal has written to the pipe: the next call tells.
-            Err(Errno::INTR) => return Ok(Told::default()),
-            other => drop(other?),
+            return Ok(Told::default());
         }
         let readable: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let told = Told { signal: readable[0], file: readable[1], device: readable[2..].contains(&true) };

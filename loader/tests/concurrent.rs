@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{Site, Stop, report};
 use xdpd_config::OWNER_PIN;
 use xdpd_config::record::Record;
-use xdpd_kernel::{Access, Dir, PinError};
+use xdpd_kernel::{Access, Dir, Look};
 use xdpd_testlab::{Stats, Traffic, Veth, require_root, xdp_stats};
 
 const ROUNDS: usize = 12;
@@ -43,19 +43,20 @@ fn read(root: &Path, label: &str) {
     assert!(path.join(MAP).symlink_metadata().is_ok(), "{label}: the map's pin is missing");
     loop {
         let dir = Dir::open(&path).unwrap_or_else(|e| panic!("{label}: {e}"));
-        let map = dir.open_map(MAP, Access::ReadOnly);
-        let record = dir.readlink(OWNER_PIN);
+        let map = dir.find_map(MAP, Access::ReadOnly).unwrap_or_else(|e| panic!("{label}: {e}"));
+        let record = dir.find_symlink(OWNER_PIN).unwrap_or_else(|e| panic!("{label}: {e}"));
         match (map, record) {
-            (Ok(map), Ok(record)) => {
+            (Look::Found(map), Look::Found(record)) => {
                 let record = Record::parse(record.to_str().unwrap()).unwrap();
                 assert_eq!(record.maps[MAP], map.id().0, "{label}: the record of another directory");
                 let mut value = vec![0; map.value_len()];
                 assert!(map.lookup(&0_u32.to_ne_bytes(), &mut value).unwrap());
                 return;
             }
-            (Err(PinError::Kernel(e)), _) | (_, Err(e)) if e.errno() == libc::ENOENT => {
+            (map @ Look::Gone, record) | (map, record @ Look::Gone) => {
                 let now = Dir::open(&path).unwrap().stat_self().unwrap().ino;
-                assert_ne!(dir.stat_self().unwrap().ino, now, "{label}: half of a directory: {e}");
+                let context = format!("{label}: half of a directory: {map:?}, {record:?}");
+                assert_ne!(dir.stat_self().unwrap().ino, now, "{context}");
             }
             (map, record) => panic!("{label}: {map:?}, {record:?}"),
         }

@@ -238,7 +238,7 @@ fn the_holder_of_the_lock_is_named_and_can_be_waited_for() {
     std::fs::create_dir(site.root()).unwrap();
     let root = Dir::open(site.root()).unwrap();
     root.mkdir("%lock", 0o700).unwrap();
-    let lock = root.try_lock("%lock").unwrap().expect("the lock");
+    let lock = root.try_lock("%lock").unwrap().taken().expect("the lock");
     let busy = site.expect("apply", 2);
     assert!(busy.stderr.contains(&format!("pid {}", std::process::id())), "{}", busy.stderr);
     assert!(busy.stderr.contains("or give --lock-timeout"), "{}", busy.stderr);
@@ -264,7 +264,7 @@ fn under_nohup_an_apply_outlives_its_terminal() {
     root.mkdir("%lock", 0o700).unwrap();
     // The test itself may run under nohup.
     for (how, code) in [("env --default-signal=HUP nohup", 0), ("env --default-signal=HUP", 2)] {
-        let lock = root.try_lock("%lock").unwrap().expect("the lock");
+        let lock = root.try_lock("%lock").unwrap().taken().expect("the lock");
         let mut words = how.split(' ');
         let apply = xdpd_testlab::Invocation::of(words.next().unwrap()).args(words).arg(xdpd().path());
         let apply = apply.args(["apply", "config.toml", "--lock-timeout", "10m"]);
@@ -298,7 +298,9 @@ fn the_lock_of_a_killed_run_is_waited_for_while_its_child_still_has_it() {
     });
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(root.try_lock("%lock").unwrap().is_none() && root.lock_holders("%lock").unwrap().is_empty());
+    assert!(
+        root.try_lock("%lock").unwrap().taken().is_none() && root.lock_holders("%lock").unwrap().is_empty()
+    );
 
     let mut apply = site.run("apply config.toml").spawn();
     wait_for_its_try(&site, &apply);
@@ -548,7 +550,7 @@ fn waiting_for_the_lock_can_be_interrupted() {
     std::fs::create_dir(site.root()).unwrap();
     let root = Dir::open(site.root()).unwrap();
     root.mkdir("%lock", 0o700).unwrap();
-    let _lock = root.try_lock("%lock").unwrap().expect("the lock");
+    let _lock = root.try_lock("%lock").unwrap().taken().expect("the lock");
     let mut waiting = site.run("apply config.toml --lock-timeout 1h").spawn();
     wait_for_its_try(&site, &waiting);
     let pid = rustix::process::Pid::from_child(&waiting);

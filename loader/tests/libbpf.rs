@@ -204,7 +204,7 @@ fn constants_are_frozen_and_not_pinned() {
     let constants: Vec<_> = constants.filter(|map| map.info().name == ".rodata").collect();
     let [constants] = &*constants else { panic!("one map of constants") };
     let error = constants.update(&0u32.to_ne_bytes(), &[0; 8], 0).unwrap_err();
-    assert_eq!(error.errno(), libc::EPERM);
+    assert_eq!(error.errno(), Some(libc::EPERM));
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Flood {
             std::thread::spawn(move || {
                 // Each counts for itself, since each keeps its own pace.
                 let mine = AtomicU64::new(0);
-                cpu::run_on(cpu, || sender.pace(frames_per_second, &stop, &mine)).unwrap().unwrap();
+                cpu::run_on(cpu, || sender.pace(frames_per_second, &stop, &mine)).unwrap().unwrap().unwrap();
                 sent.fetch_add(mine.into_inner(), Ordering::SeqCst);
             })
         });

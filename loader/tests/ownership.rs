@@ -243,3 +243,60 @@ fn a_device_that_another_file_holds_is_told_and_is_free_once_that_lets_go() {
     }
     assert_eq!(site.bpffs.tree(), Vec::<String>::new());
 }
+
+#[test]
+#[ignore = "needs root"]
+fn what_runs_without_its_pinned_link_is_not_called_detached() {
+    require_root!();
+    let (site, veth) = site("unheld");
+    site.config("[interfaces.eth0]\nnetns = '$NETNS'\n[interfaces.eth1]\nnetns = '$NETNS'\n");
+    site.lab.veth("eth1", "peer1");
+    site.apply();
+    site.send(&veth, "eth0", PASS, 2);
+    // Somebody keeps the link under another name, and removes our pin.
+    let root = Dir::open(site.root()).unwrap();
+    let elsewhere = Dir::open(site.root().parent().unwrap()).unwrap();
+    elsewhere.link(&site.dir("eth0"), "xdp-link", "kept").unwrap();
+    site.dir("eth0").unlink("xdp-link").unwrap();
+    let running = site.running("eth0");
+    let pins = site.bpffs.fingerprint();
+    site.config("[interfaces.eth1]\nnetns = '$NETNS'\n");
+    for command in ["detach", "apply"] {
+        let output = site.expect(command, 2);
+        let expected =
+            format!("eth0 holds no link, yet its program {} still runs on eth0; bpf_link ", running.unwrap());
+        assert!(
+            output.stderr.contains(&expected) && output.stderr.contains("nothing was changed"),
+            "{output}"
+        );
+        assert_eq!((site.running("eth0"), site.bpffs.fingerprint()), (running, pins.clone()), "{output}");
+    }
+    // As the message says.
+    elsewhere.open_link("kept").unwrap().detach().unwrap();
+    elsewhere.unlink("kept").unwrap();
+    site.expect("detach", 0);
+    assert!(root.find_dir("eth0").unwrap().found().is_none());
+    assert_eq!((site.running("eth0"), site.running("eth1")), (None, None));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_record_that_cannot_be_read_ends_detach_before_anything_is_changed() {
+    require_root!();
+    let (site, _veth) = site("unread");
+    site.config("[interfaces.eth0]\nnetns = '$NETNS'\n[interfaces.eth1]\nnetns = '$NETNS'\n");
+    site.lab.veth("eth1", "peer1");
+    site.apply();
+    let dir = site.dir("eth0");
+    dir.unlink("xdp-owner").unwrap();
+    dir.symlink("version=9 from=the-future", "xdp-owner").unwrap();
+    let pins = site.bpffs.fingerprint();
+    let output = site.expect("detach", 2);
+    assert!(output.stderr.contains("`eth0` has a record that cannot be read"), "{output}");
+    assert!(output.stderr.contains("nothing was changed"), "{output}");
+    assert_eq!(site.bpffs.fingerprint(), pins);
+    site.expect("detach --interface eth1", 0);
+    assert!(site.running("eth0").is_some() && site.running("eth1").is_none());
+    site.run(&format!("detach --pin-root {}", site.root().display())).run().expect_code(0);
+    assert!(site.running("eth0").is_none());
+}

@@ -260,7 +260,7 @@ fn a_peer_that_comes_and_goes_during_applies_is_never_harmed() {
             match netlink::attach_netlink(ifindex, &theirs, XdpMode::Native, None) {
                 Ok(()) => attached += 1,
                 Err(e) => {
-                    assert_eq!(e.errno(), libc::EBUSY, "{e}");
+                    assert_eq!(e.errno(), Some(libc::EBUSY), "{e}");
                     refused += 1;
                     continue;
                 }

@@ -241,3 +241,73 @@ fn the_reader_keeps_only_what_looking_takes() {
     stats.wait_event("eth0", "baseline");
     assert_has(stats.pid(), &[DAC_READ_SEARCH, SYS_ADMIN, SYS_PTRACE]);
 }
+
+/// Of the pins of an interface, by name: owner, group and permission bits.
+fn permissions(site: &Site, pin: &str) -> (u32, u32, u32) {
+    let stat = site.dir("eth0").stat(pin).unwrap();
+    (stat.uid, stat.gid, stat.mode)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn diff_and_apply_see_the_same_of_a_map_that_belongs_to_another_user() {
+    const STATS: &str = "xdp_stats_map";
+    require_root!();
+    let site = Site::new("owners");
+    let veth = site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    site.send(&veth, "eth0", DROP, 3);
+    let map = site.map("eth0", STATS).id();
+    for (function, mode, difference) in [
+        ("xdp_drop_func", 0o600, "owner 4321 -> 0"),
+        ("xdp_drop_func", 0o000, "mode 0000 -> 0600"),
+        // The program is loaded anew: its loader process has to open the map as well.
+        ("xdp_pass_func", 0o600, "owner 4321 -> 0"),
+        ("xdp_drop_func", 0o440, "mode 0440 -> 0600"),
+    ] {
+        let dir = site.dir("eth0");
+        dir.chmod(STATS, mode).unwrap();
+        dir.chown(STATS, Some(4321), Some(4322)).unwrap();
+        site.one("eth0", function, "");
+        let diff = site.expect("diff", 1);
+        assert!(common::flat(&diff.stdout).contains(difference), "{diff}");
+        site.expect("diff --json", 1);
+        site.expect("status", 0);
+        site.apply();
+        assert_eq!(permissions(&site, STATS), (0, 0, 0o600), "{function} {mode:o}");
+        assert_eq!(site.map("eth0", STATS).id(), map, "{function} {mode:o}");
+        assert_eq!(site.packets("eth0", DROP), 3);
+        site.expect("diff", 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_link_that_belongs_to_another_user_is_an_error_that_names_it_wherever_it_is_looked_at() {
+    require_root!();
+    let site = Site::new("link-owner");
+    site.lab.veth("eth0", "peer0");
+    site.one("eth0", "xdp_drop_func", "");
+    site.apply();
+    let before = site.running("eth0").unwrap();
+    site.dir("eth0").chown("xdp-link", Some(4321), None).unwrap();
+    let pins = site.bpffs.fingerprint();
+    for command in ["diff", "diff --json", "status", "status --json", "apply", "detach"] {
+        let output = site.expect(command, 2);
+        let expected =
+            "xdp-link: Permission denied (EACCES), it belongs to user 4321 and has mode 0600; chown root ";
+        assert!(output.stderr.contains(expected), "{output}");
+        assert!(!output.stderr.contains("someone else"), "{output}");
+        assert_eq!(
+            (site.running("eth0"), site.bpffs.fingerprint()),
+            (Some(before), pins.clone()),
+            "{output}"
+        );
+    }
+    // The advice is right.
+    site.dir("eth0").chown("xdp-link", Some(0), None).unwrap();
+    site.expect("diff", 0);
+    site.expect("detach", 0);
+    assert_eq!(site.running("eth0"), None);
+}

@@ -1,21 +1,27 @@
 //! What to do where a permission is lacking: an unprivileged reader is let in by modes alone.
 
-use std::fmt::Display;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-use rustix::io::Errno;
+use xdpd_kernel::{Error, Result, privilege};
 
 /// An error about the pin root or something below it, and what helps if that was denied to this user.
-pub(crate) fn explain(error: &impl Display, errno: i32, pin_root: &Path) -> String {
-    if errno != Errno::ACCESS.raw_os_error() {
+pub(crate) fn explain(error: &Error, pin_root: &Path) -> String {
+    if !error.is_denied_by_mode() {
         return error.to_string();
     }
-    let is_searchable = |directory: &Path| {
-        // What cannot be told for another reason is not in the way.
-        accessat(CWD, directory, Access::EXEC_OK, AtFlags::EACCESS) != Err(Errno::ACCESS)
-    };
-    format!("{error}; {}", remedy(pin_root, is_searchable))
+    format!("{error}; {}", remedy(pin_root, privilege::may_search))
+}
+
+/// What is denied twice stays denied, as long as nobody changes the permissions: `None`. Anything else that fails can be
+/// tried again.
+pub(crate) fn unless_denied<T>(look: impl Fn() -> Result<T>) -> Result<Option<T>> {
+    match look() {
+        Err(error) if error.is_denied() => match look() {
+            Err(error) if error.is_denied() => Ok(None),
+            again => again.map(Some),
+        },
+        first => first.map(Some),
+    }
 }
 
 fn remedy(pin_root: &Path, is_searchable: impl Fn(&Path) -> bool) -> String {

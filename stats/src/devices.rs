@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::io::Errno;
 use xdpd_kernel::netlink::{self, Events, LinkMonitor};
 use xdpd_kernel::netns::NAMED_DIR;
-use xdpd_kernel::{Device, Error, NetNs};
+use xdpd_kernel::{Device, Entrance, Error, NetNs};
 
 use crate::delta::Sight;
+use crate::denied::unless_denied;
 
 /// The devices of all network namespaces that are of interest.
 #[derive(Debug, Default)]
@@ -127,10 +127,11 @@ impl Namespace {
         if identity != self.seen || self.closed {
             let before = std::mem::discriminant(&self.state);
             self.seen = identity;
-            (self.state, self.closed) = match Self::open(self.name.as_deref()) {
-                Ok(state) => (state, false),
+            (self.state, self.closed) = match unless_denied(|| Self::open(self.name.as_deref())) {
+                Ok(Some(state)) => (state, false),
                 // What is not permitted is not tried at every tick: it takes a thread each time.
-                Err(error) => (State::Hidden, ![Errno::PERM, Errno::ACCESS].iter().any(|no| is(&error, *no))),
+                Ok(None) => (State::Hidden, false),
+                Err(_) => (State::Hidden, true),
             };
             let is_open = matches!(self.state, State::Open { .. });
             changed = is_open || before != std::mem::discriminant(&self.state);
@@ -161,12 +162,10 @@ impl Namespace {
         let (netns, monitor) = match name {
             None => (None, LinkMonitor::open()),
             Some(name) => {
-                let netns = match NetNs::open(name) {
-                    // A name without a namespace behind it: `ip netns add` makes it in two steps.
-                    Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INVAL) => {
-                        return Ok(State::Absent);
-                    }
-                    netns => netns?,
+                let netns = match NetNs::find(name)? {
+                    Entrance::Open(netns) => netns,
+                    // Also a name without a namespace behind it: `ip netns add` makes it in two steps.
+                    Entrance::Absent(_) => return Ok(State::Absent),
                 };
                 let monitor = netns.run(LinkMonitor::open)?;
                 (Some(netns), monitor)
@@ -175,10 +174,6 @@ impl Namespace {
         // The monitor listens before the first look: nothing falls in between.
         Ok(State::Open { netns, monitor: monitor.ok(), devices: Vec::new(), stale: true })
     }
-}
-
-fn is(error: &Error, errno: Errno) -> bool {
-    error.errno() == errno.raw_os_error()
 }
 
 /// Device and inode of the file that stands for a namespace.

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use xdpd_config::LoadError;
+use xdpd_kernel::ready::{self, Wait, Written};
 
 use crate::clock::TimeOfDay;
 use crate::json::{Json, Run};
@@ -152,12 +153,10 @@ impl Stdout {
             if self.is_slow && self.pipe.is_none() {
                 wait(stdout, signal)?;
             }
-            match rustix::io::write(stdout, text) {
-                Ok(written) => text = &text[written..],
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => wait(stdout, signal)?,
-                Err(Errno::PIPE) => return Err(Stopped::Closed),
-                Err(errno) => return Err(Stopped::Failed(errno)),
+            match ready::write(stdout, text).map_err(Stopped::Failed)? {
+                Written::Bytes(count) => text = &text[count..],
+                Written::Full => wait(stdout, signal)?,
+                Written::Closed => return Err(Stopped::Closed),
             }
         }
         Ok(())
@@ -182,9 +181,6 @@ pub(crate) fn say_config_error(error: &LoadError) {
 /// Waits until there is room on stdout, or until a signal comes.
 fn wait(stdout: BorrowedFd<'_>, signal: BorrowedFd<'_>) -> Result<(), Stopped> {
     let mut fds = [PollFd::new(&stdout, PollFlags::OUT), PollFd::new(&signal, PollFlags::IN)];
-    match poll(&mut fds, None) {
-        Ok(_) if !fds[1].revents().is_empty() => Err(Stopped::Signalled),
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(Stopped::Failed(errno)),
-    }
+    let wait = ready::poll(&mut fds, None).map_err(Stopped::Failed)?;
+    if wait == Wait::Over && !fds[1].revents().is_empty() { Err(Stopped::Signalled) } else { Ok(()) }
 }

@@ -1,12 +1,12 @@
 //! Waiting: for the time to come, for a signal, for a reader that goes away, and for whatever has something to tell.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::io::{Errno, Result};
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
+use rustix::io::Result;
+use xdpd_kernel::ready;
 
 /// As many events are taken in at once; there is time for the others at the next call.
 const EVENTS: usize = 16;
@@ -46,14 +46,11 @@ impl Waiter {
         sources: impl Iterator<Item = BorrowedFd<'a>>,
     ) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let add = |fd: BorrowedFd<'_>, id, flags| epoll::add(&epoll, fd, EventData::new_u64(id), flags);
+        let add = |fd: BorrowedFd<'_>, id, flags| ready::epoll_add(&epoll, fd, id, flags);
         add(signal, SIGNAL, EventFlags::IN)?;
         add(config, CONFIG, EventFlags::IN)?;
         // No event is asked for: that the other end was closed is told all the same. Files have none.
-        match add(output, OUTPUT, EventFlags::empty()) {
-            Err(Errno::PERM) => {}
-            other => other?,
-        }
+        add(output, OUTPUT, EventFlags::empty())?;
         let mut told = Vec::new();
         for (source, id) in sources.zip(SOURCES..) {
             add(source, id, EventFlags::IN | EventFlags::ONESHOT)?;
@@ -65,12 +62,10 @@ impl Waiter {
     /// Waits until something happens, or until `timeout` has passed.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Result<Woken> {
         let timeout = Timespec::try_from(timeout).ok();
-        let mut buffer = [const { MaybeUninit::uninit() }; EVENTS];
-        let (events, _) = match epoll::wait(self.epoll.as_fd(), &mut buffer[..], timeout.as_ref()) {
-            Ok(events) => events,
-            Err(Errno::INTR) => return Ok(Woken::Told),
-            Err(errno) => return Err(errno),
-        };
+        let mut events = Vec::with_capacity(EVENTS);
+        if ready::epoll_wait(&self.epoll, &mut events, timeout.as_ref())?.is_none() {
+            return Ok(Woken::Told);
+        }
         if events.is_empty() {
             return Ok(Woken::Timeout);
         }
@@ -101,6 +96,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _, pipe};
+    use std::os::fd::AsFd as _;
 
     use super::*;
 

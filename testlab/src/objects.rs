@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use xdpd_kernel::{Btf, Map, Program, ProgramId, ProgramInfo, XdpLink};
 
 use crate::wait::{DEADLINE, wait_for};
@@ -118,11 +117,8 @@ fn all<T>(ids: impl Iterator<Item = xdpd_kernel::Result<T>>) -> impl Iterator<It
 
 /// What there is to know of a program, unless it is gone since it was listed.
 fn info(id: ProgramId) -> Option<ProgramInfo> {
-    match Program::open_by_id(id).and_then(|program| program.info()) {
-        Ok(info) => Some(info),
-        Err(error) if error.errno() == Errno::NOENT.raw_os_error() => None,
-        Err(error) => panic!("{error}"),
-    }
+    let program = Program::find_by_id(id).unwrap_or_else(|error| panic!("{error}"))?;
+    Some(program.info().unwrap_or_else(|error| panic!("{error}")))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Command, Map};
+use super::{Command, Map, if_room};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::uapi::{BPF_MAP_DELETE_BATCH, BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH, MapBatch};
@@ -46,7 +46,7 @@ impl Map {
             values.resize(room * value_len, 0);
             let (found, ended) = match self.next_batch(&mut keys, &mut values, &mut position, begun) {
                 // A bucket of a hash map is given as a whole, and there was no room for the next one.
-                Err(error) if error.errno() == libc::ENOSPC && room < most => {
+                Err(error) if error.is(libc::ENOSPC) && room < most => {
                     room = (room * 2).min(most);
                     continue;
                 }
@@ -115,8 +115,7 @@ impl Map {
     /// Writes entries, new ones and others: `keys` and `values` one after the other, each
     /// [`key_len`](Self::key_len) and [`value_len`](Self::value_len) bytes long.
     ///
-    /// They are written in order, each at once. After an error the first of them may be there: `E2BIG` or `ENOSPC` when
-    /// the map is full.
+    /// They are written in order, each at once. After an error, as when the map is full, the first of them may be there.
     pub fn update_all(&self, keys: &[u8], values: &[u8]) -> Result<()> {
         const CALL: Command = BPF_MAP_UPDATE_BATCH;
         let count = self.batch_len(CALL, keys.len(), values.len())?;
@@ -128,6 +127,11 @@ impl Map {
         // SAFETY: the kernel reads `count` keys and values, and both slices are that long.
         let answer = unsafe { sys::bpf(CALL, &mut attr) };
         answer.map(drop).map_err(|source| self.error(CALL, source))
+    }
+
+    /// As [`update_all`](Self::update_all); false where the map has no room for all of them. The first may be there then.
+    pub fn update_all_if_room(&self, keys: &[u8], values: &[u8]) -> Result<bool> {
+        if_room(|| self.update_all(keys, values))
     }
 
     /// Puts maps into this map of maps, as [`put`](Self::put) does, in one call: of those the kernel makes each wait until no

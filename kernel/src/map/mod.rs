@@ -224,12 +224,19 @@ impl Map {
         Self::known(fd, origin)
     }
 
-    /// Opens a map by its id. Needs `CAP_SYS_ADMIN`; `ENOENT` when there is none.
+    /// Opens a map by its id. Needs `CAP_SYS_ADMIN`.
     pub fn open_by_id(id: MapId) -> Result<Self> {
         let origin = format!("map {id}");
         let fd = sys::fd_by_id(BPF_MAP_GET_FD_BY_ID, id.0)
             .map_err(|source| Error::new(BPF_MAP_GET_FD_BY_ID.name, origin.as_str(), source))?;
         Self::known(fd, origin)
+    }
+
+    /// Opens a map by its id; `None` when there is none. Needs `CAP_SYS_ADMIN`.
+    pub fn find_by_id(id: MapId) -> Result<Option<Self>> {
+        let origin = format!("map {id}");
+        let fd = object::find_by_id(BPF_MAP_GET_FD_BY_ID, id.0, &origin)?;
+        fd.map(|fd| Self::known(fd, origin)).transpose()
     }
 
     /// Takes a descriptor from elsewhere, which must be of a map. `origin` names it in errors.
@@ -315,12 +322,12 @@ impl Map {
         let mut attr = self.elem(key);
         attr.value = sys::address_mut(value);
         // SAFETY: the kernel reads one key and writes one value, and both slices are as long as this map's.
-        let answer = unsafe { sys::bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) };
+        let answer = sys::present_if_any(|| unsafe { sys::bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) });
         self.found(BPF_MAP_LOOKUP_ELEM, answer)
     }
 
-    /// Writes `value` under `key`; `flags` are 0, `BPF_NOEXIST` (1: `EEXIST` when it is there) or `BPF_EXIST` (2:
-    /// `ENOENT` when it is not).
+    /// Writes `value` under `key`; `flags` are 0, `BPF_NOEXIST` (1: it is an error when it is there) or `BPF_EXIST` (2: it is
+    /// an error when it is not).
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
         self.check(BPF_MAP_UPDATE_ELEM, "key", key.len(), self.key_len)?;
         self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len)?;
@@ -330,9 +337,22 @@ impl Map {
         answer.map(drop).map_err(|source| self.error(BPF_MAP_UPDATE_ELEM, source))
     }
 
+    /// Writes `value` under `key`, as [`update`](Self::update) does; false where the map has no room for another entry.
+    pub fn update_if_room(&self, key: &[u8], value: &[u8]) -> Result<bool> {
+        if_room(|| self.update(key, value, 0))
+    }
+
+    /// Writes `value` under `key` unless an entry is there; false where the map has no room for another.
+    pub fn add_if_room(&self, key: &[u8], value: &[u8]) -> Result<bool> {
+        if_room(|| match self.update(key, value, BPF_NOEXIST) {
+            Err(error) if error.is(libc::EEXIST) && self.lookup(key, &mut vec![0; self.value_len])? => Ok(()),
+            other => other,
+        })
+    }
+
     /// Puts a map, a program or whatever else this map is for under `key`. It lives as long as it is there.
     ///
-    /// `EINVAL` when it is not like the others: of another definition than the inner map that this one was made with, or
+    /// It is an error when it is not like the others: of another definition than the inner map that this one was made with, or
     /// a program that declares another use than those that use this map.
     pub fn put(&self, key: &[u8], object: &impl AsFd) -> Result<()> {
         self.update(key, &sys::number(object.as_fd()).to_ne_bytes(), 0)
@@ -343,7 +363,7 @@ impl Map {
         self.check(BPF_MAP_DELETE_ELEM, "key", key.len(), self.key_len)?;
         let mut attr = self.elem(key);
         // SAFETY: the kernel reads one key, and the slice is as long as this map's.
-        let answer = unsafe { sys::bpf(BPF_MAP_DELETE_ELEM, &mut attr) };
+        let answer = sys::present_if_any(|| unsafe { sys::bpf(BPF_MAP_DELETE_ELEM, &mut attr) });
         self.found(BPF_MAP_DELETE_ELEM, answer)
     }
 
@@ -377,7 +397,7 @@ impl Map {
         let mut attr = self.elem(key);
         attr.value = sys::address_mut(next);
         // SAFETY: the kernel reads one key unless its address is null, and writes one; both slices are long enough.
-        let answer = unsafe { sys::bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) };
+        let answer = sys::present_if_any(|| unsafe { sys::bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) });
         self.found(BPF_MAP_GET_NEXT_KEY, answer)
     }
 
@@ -393,12 +413,8 @@ impl Map {
         Err(Error::invalid(call.name, self.origin.as_str(), reason))
     }
 
-    fn found(&self, call: Command, answer: io::Result<i32>) -> Result<bool> {
-        match answer {
-            Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(source) => Err(self.error(call, source)),
-        }
+    fn found(&self, call: Command, answer: io::Result<Option<i32>>) -> Result<bool> {
+        answer.map(|found| found.is_some()).map_err(|source| self.error(call, source))
     }
 
     fn error(&self, call: Command, source: io::Error) -> Error {
@@ -407,6 +423,18 @@ impl Map {
 
     pub(crate) fn refusal(&self, call: Command, reason: String) -> Error {
         Error::invalid(call.name, self.origin.as_str(), reason)
+    }
+}
+
+/// A map is full when the kernel says so twice: `E2BIG` of hash maps, `ENOSPC` of tries.
+fn if_room(change: impl Fn() -> Result<()>) -> Result<bool> {
+    let is_full = |error: &Error| error.is(libc::E2BIG) || error.is(libc::ENOSPC);
+    match change() {
+        Err(error) if is_full(&error) => match change() {
+            Err(error) if is_full(&error) => Ok(false),
+            again => again.map(|()| true),
+        },
+        first => first.map(|()| true),
     }
 }
 

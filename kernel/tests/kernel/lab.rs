@@ -46,7 +46,7 @@ impl Drop for Bpffs {
         let deadline = Instant::now() + DEADLINE;
         while let Err(error) = bpffs::unmount(&self.mount_point) {
             // Nothing is left to do, and a second panic would hide the first.
-            if error.errno() != libc::EBUSY || Instant::now() > deadline {
+            if error.errno() != Some(libc::EBUSY) || Instant::now() > deadline {
                 return;
             }
             std::thread::yield_now();

@@ -4,15 +4,19 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use xdpd_kernel::Dir;
+use xdpd_kernel::{Attempt, Dir, Lock};
 use xdpd_testlab::require_root;
 
 use crate::lab::Bpffs;
 
+fn take(root: &Dir, name: &str) -> Lock {
+    root.try_lock(name).unwrap().taken().expect("free")
+}
+
 fn check(root: &Dir) {
     root.mkdir("lock", 0o700).unwrap();
-    let lock = root.try_lock("lock").unwrap().expect("free");
-    assert!(root.try_lock("lock").unwrap().is_none());
+    let lock = take(root, "lock");
+    assert!(matches!(root.try_lock("lock").unwrap(), Attempt::Busy));
     let holders = root.lock_holders("lock").unwrap();
     let [holder] = holders.as_slice() else { panic!("{holders:?}") };
     assert_eq!(holder.pid, process::id());
@@ -20,8 +24,8 @@ fn check(root: &Dir) {
     assert_eq!(holder.to_string(), format!("{} (pid {})", comm.trim_end(), process::id()));
     drop(lock);
     assert_eq!(root.lock_holders("lock").unwrap(), []);
-    assert!(root.try_lock("lock").unwrap().is_some());
-    assert_eq!(root.try_lock("absent").unwrap_err().errno(), libc::ENOENT);
+    drop(take(root, "lock"));
+    assert!(matches!(root.try_lock("absent").unwrap(), Attempt::Gone));
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn the_holder_is_named_while_other_locks_come_and_go() {
             }
         });
         let unnamed = (0..10_000).filter(|_| {
-            let _lock = root.try_lock("ours").unwrap().expect("free");
+            let _lock = take(&root, "ours");
             root.lock_holders("ours").unwrap().is_empty()
         });
         let unnamed = unnamed.count();
@@ -69,9 +73,9 @@ fn a_lock_is_on_what_the_name_leads_to_now() {
     let temp = tempfile::tempdir().unwrap();
     let root = Dir::open(temp.path()).unwrap();
     root.mkdir("lock", 0o700).unwrap();
-    let _old = root.try_lock("lock").unwrap().expect("free");
+    let _old = take(&root, "lock");
     root.rename("lock", "old").unwrap();
     root.mkdir("lock", 0o700).unwrap();
-    assert!(root.try_lock("lock").unwrap().is_some());
-    assert!(root.try_lock("old").unwrap().is_none());
+    drop(take(&root, "lock"));
+    assert!(matches!(root.try_lock("old").unwrap(), Attempt::Busy));
 }

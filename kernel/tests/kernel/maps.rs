@@ -74,7 +74,7 @@ fn a_buffer_of_the_wrong_length_is_an_error() {
     require_root!();
     let map = counters("m");
     let (key, value) = ([0; 4], vec![0; map.value_len()]);
-    let refused = |result: xdpd_kernel::Result<bool>| assert_eq!(result.unwrap_err().errno(), libc::EINVAL);
+    let refused = |result: xdpd_kernel::Result<bool>| assert_eq!(result.unwrap_err().errno(), None);
     for len in [0, 16, map.value_len() - 1, map.value_len() + 1] {
         refused(map.lookup(&key, &mut vec![0; len]));
         refused(map.update(&key, &vec![0; len], 0).map(|()| true));
@@ -105,7 +105,7 @@ fn entries_of_a_hash_come_and_go() {
     for key in 0..5_u16 {
         map.update(&key.to_ne_bytes(), &[7; 8], 1).unwrap();
     }
-    assert_eq!(map.update(&[0; 2], &[7; 8], 1).unwrap_err().errno(), libc::EEXIST);
+    assert_eq!(map.update(&[0; 2], &[7; 8], 1).unwrap_err().errno(), Some(libc::EEXIST));
     let mut keys: Vec<_> =
         map.keys().map(|key| u16::from_ne_bytes(key.unwrap().try_into().unwrap())).collect();
     keys.sort_unstable();
@@ -116,7 +116,7 @@ fn entries_of_a_hash_come_and_go() {
     assert!(map.delete(&[0; 2]).unwrap());
     assert!(!map.delete(&[0; 2]).unwrap());
     assert!(!map.lookup(&[0; 2], &mut [0; 8]).unwrap());
-    assert_eq!(map.update(&[0; 2], &[7; 8], 2).unwrap_err().errno(), libc::ENOENT);
+    assert_eq!(map.update(&[0; 2], &[7; 8], 2).unwrap_err().errno(), Some(libc::ENOENT));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_frozen_map_takes_no_update() {
     require_root!();
     let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 8, 1), None).unwrap();
     map.freeze().unwrap();
-    assert_eq!(map.update(&[0; 4], &[0; 8], 0).unwrap_err().errno(), libc::EPERM);
+    assert_eq!(map.update(&[0; 4], &[0; 8], 0).unwrap_err().errno(), Some(libc::EPERM));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn objects_are_found_by_id_until_they_are_gone() {
     drop((map, program));
     eventually("the map is freed", || Map::ids().all(|id| id.unwrap() != map_id));
     eventually("the program is freed", || {
-        xdpd_kernel::Program::open_by_id(program_id).is_err_and(|error| error.errno() == libc::ENOENT)
+        xdpd_kernel::Program::open_by_id(program_id).is_err_and(|error| error.errno() == Some(libc::ENOENT))
     });
 }
 
@@ -170,12 +170,12 @@ fn btf_goes_in_and_out_unchanged() {
     let btf = xdpd_kernel::Btf::load(&data).unwrap();
     assert_eq!(btf.raw().unwrap(), data);
     let id = btf.id().unwrap();
-    assert_eq!(xdpd_kernel::Btf::open_by_id(id).unwrap().raw().unwrap(), data);
+    assert_eq!(xdpd_kernel::Btf::find_by_id(id).unwrap().unwrap().raw().unwrap(), data);
     let types = xdpd_kernel::MapBtf { btf: &btf, key_type_id: 1, value_type_id: 1 };
     let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 4, 1), Some(types)).unwrap();
     assert_eq!(map.info().btf_id, Some(id));
     assert_eq!((map.info().btf_key_type_id, map.info().btf_value_type_id), (1, 1));
-    assert_eq!(xdpd_kernel::Btf::load(b"nonsense").unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(xdpd_kernel::Btf::load(b"nonsense").unwrap_err().errno(), Some(libc::EINVAL));
 }
 
 /// The smallest type information that a map can use: `unsigned int`.
@@ -269,13 +269,13 @@ fn a_full_map_takes_what_it_has_and_no_more() {
     map.update_all(&numbers(&[1, 2]), &numbers(&[1, 2])).unwrap();
     map.update_all(&numbers(&[1, 2]), &numbers(&[3, 4])).unwrap();
     let error = map.update_all(&numbers(&[2, 3]), &numbers(&[5, 6])).unwrap_err();
-    assert_eq!((error.call(), error.errno()), ("BPF_MAP_UPDATE_BATCH", libc::E2BIG));
+    assert_eq!((error.call(), error.errno()), ("BPF_MAP_UPDATE_BATCH", Some(libc::E2BIG)));
     let expected = [(1_u32, 3_u32), (2, 5)].map(|(key, value)| (numbers(&[key]), numbers(&[value])));
     assert_eq!(content(&map), BTreeMap::from(expected));
     for (keys, values) in [(3, 4), (4, 3), (8, 4)] {
-        assert_eq!(map.update_all(&vec![0; keys], &vec![0; values]).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(map.update_all(&vec![0; keys], &vec![0; values]).unwrap_err().errno(), None);
     }
-    assert_eq!(map.delete_all(&[0; 3]).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(map.delete_all(&[0; 3]).unwrap_err().errno(), None);
 }
 
 /// A map with one value of `size` bytes, all 0xaa.
@@ -306,11 +306,7 @@ fn a_store_changes_nothing_but_its_bytes() {
         assert_eq!(found, expected, "{len} bytes at {offset}");
     }
     for (offset, len) in [(4999, 2), (5001, 0), (usize::MAX, 1)] {
-        assert_eq!(
-            value.store(offset, &vec![0; len]).unwrap_err().errno(),
-            libc::EINVAL,
-            "{len} at {offset}"
-        );
+        assert_eq!(value.store(offset, &vec![0; len]).unwrap_err().errno(), None, "{len} at {offset}");
     }
 }
 
@@ -342,11 +338,11 @@ fn only_a_map_that_shares_its_memory_is_mapped() {
         [shared(8, 0), counters("m"), Map::create("m", &def(BPF_MAP_TYPE_HASH, 4, 8, 1), None).unwrap()]
     {
         assert!(!MappedValue::is_possible(&map));
-        assert_eq!(MappedValue::map(&map).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(MappedValue::map(&map).unwrap_err().errno(), None);
     }
     let two = Map::create("m", &MapDef { flags: BPF_F_MMAPABLE, ..def(BPF_MAP_TYPE_ARRAY, 4, 8, 2) }, None)
         .unwrap();
-    assert_eq!(MappedValue::map(&two).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(MappedValue::map(&two).unwrap_err().errno(), None);
 }
 
 #[test]
@@ -363,9 +359,9 @@ fn a_map_of_maps_holds_maps_like_its_pattern_and_tells_their_ids() {
         let keys = [1_u32, 3].map(u32::to_ne_bytes);
         outer.put(&keys[0], &held[0]).unwrap();
         outer.put_all(keys.iter().map(|key| &key[..]).zip(&held)).unwrap();
-        assert_eq!(outer.put(&0_u32.to_ne_bytes(), &other).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(outer.put(&0_u32.to_ne_bytes(), &other).unwrap_err().errno(), Some(libc::EINVAL));
         let refused = outer.put_all([(&0_u32.to_ne_bytes()[..], &other)]).unwrap_err();
-        assert_eq!(refused.errno(), libc::EINVAL);
+        assert_eq!(refused.errno(), Some(libc::EINVAL));
         let mut found = BTreeMap::new();
         outer.for_each(|key, value| drop(found.insert(key.to_vec(), value.to_vec()))).unwrap();
         let expected = [1_u32, 3].into_iter().zip(held.map(|map| map.id().0));
@@ -397,6 +393,6 @@ fn a_map_is_made_on_the_memory_node_that_its_flags_speak_of() {
             .map(|map| map.def().flags)
     };
     assert_eq!(on(BPF_F_NUMA_NODE, 0).unwrap(), BPF_F_NUMA_NODE);
-    assert_eq!(on(BPF_F_NUMA_NODE, 9999).unwrap_err().errno(), libc::EINVAL);
+    assert_eq!(on(BPF_F_NUMA_NODE, 9999).unwrap_err().errno(), Some(libc::EINVAL));
     assert_eq!(on(0, 9999).unwrap(), 0);
 }

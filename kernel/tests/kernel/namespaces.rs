@@ -46,7 +46,7 @@ fn a_namespace_is_opened_by_name_and_by_path() {
 #[test]
 fn an_absent_namespace_is_told_from_something_else() {
     let absent = NetNs::open("xk-no-such-namespace").unwrap_err();
-    assert_eq!(absent.errno(), libc::ENOENT);
+    assert_eq!(absent.errno(), Some(libc::ENOENT));
     assert_eq!(
         absent.to_string(),
         "open of /run/netns/xk-no-such-namespace: No such file or directory (ENOENT)"

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Failure, Inputs, Outcome, Survey, diff, read_maps, recovery_failure, root_failure};
+use super::{
+    Failure, Inputs, Outcome, Survey, diff, kernel_failure, read_maps, recovery_failure, root_failure,
+};
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
@@ -55,7 +57,8 @@ pub(super) fn converge(
         return diff::show(inputs, &survey, options.json);
     }
     // Another run may take back what this look has found.
-    if survey.plan.is_empty() && root::lock_holder(&survey.desired.pin_root).is_none() {
+    let holder = root::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?;
+    if survey.plan.is_empty() && holder.is_none() {
         return Ok(unchanged(inputs, &survey.plan, options, told));
     }
     // Where there is no pin root yet, or none can be, no other run can be at work: a blocked plan is final.

@@ -104,6 +104,13 @@ fn choose(
         }
     }
     if wanted.is_empty() {
+        // Whether it is this config's cannot be told, so that nothing can be called detached.
+        if let Some((label, pinned)) = others.iter().find(|(_, pinned)| pinned.record.is_err()) {
+            return Err(Failure::refused(anyhow!(
+                "`{label}` {}; nothing was changed: --interface takes the others, --pin-root takes all",
+                not_ours(pinned)
+            )));
+        }
         for (label, pinned) in &others {
             output::say(format_args!(
                 "left alone: `{label}` {}; --pin-root takes it all the same",

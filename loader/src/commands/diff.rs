@@ -1,7 +1,7 @@
 //! `xdpd diff`: what `apply` would change.
 
 use super::apply::blocked;
-use super::{Failure, Inputs, Outcome, Survey};
+use super::{Failure, Inputs, Outcome, Survey, kernel_failure};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::output::{self, Delivery, human, json};
@@ -11,7 +11,8 @@ use crate::root;
 /// Plans and prints; changes nothing.
 pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
-    let survey = Survey::take(&inputs, allow, root::leftovers(&inputs.config.pin_root))?;
+    let leftovers = root::leftovers(&inputs.config.pin_root).map_err(kernel_failure)?;
+    let survey = Survey::take(&inputs, allow, leftovers)?;
     show(&inputs, &survey, as_json)
 }
 
@@ -23,7 +24,7 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
         human::plan(&survey.plan, output::stdout_colour())
     };
     if !survey.plan.is_empty()
-        && let Some(holder) = root::lock_holder(&survey.desired.pin_root)
+        && let Some(holder) = root::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?
     {
         output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
     }

@@ -110,10 +110,10 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     };
     let devices =
         Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
-    let mut observed =
-        observed::observe(&pin_root, devices, root::leftovers(&pin_root)).map_err(kernel_failure)?;
+    let leftovers = root::leftovers(&pin_root).map_err(kernel_failure)?;
+    let mut observed = observed::observe(&pin_root, devices, leftovers).map_err(kernel_failure)?;
     observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
-    let status = collect(&path, &pin_root, &observed, &entries);
+    let status = collect(&path, &pin_root, &observed, &entries).map_err(kernel_failure)?;
     let text = if as_json { json::line(&status) } else { table(&status, output::stdout_width()) };
     output::data(&text).map_err(Failure::refused)?;
     Ok(Exit::Done)
@@ -126,16 +126,19 @@ fn filled_maps(config: &Path, names: &BTreeSet<String>, observed: &Observed) -> 
     maps.map(|(_, map)| map.id).collect()
 }
 
-fn collect(config: &Path, root: &Path, observed: &Observed, entries: &[xdpd_config::Interface]) -> Status {
-    Status {
+fn collect(
+    config: &Path,
+    root: &Path,
+    observed: &Observed,
+    entries: &[xdpd_config::Interface],
+) -> Result<Status, xdpd_kernel::Error> {
+    let interfaces = observed.interfaces.iter();
+    let interfaces = interfaces.map(|(label, pinned)| interface(label.as_str(), pinned, observed));
+    Ok(Status {
         format_version: "1.0",
         config: config.display().to_string(),
         pin_root: root.display().to_string(),
-        interfaces: observed
-            .interfaces
-            .iter()
-            .map(|(label, pinned)| interface(label.as_str(), pinned, observed))
-            .collect(),
+        interfaces: interfaces.collect::<Result<_, _>>()?,
         foreign_programs: foreign_programs(observed),
         foreign_pins: observed
             .foreign
@@ -149,7 +152,7 @@ fn collect(config: &Path, root: &Path, observed: &Observed, entries: &[xdpd_conf
             .flat_map(|(label, pinned)| plan::drift(label, pinned, &observed.devices))
             .collect(),
         notes: entries.iter().filter_map(|entry| absent(entry, &observed.devices)).collect(),
-    }
+    })
 }
 
 /// The device of an entry is not there. Of a pattern, none need be.
@@ -163,7 +166,7 @@ fn absent(entry: &xdpd_config::Interface, devices: &Devices) -> Option<Note> {
         .then(|| Note::of(label, format!("{}{optional}", devices.absence(netns, device))))
 }
 
-fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
+fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Result<Interface, xdpd_kernel::Error> {
     let record = pinned.record.as_ref().ok();
     let (state, link_id) = match &pinned.link {
         LinkState::Live { id, .. } => ("attached", Some(id.0)),
@@ -178,7 +181,8 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
     let running =
         device.and_then(|(_, d)| d.xdp.iter().find(|a| Some(a.program_id) == pinned.link.program()));
     let mode = running.map(|a| mode::of_kernel(a.mode)).or(record.map(|r| r.mode));
-    Interface {
+    let program = pinned.link.program().map(|id| running_program(id, pinned)).transpose()?.flatten();
+    Ok(Interface {
         label: label.to_owned(),
         device: device.map(|(_, d)| d.name.clone()).or_else(|| record.map(|r| r.device.clone())),
         ifindex: match pinned.link {
@@ -191,12 +195,12 @@ fn interface(label: &str, pinned: &Pinned, observed: &Observed) -> Interface {
         owner: record.map(|r| r.config.display().to_string()),
         generation: record.map(|r| r.generation),
         link_id,
-        program: pinned.link.program().and_then(|id| running_program(id, pinned)),
+        program,
         globals: record.map(globals).unwrap_or_default(),
         maps: pinned.maps.iter().map(|(name, map)| pinned_map(name, map.id, observed)).collect(),
         retired: pinned.retired.iter().map(|r| r.pin.clone()).collect(),
         error: pinned.record.as_ref().err().cloned(),
-    }
+    })
 }
 
 /// The values that were set, as far as the record has them.
@@ -208,17 +212,19 @@ fn pinned_map(name: &str, id: MapId, observed: &Observed) -> PinnedMap {
     PinnedMap { name: name.to_owned(), id: id.0, entries: observed.contents.get(&id).map(Content::len) }
 }
 
-fn running_program(id: ProgramId, pinned: &Pinned) -> Option<RunningProgram> {
-    let info = Program::open_by_id(id).and_then(|p| p.info()).ok()?;
+/// What a program is; `None` where it went away meanwhile.
+fn running_program(id: ProgramId, pinned: &Pinned) -> Result<Option<RunningProgram>, xdpd_kernel::Error> {
+    let Some(program) = Program::find_by_id(id)? else { return Ok(None) };
+    let info = program.info()?;
     let record = pinned.record.as_ref().ok().filter(|r| r.program == id.0);
-    Some(RunningProgram {
+    Ok(Some(RunningProgram {
         id: id.0,
         tag: info.tag_hex(),
         name: info.name,
         function: record.map(|r| r.function.clone()),
         digest: record.map(|r| r.object.clone()),
         loaded_at: wall_clock(info.load_time),
-    })
+    }))
 }
 
 /// The wall-clock time of something that the kernel dates since boot.

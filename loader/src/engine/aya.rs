@@ -13,7 +13,6 @@ use aya_obj::btf::{Btf, BtfFeatures};
 use aya_obj::generated::bpf_insn;
 use aya_obj::maps::Map;
 use aya_obj::{EbpfSectionKind, Function, Object};
-use libc::ENOSPC;
 use xdpd_kernel::program::{DebugInfo, Insn, XdpLoad};
 use xdpd_kernel::{Access, Btf as KernelBtf, Dir, Map as KernelMap, MapDef, Program};
 
@@ -21,8 +20,6 @@ use super::protocol::{MapPin, Reply, Request};
 
 /// The kernel's types, for objects that refer to them.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
-/// Sizes of the buffer for the verifier's log that are tried in turn.
-const LOG_SIZES: [usize; 3] = [1 << 18, 1 << 21, 1 << 24];
 
 fn failed<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Reply {
     move |e| Reply::Failed(format!("{what}: {e}"))
@@ -48,7 +45,8 @@ pub(super) fn load(bytes: &[u8], request: &Request, maps: &Dir) -> Result<OwnedF
     let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let btf = object.fixup_and_sanitize_btf(&features).map_err(aya("cannot complete the BTF"))?;
     // Without BTF most programs load all the same; for the others the verifier says what it misses.
-    let btf = btf.and_then(|btf| KernelBtf::load(&btf.to_bytes()).ok());
+    let btf = btf.map(|btf| KernelBtf::load_if_accepted(&btf.to_bytes())).transpose();
+    let btf = btf.map_err(failed("cannot load the types of the object"))?.flatten();
     if object.has_btf_relocations() {
         let kernel = Btf::parse_file(KERNEL_TYPES, object.endianness).map_err(aya(&format!(
             "the object refers to types of the kernel, which {KERNEL_TYPES} does not tell"
@@ -129,26 +127,10 @@ fn verify(function: &Function, request: &Request, btf: Option<&KernelBtf>) -> Re
             lines: &lines,
         }),
     };
-    // The log costs time, so it is asked for once there is something to tell.
-    let mut error = match program.load(None) {
-        Ok(loaded) => return Ok(Program::into(loaded)),
-        Err(error) => error,
-    };
-    let mut log = Vec::new();
-    for size in LOG_SIZES {
-        log = vec![0; size];
-        match program.load(Some(&mut log)) {
-            Ok(loaded) => return Ok(Program::into(loaded)),
-            Err(again) if again.errno() == ENOSPC => {}
-            Err(again) => {
-                error = again;
-                break;
-            }
-        }
-    }
-    let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
-    let errno = error.reason();
-    Err(Reply::Rejected { errno, log: String::from_utf8_lossy(&log[..end]).into_owned() })
+    program
+        .load_or_explain()
+        .map(Program::into)
+        .map_err(|refusal| Reply::Rejected { errno: refusal.error.reason(), log: refusal.log })
 }
 
 fn insn(raw: bpf_insn) -> Insn {

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use libc::{EACCES, EINVAL, ENOENT};
 use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
-use xdpd_kernel::{Dir, LinkId, OptionalExt, PinError, XdpLink};
+use xdpd_kernel::{Dir, LinkId, Look, XdpLink};
 
 use super::recover::{give_back, taken_name};
 use super::{Executor, Leaving, Staged, carry, globals};
@@ -21,7 +20,12 @@ pub(super) type LinkIds = BTreeSet<LinkId>;
 /// same moment has copies of our descriptors until it execs, and then the program outlives this call. It comes first, so
 /// that the pin is still there for another try when it fails.
 pub(super) fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
-    let Some(dir) = root.open_dir(name).optional()? else { return Ok(()) };
+    let dir = match root.find_dir(name)? {
+        Look::Found(dir) => dir,
+        Look::Gone => return Ok(()),
+        // Not one of ours: the error says what it is.
+        Look::Other(_) => return root.open_dir(name).map(drop),
+    };
     detach_link_in(&dir, live)?;
     empty(&dir, &[])?;
     root.rmdir(name)
@@ -35,7 +39,7 @@ fn empty(dir: &Dir, others: &[OtherEntry]) -> Result<(), xdpd_kernel::Error> {
             dir.unlink(&entry.name)?;
         }
     }
-    dir.unlink(OWNER_PIN).optional().map(drop)
+    dir.remove(OWNER_PIN).map(drop)
 }
 
 /// Detaches the link that is pinned in a directory, unless it stays in use.
@@ -50,12 +54,7 @@ fn detach_link_in(dir: &Dir, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
 
 /// The pinned link of an interface, `None` where the pin is missing or holds something else.
 pub(super) fn open_link_if_any(dir: &Dir) -> Result<Option<XdpLink>, xdpd_kernel::Error> {
-    match dir.open_link(LINK_PIN) {
-        Ok(link) => Ok(Some(link)),
-        Err(PinError::WrongType { .. }) => Ok(None),
-        Err(PinError::Kernel(e)) if [ENOENT, EACCES, EINVAL].contains(&e.errno()) => Ok(None),
-        Err(PinError::Kernel(e)) => Err(e),
-    }
+    Ok(dir.find_link(LINK_PIN)?.found())
 }
 
 impl<'a, E: Engine> Executor<'a, E> {

@@ -192,7 +192,9 @@ pub(super) fn create_link(
     for mode in rest {
         match &result {
             // What a driver says that cannot: no such mode, this MTU, this program in this mode.
-            Err(e) if [EOPNOTSUPP, ERANGE, EINVAL].contains(&e.errno()) => result = create(*mode).or(result),
+            Err(e) if e.errno().is_some_and(|errno| [EOPNOTSUPP, ERANGE, EINVAL].contains(&errno)) => {
+                result = create(*mode).or(result);
+            }
             _ => break,
         }
     }

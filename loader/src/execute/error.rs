@@ -73,7 +73,7 @@ impl StepError {
 
 /// What an errno means to an operator, of attaching most of all.
 fn hint(error: &xdpd_kernel::Error) -> String {
-    let hint = match (error.call(), error.errno()) {
+    let hint = match (error.call(), error.errno().unwrap_or(0)) {
         (_, EMFILE) => return format!("; {MORE_FILES}"),
         ("BPF_LINK_CREATE", EOPNOTSUPP) => {
             "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back"
@@ -97,9 +97,11 @@ fn hint(error: &xdpd_kernel::Error) -> String {
 /// The device, or its namespace, is no longer there.
 pub(super) fn has_vanished(error: &xdpd_kernel::Error) -> bool {
     match error.call() {
-        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" | "RTM_SETLINK" => [ENODEV, ENOLINK].contains(&error.errno()),
+        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" | "RTM_SETLINK" => {
+            error.errno().is_some_and(|errno| [ENODEV, ENOLINK].contains(&errno))
+        }
         // Of a namespace.
-        "open" => error.errno() == ENOENT,
+        "open" => error.errno() == Some(ENOENT),
         _ => false,
     }
 }
@@ -112,7 +114,7 @@ pub(super) fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<
 pub(super) fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {
     move |error| match error {
         PinError::Kernel(source) => kernel(label, what, source),
-        wrong @ PinError::WrongType { .. } => {
+        wrong @ (PinError::Gone { .. } | PinError::WrongType { .. }) => {
             StepError::Verification(format!("{label}: cannot {what}: {wrong}"))
         }
     }

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use libc::ENOENT;
 use xdpd_config::Label;
 use xdpd_kernel::map_types::BPF_MAP_TYPE_ARRAY;
-use xdpd_kernel::{Access, Dir, Map, MapDef, MapId, MappedValue, OptionalExt, ProgramId};
+use xdpd_kernel::{Access, Dir, Map, MapDef, MapId, MappedValue, ProgramId};
 
 use super::error::{at, pin_at};
 use super::{Executor, Staged, StepError};
@@ -82,7 +81,7 @@ pub(super) fn forget(root: &Dir, label: &Label) -> Result<(), xdpd_kernel::Error
 }
 
 fn forget_note(root: &Dir, note: &str) -> Result<(), xdpd_kernel::Error> {
-    root.unlink(note).optional().map(drop)
+    root.remove(note).map(drop)
 }
 
 /// Settles the note of a run that was killed: `running` is the program of the interface that it is about. Where that is
@@ -93,7 +92,7 @@ pub(super) fn settle(root: &Dir, note: &str, running: Option<ProgramId>) -> Resu
             continue;
         }
         // One that is gone went with its interface.
-        if let Some(map) = Map::open_by_id(map).optional()? {
+        if let Some(map) = Map::find_by_id(map)? {
             put(&map, &store)?;
         }
     }
@@ -150,11 +149,7 @@ fn write_note(
 
 /// The entries of a note. One that cannot be understood is none of this version's, and has nothing to say.
 fn read_note(root: &Dir, name: &str) -> Result<Vec<(ProgramId, MapId, Store)>, xdpd_kernel::Error> {
-    let note = match root.open_map(name, Access::ReadOnly) {
-        Ok(note) => note,
-        Err(xdpd_kernel::PinError::Kernel(e)) if e.errno() != ENOENT => return Err(e),
-        Err(_) => return Ok(Vec::new()),
-    };
+    let Some(note) = root.find_map(name, Access::ReadOnly)?.found() else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     for key in note.keys() {
         let mut entry = vec![0; note.value_len()];

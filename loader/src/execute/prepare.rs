@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 
-use libc::{E2BIG, EINVAL, EOPNOTSUPP};
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
-use xdpd_kernel::{Btf, Dir, IfIndex, Map, MapId, Program, clock, open_files};
+use xdpd_kernel::{
+    Btf, Device, Dir, Entrance, IfIndex, Map, MapId, Program, XdpLink, clock, netlink, open_files,
+};
 
 use super::clean_up::open_link_if_any;
 use super::error::at;
@@ -15,6 +16,7 @@ use super::recover::{read_record, taken_name};
 use super::slots;
 use super::{DIR_MODE, Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
+use crate::devices;
 use crate::engine::Engine;
 use crate::globals;
 use crate::inner;
@@ -39,6 +41,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                 Work::Install(install) => staged.push(self.prepare(label, install, &mut btf)?),
                 Work::Entries => {}
                 Work::Remove { directory } => {
+                    self.check_link(label, directory)?;
                     let held = self.trial.map(|_| self.hold(label, directory)).transpose()?.flatten();
                     leaving.push(Leaving { label, directory, held });
                 }
@@ -130,6 +133,33 @@ impl<'a, E: Engine> Executor<'a, E> {
         Ok(Staged { label, install, name, dir, program, record, old, grants, taken, carried })
     }
 
+    /// A removal detaches by the pinned link. Where that is missing, the program must not run: it would go on without a
+    /// record that tells whose it is.
+    fn check_link(&self, label: &Label, directory: &str) -> Result<(), StepError> {
+        let Some(pinned) = self.observed.pinned_in(directory) else { return Ok(()) };
+        let (None, Ok(record)) = (pinned.link.id(), &pinned.record) else { return Ok(()) };
+        let failed = || at(label, "look whether its program still runs");
+        let netns = match devices::find(record.netns_name.as_deref()).map_err(failed())? {
+            Entrance::Open(netns) if netns.identity().is(record.netns) => netns,
+            Entrance::Open(_) | Entrance::Absent(_) => return Ok(()),
+        };
+        let devices = netns.run(netlink::devices).and_then(|devices| devices).map_err(failed())?;
+        let runs =
+            |device: &&Device| device.xdp.iter().any(|attached| attached.program_id.0 == record.program);
+        let Some(device) = devices.iter().find(runs) else { return Ok(()) };
+        let links = XdpLink::all_xdp().map_err(failed())?;
+        let link = links.iter().find(|link| link.program_id.0 == record.program).map_or_else(
+            || "no bpf_link holds it".to_owned(),
+            |link| format!("bpf_link {0} holds it, `bpftool link detach id {0}` detaches it", link.id),
+        );
+        Err(StepError::Verification(format!(
+            "{label}: {} holds no link, yet its program {} still runs on {}; {link}",
+            self.root.path_of(directory).display(),
+            record.program,
+            device.name
+        )))
+    }
+
     /// Opens what is needed to attach an interface again that goes on trial. `None` where nothing of it runs on the
     /// device of its record: that ends with the clean-up.
     fn hold(&self, label: &Label, directory: &str) -> Result<Option<Held>, StepError> {
@@ -174,7 +204,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         for (name, work) in others.into_iter().chain(outer) {
             let pin = map_pin(name);
             let id = match (work, old) {
-                (MapWork::Keep(id), Some(old)) => {
+                (MapWork::Keep(id), Some(old)) if self.is_open_to_root(install, &pin) => {
                     dir.link(&old.dir, &pin, &pin).map_err(at(label, "keep a map's pin"))?;
                     *id
                 }
@@ -190,6 +220,13 @@ impl<'a, E: Engine> Executor<'a, E> {
             ids.insert(name.clone(), id.0);
         }
         Ok(ids)
+    }
+
+    /// Whether the engine can open a pin as it is. One of somebody else's permissions is made anew, for the same map.
+    fn is_open_to_root(&self, install: &Install, pin: &str) -> bool {
+        let old = install.replaces.as_deref().and_then(|directory| self.observed.pinned_in(directory));
+        let permissions = old.and_then(|pinned| pinned.permissions.pins.get(pin));
+        permissions.is_none_or(|permissions| permissions.is_open_to_root())
     }
 
     fn create_map(
@@ -287,9 +324,5 @@ impl<'a, E: Engine> Executor<'a, E> {
 
 /// A kernel that refuses the types still takes the maps; only the names of their fields are missing then.
 fn load_btf(types: &[u8]) -> Result<Option<Btf>, xdpd_kernel::Error> {
-    match Btf::load(types) {
-        Ok(btf) => Ok(Some(btf)),
-        Err(e) if [EINVAL, E2BIG, EOPNOTSUPP].contains(&e.errno()) => Ok(None),
-        Err(e) => Err(e),
-    }
+    Btf::load_if_accepted(types)
 }

@@ -2,11 +2,10 @@
 
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, IfIndex, NetNs, NetNsId, OptionalExt, netlink};
+use xdpd_kernel::{Dir, Entrance, IfIndex, NetNs, netlink};
 
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
-use super::error::has_vanished;
 use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed, TAKEN, Taken};
 use crate::{devices, mode, readers};
@@ -31,14 +30,14 @@ pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError>
                 let name = label.file_name();
                 let stage = root.open_dir(directory)?;
                 // The record with the mode that the link was really made in, if the run came that far.
-                stage.rename(RECORD_BESIDE, OWNER_PIN).optional()?;
+                stage.rename_if_there(RECORD_BESIDE, OWNER_PIN)?;
                 // Who may read the maps in use is compared with the file later on. Of retired ones it is not.
                 let permissions = readers::of_maps_in(stage.stat_self()?.into());
                 for retired in observed.interfaces.get(label).iter().flat_map(|pinned| &pinned.retired) {
                     readers::set(&stage, Some(&retired.pin), permissions)?;
                 }
                 // Only what is ours is exchanged and removed. Anything else of that name is in the way.
-                if root.open_dir(&name).is_ok_and(|dir| dir.readlink(OWNER_PIN).is_ok()) {
+                if has_record(root, &name)? {
                     root.exchange(directory, &name)?;
                     remove_directory(root, directory, &live)?;
                 } else {
@@ -48,6 +47,12 @@ pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError>
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of a directory with a record.
+fn has_record(root: &Dir, name: &str) -> Result<bool, xdpd_kernel::Error> {
+    let Some(dir) = root.find_dir(name)?.found() else { return Ok(false) };
+    Ok(dir.find_symlink(OWNER_PIN)?.found().is_some())
 }
 
 /// Retires the maps in which a program has counted that was being taken back. Where it still runs, its stage takes the
@@ -79,13 +84,9 @@ pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::
                 }
             })?
         };
-        match devices::open(record.netns_name.as_deref()) {
-            Ok(netns) if netns.identity() == (NetNsId { dev: record.netns.0, ino: record.netns.1 }) => {
-                restore(netns)?;
-            }
-            Ok(_) => {}
-            Err(e) if has_vanished(&e) => {}
-            Err(e) => return Err(e),
+        match devices::find(record.netns_name.as_deref())? {
+            Entrance::Open(netns) if netns.identity().is(record.netns) => restore(netns)?,
+            Entrance::Open(_) | Entrance::Absent(_) => {}
         }
     }
     remove_directory(root, directory, &LinkIds::new())

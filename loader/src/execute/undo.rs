@@ -1,7 +1,7 @@
 //! Takes commit steps back, last first.
 
 use xdpd_config::{LINK_PIN, Label, retired};
-use xdpd_kernel::{Dir, OptionalExt, XdpLink};
+use xdpd_kernel::{Dir, XdpLink};
 
 use super::commit::{Place, create_link};
 use super::entries::Filling;
@@ -97,7 +97,7 @@ impl<E: Engine> Executor<'_, E> {
                     (format!("{}: put the old program back", staged.label), unless_vanished(result))
                 }
                 Undo::Create { staged, link } => {
-                    let unpinned = staged.dir.unlink(LINK_PIN).optional();
+                    let unpinned = staged.dir.remove(LINK_PIN);
                     let detached = link.detach();
                     (format!("{}: detach the new program", staged.label), unpinned.and(detached))
                 }
@@ -179,6 +179,6 @@ fn reattach(old: &Old, place: Place<'_>) -> Result<(), xdpd_kernel::Error> {
     let (link, _) = create_link(Place { modes, ..place }, program)?;
     // The pin that is there holds a link that is detached. A crash between the two calls leaves the device without a
     // program, and not with a link that has a pin under a name that nobody looks for.
-    dir.unlink(LINK_PIN).optional()?;
+    dir.remove(LINK_PIN)?;
     dir.pin(LINK_PIN, &link)
 }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use xdpd_config::escape::unescape;
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, OWNER_PIN, retired};
-use xdpd_kernel::{
-    Access, Dir, EntryKind, Error, LinkKind, MapId, OptionalExt, PinError, PinnedObject, Result,
-};
+use xdpd_kernel::{Access, Dir, EntryKind, LinkKind, Look, MapId, PinnedObject, Result};
 
 use super::names;
 use super::pinned::{LinkState, OtherEntry, OtherKind, PinPermissions, Pinned, PinnedMap, Retired};
@@ -17,16 +15,17 @@ use crate::readers::Permissions;
 const ATTEMPTS: usize = 16;
 
 /// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
-/// or where it vanished meanwhile.
+/// or where it vanished meanwhile. A look that is denied or fails is an error: taking it for an answer would make a plan
+/// from a state that is not there.
 ///
 /// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
 /// something, and it is read again.
 pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
     let mut read = Ok(None);
     for _ in 0..ATTEMPTS {
-        let Some(dir) = root.open_dir(name).optional()? else { return Ok(None) };
+        let Some(dir) = root.find_dir(name)?.found() else { return Ok(None) };
         read = read_directory(&dir, name);
-        match root.stat(name).optional()? {
+        match root.find_stat(name)? {
             Some(now) if now.ino == dir.stat_self()?.ino => break,
             Some(_) => {}
             None => return Ok(None),
@@ -36,19 +35,14 @@ pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
 }
 
 fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
-    let gone = |e: &Error| e.errno() == libc::ENOENT;
     let directory = Permissions::from(dir.stat_self()?);
     if directory.is_others_to_change() {
         return Ok(None);
     }
-    let record = match dir.readlink(OWNER_PIN) {
-        Ok(text) => match text.to_str() {
-            Some(text) => Record::parse(text).map_err(|e| e.to_string()),
-            None => Err("it is not UTF-8".to_owned()),
-        },
-        // EINVAL: something of that name that is no symlink.
-        Err(e) if gone(&e) || e.errno() == libc::EINVAL => return Ok(None),
-        Err(e) => return Err(e),
+    let Some(text) = dir.find_symlink(OWNER_PIN)?.found() else { return Ok(None) };
+    let record = match text.to_str() {
+        Some(text) => Record::parse(text).map_err(|e| e.to_string()),
+        None => Err("it is not UTF-8".to_owned()),
     };
     // What the record does not name was put there by others, whatever it is.
     let is_ours = |map: &String| record.as_ref().map_or(true, |r: &Record| r.maps.contains_key(map));
@@ -75,30 +69,25 @@ fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
         } else if entry.kind != EntryKind::File {
             pinned.others.push(other);
         } else if let Some((_, generation, id)) = retired::parse(&name) {
-            if let Some(stat) = dir.stat(&name).optional()? {
+            if let Some(stat) = dir.find_stat(&name)? {
                 pinned.permissions.pins.insert(name.clone(), stat.into());
                 pinned.retired.push(Retired { pin: name, generation, id: MapId(id) });
             }
         } else {
             // A pin of another type under the name of a map is not ours; neither is one that vanished.
-            match (unescape(&name), dir.open_pin(&name, Access::ReadOnly)) {
-                (Some(map), Ok(PinnedObject::Map(object))) if is_ours(&map) => {
-                    if let Some(stat) = dir.stat(&name).optional()? {
+            match (unescape(&name), dir.find_pin(&name, Access::ReadOnly)?) {
+                (Some(map), Look::Found(PinnedObject::Map(object))) if is_ours(&map) => {
+                    if let Some(stat) = dir.find_stat(&name)? {
                         pinned.permissions.pins.insert(name, stat.into());
                         pinned.maps.insert(map, PinnedMap::of(object.info()));
                     }
                 }
-                (_, Err(e)) if gone(&e) => {}
-                (_, object) => {
-                    other.what = match object {
-                        Ok(PinnedObject::Map(_)) => OtherKind::Map,
-                        Ok(PinnedObject::Program(_)) => OtherKind::Program,
-                        Ok(PinnedObject::Link(_)) => OtherKind::Link,
-                        Err(e) if is_no_pin_of_ours(&e) => OtherKind::Unknown,
-                        Err(e) => return Err(e),
-                    };
+                (_, Look::Gone) => {}
+                (_, Look::Found(object)) => {
+                    other.what = object.kind().into();
                     pinned.others.push(other);
                 }
+                (_, Look::Other(_)) => pinned.others.push(other),
             }
         }
     }
@@ -107,11 +96,13 @@ fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
 }
 
 fn read_link(dir: &Dir) -> Result<LinkState> {
-    let link = match dir.open_link(LINK_PIN) {
-        Ok(link) => link,
-        Err(PinError::Kernel(e)) if e.errno() == libc::ENOENT => return Ok(LinkState::Missing),
-        Err(PinError::Kernel(e)) if !is_no_pin_of_ours(&e) => return Err(e),
-        Err(e) => return Ok(LinkState::NotALink(e.to_string())),
+    let link = match dir.find_link(LINK_PIN)? {
+        Look::Found(link) => link,
+        Look::Gone => return Ok(LinkState::Missing),
+        Look::Other(other) => {
+            let path = dir.path_of(LINK_PIN);
+            return Ok(LinkState::NotALink(format!("{} is {other}, not a link", path.display())));
+        }
     };
     let info = link.info()?;
     Ok(match info.kind {
@@ -121,10 +112,4 @@ fn read_link(dir: &Dir) -> Result<LinkState> {
         LinkKind::Xdp { ifindex: None } => LinkState::Defunct { id: info.id, program: info.program_id },
         LinkKind::Other(kind) => LinkState::NotALink(format!("a bpf_link of type {kind}, not of XDP")),
     })
-}
-
-/// The answer is about what the entry is, and not that it could not be looked at just now: taking one for the other
-/// would make a plan from a state that is not there.
-fn is_no_pin_of_ours(error: &Error) -> bool {
-    [libc::EACCES, libc::EINVAL, libc::EPERM].contains(&error.errno())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use xdpd_config::Label;
-use xdpd_kernel::{IfIndex, LinkId, OptionalExt, Program, ProgramId, Result, XdpLink};
+use xdpd_kernel::{IfIndex, LinkId, Program, ProgramId, Result, XdpLink};
 
 use super::Pinned;
 use crate::devices::Devices;
@@ -64,9 +64,9 @@ pub(super) fn programs(
         .filter_map(|info| Some(((info.program_id, info.ifindex()?), info.id)))
         .collect();
     for place in foreign {
-        let info = Program::open_by_id(place.0).and_then(|p| p.info()).optional()?;
-        // It went away meanwhile.
-        let Some(info) = info else { continue };
+        // It can have gone away meanwhile.
+        let Some(program) = Program::find_by_id(place.0)? else { continue };
+        let info = program.info()?;
         let program = ForeignProgram {
             dispatcher: dispatcher::read(&info)?,
             link: links.get(&place).copied(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Attached, Dir, IfIndex, OptionalExt, Result};
+use xdpd_kernel::{Attached, Dir, IfIndex, Look, Result};
 
 use super::directory::read_interface;
 use super::listing::Remnants;
@@ -181,6 +181,9 @@ impl Observed {
 
 /// Whether nothing is in a directory, or it vanished meanwhile.
 fn is_empty(root: &Dir, name: &str) -> Result<bool> {
-    let entries = root.open_dir(name).and_then(|dir| dir.list()).optional()?;
-    Ok(entries.is_none_or(|entries| entries.is_empty()))
+    Ok(match root.find_dir(name)? {
+        Look::Found(dir) => dir.list()?.is_empty(),
+        Look::Gone => true,
+        Look::Other(_) => false,
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Dir, EntryKind, OptionalExt, Result};
+use xdpd_kernel::{Dir, EntryKind, Look, Result};
 
 use super::directory::read_interface;
 use super::names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN};
@@ -33,8 +33,8 @@ impl Listing {
     pub(super) fn read(root: &Dir) -> Result<Self> {
         let mut listing = Self::default();
         let Remnants { takeovers, notes, snaps, removals, stages } = &mut listing.remnants;
-        // A run that has detached the last interface may have removed it just now.
-        for entry in root.list().optional()?.unwrap_or_default() {
+        // A run that has detached the last interface may have removed it just now: then it has no entries.
+        for entry in root.list()? {
             let Ok(name) = entry.name.into_string() else {
                 let what = "an entry that is not UTF-8";
                 listing.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what });
@@ -65,7 +65,7 @@ impl Listing {
                 let label = Label::from_file_name(&name);
                 match label.map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
                     Some((Some(pinned), label)) => drop(listing.interfaces.insert(label, pinned)),
-                    Some(_) if root.stat(&name).optional()?.is_none() => {}
+                    Some(_) if root.find_stat(&name)?.is_none() => {}
                     _ => listing.foreign.push(ForeignPin { name, what: "a directory without our record" }),
                 }
             }
@@ -76,10 +76,9 @@ impl Listing {
 
 /// Whether an entry can be a directory of ours: one that only root can change. Where it vanished meanwhile, it is.
 fn is_ours(root: &Dir, name: &str) -> Result<bool> {
-    match root.open_dir(name).and_then(|dir| dir.stat_self()) {
-        Ok(stat) => Ok(!Permissions::from(stat).is_others_to_change()),
-        Err(e) if e.errno() == libc::ENOENT => Ok(true),
-        Err(e) if e.errno() == libc::ENOTDIR => Ok(false),
-        Err(e) => Err(e),
-    }
+    Ok(match root.find_dir(name)? {
+        Look::Found(dir) => !Permissions::from(dir.stat_self()?).is_others_to_change(),
+        Look::Gone => true,
+        Look::Other(_) => false,
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xdpd_config::Label;
-use xdpd_kernel::{BtfId, Map, MapId, MapInfo, OptionalExt, Result};
+use xdpd_kernel::{BtfId, Map, MapId, MapInfo, Result};
 
 use super::Observed;
 use crate::entries;
@@ -28,7 +28,7 @@ impl Observed {
         for ((label, name), room) in wanted {
             let pinned = self.interfaces.get_mut(label).and_then(|pinned| pinned.maps.get_mut(name));
             if let Some(pinned) = pinned {
-                let map = Map::open_by_id(pinned.id).optional()?;
+                let map = Map::find_by_id(pinned.id)?;
                 pinned.excess = map.map(|map| excess(&map, *room)).transpose()?;
             }
         }
@@ -38,7 +38,7 @@ impl Observed {
     /// Reads what these maps hold. One that is no more, or of a type that the file cannot fill, has no content.
     pub fn read_contents(&mut self, maps: &BTreeSet<MapId>) -> Result<()> {
         for id in maps {
-            let Some(map) = Map::open_by_id(*id).optional()? else { continue };
+            let Some(map) = Map::find_by_id(*id)? else { continue };
             if entries::holds_entries(map.def().map_type) {
                 self.contents.insert(*id, entries::read(&map)?);
             }
@@ -79,7 +79,7 @@ fn read_layout(
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(new) => {
             // A map keeps its types: where they are gone, it went away meanwhile.
-            let raw = xdpd_kernel::Btf::open_by_id(object).optional()?.map(|btf| btf.raw()).transpose()?;
+            let raw = xdpd_kernel::Btf::find_by_id(object)?.map(|btf| btf.raw()).transpose()?;
             new.insert(raw.and_then(|raw| Btf::parse(&raw).ok()))
         }
     };

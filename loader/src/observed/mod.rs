@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Dir, IfIndex, MapId, ProgramId};
+use xdpd_kernel::{Dir, IfIndex, Look, MapId, ProgramId};
 
 pub use foreign::{ForeignPin, ForeignProgram};
 pub use interrupted::{Interrupted, Leftovers};
@@ -75,14 +75,13 @@ pub fn observe(
         possible_cpus: u32::try_from(xdpd_kernel::cpu::possible()?).unwrap_or(u32::MAX),
         ..Observed::default()
     };
-    let dir = match Dir::open(pin_root) {
-        Ok(dir) if dir.is_bpffs()? => Some(dir),
-        Err(e) if e.errno() == libc::ENOTDIR => {
+    let dir = match Dir::find(pin_root)? {
+        Look::Found(dir) if dir.is_bpffs()? => Some(dir),
+        Look::Other(_) => {
             observed.root = Root::NotADirectory;
             None
         }
-        Err(e) if e.errno() != libc::ENOENT => return Err(e),
-        _ => {
+        Look::Found(_) | Look::Gone => {
             observed.root = missing_root(pin_root)?;
             None
         }
@@ -90,9 +89,9 @@ pub fn observe(
     if let Some(dir) = &dir {
         let permissions = dir.stat_self()?.into();
         observed.root = Root::of(permissions);
-        (observed.place.root, observed.place.made) = (Some(permissions), crate::root::made(dir).is_some());
+        (observed.place.root, observed.place.made) = (Some(permissions), crate::root::made(dir)?.is_some());
     }
-    observed.place.above = pin_root::above(pin_root);
+    observed.place.above = pin_root::above(pin_root)?;
     if let Some(dir) = dir.filter(|_| observed.root == Root::Present) {
         let listing = Listing::read(&dir)?;
         observed.interfaces = listing.interfaces;

@@ -1,9 +1,8 @@
 //! The pin root itself: whether pins can be made there, and who may reach them.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use xdpd_kernel::bpffs;
+use xdpd_kernel::{Stat, bpffs};
 
 use crate::readers::Permissions;
 
@@ -42,8 +41,7 @@ pub struct Place {
 
 /// What can be done about a pin root that is not there, or not on a bpffs.
 pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
-    let existing = pin_root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    Ok(if bpffs::is_bpffs(existing)? {
+    Ok(if bpffs::is_bpffs(nearest_existing(pin_root)?)? {
         Root::Missing
     } else if !pin_root.starts_with(bpffs::MOUNT_POINT) {
         Root::NoBpffs
@@ -52,6 +50,16 @@ pub fn missing_root(pin_root: &Path) -> Result<Root, xdpd_kernel::Error> {
     } else {
         Root::PrivateMounts
     })
+}
+
+/// The path itself, or the nearest directory above it that exists.
+fn nearest_existing(path: &Path) -> Result<&Path, xdpd_kernel::Error> {
+    for ancestor in path.ancestors() {
+        if Stat::find(ancestor)?.is_some() {
+            return Ok(ancestor);
+        }
+    }
+    Ok(Path::new("/"))
 }
 
 impl Root {
@@ -93,11 +101,12 @@ impl Root {
 }
 
 /// The directories that lead to a pin root, from the nearest on, as far as they exist.
-pub(super) fn above(pin_root: &Path) -> Vec<(PathBuf, Permissions)> {
-    let directories = pin_root.ancestors().skip(1);
-    let permissions = |path: &Path| {
-        let found = std::fs::metadata(path).ok()?;
-        Some(Permissions { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o777 })
-    };
-    directories.filter_map(|path| Some((path.to_owned(), permissions(path)?))).collect()
+pub(super) fn above(pin_root: &Path) -> Result<Vec<(PathBuf, Permissions)>, xdpd_kernel::Error> {
+    let mut above = Vec::new();
+    for path in pin_root.ancestors().skip(1) {
+        if let Some(stat) = Stat::find(path)? {
+            above.push((path.to_owned(), stat.into()));
+        }
+    }
+    Ok(above)
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 
 use xdpd_config::record::Record;
-use xdpd_kernel::{BtfId, Device, IfIndex, LinkId, MapDef, MapId, MapInfo, ProgramId};
+use xdpd_kernel::{BtfId, Device, IfIndex, LinkId, MapDef, MapId, MapInfo, ObjectKind, ProgramId};
 
 use super::maps;
 use super::names::map_pin;
@@ -179,6 +179,16 @@ pub enum OtherKind {
     Link,
     /// A symlink, or something that cannot be opened.
     Unknown,
+}
+
+impl From<ObjectKind> for OtherKind {
+    fn from(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Map => Self::Map,
+            ObjectKind::Program => Self::Program,
+            ObjectKind::Link => Self::Link,
+        }
+    }
 }
 
 impl fmt::Display for OtherKind {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use libc::ENOENT;
 use xdpd_config::Label;
 use xdpd_kernel::{Error, Map};
 
@@ -50,12 +49,8 @@ impl Observed {
     ) -> Result<(), Error> {
         let pinned = self.interfaces.get_mut(label).and_then(|pinned| pinned.maps.get_mut(name));
         let Some(pinned) = pinned else { return Ok(()) };
-        pinned.slots = match Map::open_by_id(pinned.id) {
-            Ok(map) => Some(read(&map)?),
-            // It went away meanwhile.
-            Err(e) if e.errno() == ENOENT => None,
-            Err(e) => return Err(e),
-        };
+        // It can have gone away meanwhile.
+        pinned.slots = Map::find_by_id(pinned.id)?.map(|map| read(&map)).transpose()?;
         Ok(())
     }
 }

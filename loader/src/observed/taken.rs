@@ -2,7 +2,7 @@
 
 use xdpd_config::OWNER_PIN;
 use xdpd_config::record::Record;
-use xdpd_kernel::{Dir, Error, PinError, Program, Result};
+use xdpd_kernel::{Dir, Program, Result};
 
 /// A program of someone else's that ours takes the place of, as it is kept until that is final: its pin, and a record
 /// of where it ran.
@@ -28,19 +28,10 @@ impl Taken {
 
     /// Reads it; `None` where it is not all there, so nothing was detached.
     pub fn read(root: &Dir, directory: &str) -> Result<Option<Self>> {
-        let absent = |e: &Error| [libc::ENOENT, libc::EINVAL].contains(&e.errno());
-        let dir = match root.open_dir(directory) {
-            Err(e) if absent(&e) => return Ok(None),
-            dir => dir?,
-        };
-        let record = match dir.readlink(OWNER_PIN) {
-            Err(e) if absent(&e) => return Ok(None),
-            text => text?.to_str().and_then(|text| Record::parse(text).ok()),
-        };
-        match (record, dir.open_program(TAKEN_PROGRAM)) {
-            (Some(record), Ok(program)) => Ok(Some(Self { record, program })),
-            (_, Err(PinError::Kernel(e))) if !absent(&e) => Err(e),
-            _ => Ok(None),
-        }
+        let Some(dir) = root.find_dir(directory)?.found() else { return Ok(None) };
+        let text = dir.find_symlink(OWNER_PIN)?.found();
+        let record = text.and_then(|text| Record::parse(text.to_str()?).ok());
+        let program = dir.find_program(TAKEN_PROGRAM)?.found();
+        Ok(record.zip(program).map(|(record, program)| Self { record, program }))
     }
 }

@@ -100,22 +100,24 @@ fn walk(dir: &Dir, prefix: &str, gaps: &[&str], pins: &mut BTreeMap<String, Pin>
                 What::Dir
             }
             EntryKind::Symlink => What::Record(dir.readlink(name).unwrap().into_string().unwrap()),
-            EntryKind::File | EntryKind::Other => match dir.open_pin(name, Access::ReadOnly).unwrap() {
-                PinnedObject::Map(map) => {
-                    // The entries that XDP actions have.
-                    let mut content = vec![0; map.value_len() * 5];
-                    for (key, value) in (0_u32..).zip(content.chunks_mut(map.value_len())) {
-                        assert!(map.lookup(&key.to_ne_bytes(), value).unwrap());
+            EntryKind::File | EntryKind::Other => {
+                match dir.find_pin(name, Access::ReadOnly).unwrap().found().unwrap() {
+                    PinnedObject::Map(map) => {
+                        // The entries that XDP actions have.
+                        let mut content = vec![0; map.value_len() * 5];
+                        for (key, value) in (0_u32..).zip(content.chunks_mut(map.value_len())) {
+                            assert!(map.lookup(&key.to_ne_bytes(), value).unwrap());
+                        }
+                        What::Map { id: map.id(), entries: map.def().max_entries, content }
                     }
-                    What::Map { id: map.id(), entries: map.def().max_entries, content }
+                    PinnedObject::Program(program) => What::Program(program.info().unwrap().id.0),
+                    PinnedObject::Link(link) => {
+                        let info = link.info().unwrap();
+                        let has_gap = gaps.iter().any(|label| path == format!("{label}/{LINK_PIN}"));
+                        What::Link((!has_gap).then_some(info.id.0), info.program_id.0)
+                    }
                 }
-                PinnedObject::Program(program) => What::Program(program.info().unwrap().id.0),
-                PinnedObject::Link(link) => {
-                    let info = link.info().unwrap();
-                    let has_gap = gaps.iter().any(|label| path == format!("{label}/{LINK_PIN}"));
-                    What::Link((!has_gap).then_some(info.id.0), info.program_id.0)
-                }
-            },
+            }
         };
         let owner = (stat.uid, stat.gid);
         pins.insert(path, Pin { mode: stat.mode, owner, what });

@@ -9,12 +9,12 @@ mod stats_map;
 
 use std::ffi::OsStr;
 
-use rustix::io::Errno;
 use xdpd_config::{Label, OWNER_PIN, Record, escape, retired};
 use xdpd_kernel::watch::WatchId;
-use xdpd_kernel::{Access, Dir, Error, Map, MapId, PinError};
+use xdpd_kernel::{Access, Dir, Error, Look, Map, MapId};
 
 use crate::delta::{Reading, Retired};
+use crate::denied::unless_denied;
 use root::RootState;
 
 pub(crate) use root::{Changes, Root};
@@ -196,18 +196,19 @@ impl Pins {
     /// meanwhile.
     fn look(&mut self, root: &Root, parent: &Dir, wants: &impl Fn(MapId) -> bool) -> Option<(Found, bool)> {
         let path = parent.path_of(&self.directory);
-        let dir = match parent.open_dir(&self.directory) {
+        let pin = match parent.find_dir(&self.directory) {
+            Ok(Look::Found(dir)) => Ok(dir),
+            Ok(Look::Gone) => Err(Pin::Absent(format!("{} does not exist", path.display()))),
+            Ok(Look::Other(other)) => {
+                Err(Pin::Other(format!("{} is {other}, not a directory", path.display())))
+            }
+            Err(error) => Err(Pin::Unreadable(root.explain(&error))),
+        };
+        let dir = match pin {
             Ok(dir) => dir,
-            Err(error) => {
+            Err(pin) => {
                 root.unwatch(self.watched.take());
                 self.identity = None;
-                let pin = if is(&error, Errno::NOENT) {
-                    Pin::Absent(format!("{} does not exist", path.display()))
-                } else if is(&error, Errno::NOTDIR) || is(&error, Errno::LOOP) {
-                    Pin::Other(format!("{} is not a directory", path.display()))
-                } else {
-                    Pin::Unreadable(root.explain(&error, error.errno()))
-                };
                 return Some((Found::only(pin), root.watched.is_some()));
             }
         };
@@ -222,7 +223,11 @@ impl Pins {
             Err(reason) => (None, Some(reason)),
         };
         let pin = self.open_current(root, &dir, record.as_ref());
-        let (retired, all_open) = self.open_retired(&dir, record.as_ref(), wants);
+        let (pin, retired, all_open) = match self.open_retired(&dir, record.as_ref(), wants) {
+            Ok((retired, all_open)) => (pin, retired, all_open),
+            // Maps that are there, and whose counts would be taken for lost.
+            Err(error) => (Pin::Unreadable(root.explain(&error)), Vec::new(), false),
+        };
         let device = record.map(|record| Device { name: record.device, ifindex: record.ifindex });
 
         let is_same = match (dir.stat_self(), parent.stat(&self.directory)) {
@@ -240,13 +245,11 @@ impl Pins {
     fn open_current(&mut self, root: &Root, dir: &Dir, record: Option<&Record>) -> Pin {
         let name = escape::escape(&self.map);
         let path = dir.path_of(&name);
-        let map = match dir.open_map(&name, Access::ReadOnly) {
-            Ok(map) => map,
-            Err(error @ PinError::WrongType { .. }) => return Pin::Other(error.to_string()),
-            Err(error) if error.errno() == Errno::NOENT.raw_os_error() => {
-                return Pin::Absent(format!("{} does not exist", path.display()));
-            }
-            Err(error) => return Pin::Unreadable(root.explain(&error, error.errno())),
+        let map = match dir.find_map(&name, Access::ReadOnly) {
+            Ok(Look::Found(map)) => map,
+            Ok(Look::Gone) => return Pin::Absent(format!("{} does not exist", path.display())),
+            Ok(Look::Other(other)) => return Pin::Other(format!("{} is {other}, not a map", path.display())),
+            Err(error) => return Pin::Unreadable(root.explain(&error)),
         };
         if !is_stats_map(map.def()) {
             return Pin::Other(format!("{} is {}, expected {SHAPE}", path.display(), map.def()));
@@ -261,15 +264,16 @@ impl Pins {
         }
     }
 
-    /// Opens the wanted retired maps. Returns all of them, wanted or not, and whether each wanted one could be opened.
+    /// Opens the wanted retired maps. Returns all of them, wanted or not, and whether each wanted one could be opened: where
+    /// one is denied to this user it is not, and any other failure is an error.
     fn open_retired(
         &mut self,
         dir: &Dir,
         record: Option<&Record>,
         wants: &impl Fn(MapId) -> bool,
-    ) -> (Vec<Retired>, bool) {
+    ) -> Result<(Vec<Retired>, bool), Error> {
         // A directory that we may search but not list has its current map at least.
-        let entries = dir.list().unwrap_or_default();
+        let entries = unless_denied(|| dir.list())?.unwrap_or_default();
         let mut all = Vec::new();
         let mut all_open = true;
         for name in entries.iter().filter_map(|entry| entry.name.to_str()) {
@@ -282,8 +286,8 @@ impl Pins {
             all.push(Retired { map, generation, base });
             let mut held = self.current.iter().chain(&self.others);
             if wants(map) && held.all(|held| held.map.id() != map) {
-                match dir.open_map(name, Access::ReadOnly) {
-                    Ok(opened) if opened.id() == map && is_stats_map(opened.def()) => {
+                match unless_denied(|| dir.find_map(name, Access::ReadOnly))? {
+                    Some(Look::Found(opened)) if opened.id() == map && is_stats_map(opened.def()) => {
                         self.others.push(Held::new(opened));
                     }
                     _ => all_open = false,
@@ -291,7 +295,7 @@ impl Pins {
             }
         }
         all.sort_by_key(|retired| (retired.generation, retired.map));
-        (all, all_open)
+        Ok((all, all_open))
     }
 
     /// Holds a map as the current one. One that is held already stays as it is.
@@ -315,18 +319,12 @@ impl Held {
 /// The record in a directory; none in one that somebody else made. The error is what is wrong with it.
 fn record(dir: &Dir) -> Result<Option<Record>, String> {
     let path = dir.path_of(OWNER_PIN);
-    let text = match dir.readlink(OWNER_PIN) {
-        Ok(text) => text,
+    let text = match unless_denied(|| dir.find_symlink(OWNER_PIN)) {
+        Ok(Some(Look::Found(text))) => text,
         // Where it may not be read, the map beside it may not either, and that is told.
-        Err(error) if [Errno::NOENT, Errno::INVAL, Errno::ACCESS].iter().any(|none| is(&error, *none)) => {
-            return Ok(None);
-        }
+        Ok(Some(Look::Gone | Look::Other(_)) | None) => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
     let text = text.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))?;
     Record::parse(text).map(Some).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn is(error: &Error, errno: Errno) -> bool {
-    error.errno() == errno.raw_os_error()
 }

@@ -1,17 +1,14 @@
 //! The pin root, and what changes in it.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
 use xdpd_config::Label;
 use xdpd_kernel::watch::{ReadFlags, Watch, WatchFlags, WatchId};
-use xdpd_kernel::{Dir, bpffs};
+use xdpd_kernel::{Dir, Error, Look, bpffs};
 
-use super::is;
 use crate::denied;
 
 /// The directory that holds the pin directories of all interfaces.
@@ -102,10 +99,13 @@ impl Root {
             // Gone with its directory, mostly.
             let _ = watch.remove(id);
         }
-        self.state = match Dir::open(&self.path) {
-            Err(error) if is(&error, Errno::NOENT) => RootState::Missing(self.absence()),
-            Err(error) => RootState::Unreadable(self.explain(&error, error.errno())),
-            Ok(dir) => match dir.is_bpffs() {
+        self.state = match Dir::find(&self.path) {
+            Ok(Look::Gone) => RootState::Missing(self.absence()),
+            Ok(Look::Other(other)) => {
+                RootState::Unreadable(format!("{} is {other}, not a directory", self.path.display()))
+            }
+            Err(error) => RootState::Unreadable(self.explain(&error)),
+            Ok(Look::Found(dir)) => match dir.is_bpffs() {
                 Ok(true) => RootState::Open(dir),
                 Ok(false) => RootState::Missing(format!("{} is on no bpffs", self.path.display())),
                 Err(error) => RootState::Unreadable(error.to_string()),
@@ -168,8 +168,8 @@ impl Root {
         }
     }
 
-    pub(super) fn explain(&self, error: &impl Display, errno: i32) -> String {
-        denied::explain(error, errno, &self.path)
+    pub(super) fn explain(&self, error: &Error) -> String {
+        denied::explain(error, &self.path)
     }
 
     /// Why not all can be seen that is pinned here, when that is not a matter of time alone.
@@ -184,7 +184,7 @@ impl Root {
     pub(crate) fn labels(&mut self) -> Vec<Label> {
         let RootState::Open(dir) = &self.state else { return Vec::new() };
         let listed = dir.list();
-        self.unlisted = listed.as_ref().err().map(|error| self.explain(error, error.errno()));
+        self.unlisted = listed.as_ref().err().map(|error| self.explain(error));
         let entries = listed.unwrap_or_default();
         entries.iter().filter_map(|entry| Label::from_file_name(entry.name.to_str()?)).collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xdpd_config::escape::{escape, unescape};
-use xdpd_kernel::{Access, Dir, EntryKind, MapId, OptionalExt, rcu};
+use xdpd_kernel::{Access, Dir, EntryKind, MapId, rcu};
 
 use super::CarryError;
 use super::trio::Trio;
@@ -49,7 +49,7 @@ pub(in crate::execute) fn settle_interrupted(
     observed: &Observed,
     directory: &str,
 ) -> Result<(), CarryError> {
-    let Some(dir) = root.open_dir(directory).optional()? else { return Ok(()) };
+    let Some(dir) = root.find_dir(directory)?.found() else { return Ok(()) };
     let mut waited = false;
     for entry in dir.list()? {
         let name = entry.name.to_str().and_then(|name| name.strip_suffix(RULES)?.strip_suffix('-'));
@@ -82,7 +82,7 @@ pub(in crate::execute) fn settle_interrupted(
 
 /// Removes the directory. The rules go first: without them the rest means nothing.
 pub(in crate::execute) fn remove(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
-    let Some(dir) = root.open_dir(directory).optional()? else { return Ok(()) };
+    let Some(dir) = root.find_dir(directory)?.found() else { return Ok(()) };
     let (rules, pins): (Vec<_>, Vec<_>) =
         dir.list()?.into_iter().partition(|entry| entry.kind == EntryKind::Symlink);
     for entry in rules.iter().chain(&pins) {

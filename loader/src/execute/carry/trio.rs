@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd};
 
-use libc::{E2BIG, EEXIST, EINVAL, ENOSPC};
 use xdpd_kernel::program::XdpLoad;
 use xdpd_kernel::{Map, MapDef, Program, cpu};
 
@@ -12,9 +11,6 @@ use crate::entries::canonical;
 use crate::migrate::program::{self, Descriptors, Direction};
 use crate::migrate::{self, Family, Mapping, Settings, Side};
 use crate::observed::layout_of;
-
-/// `BPF_NOEXIST`
-const NOEXIST: u64 = 1;
 
 /// Told how many more entries are done, and says whether to go on.
 pub(super) type Progress<'p> = &'p mut dyn FnMut(usize) -> Result<(), CarryError>;
@@ -139,29 +135,22 @@ impl Trio {
                 base_keys.extend(canonical(self.old.def(), key));
                 base_values.extend(value);
             }
-            match self.new.update_all(&new_keys, &new_values) {
-                Err(e) if is_full(&e) && self.settings.lossy => {
-                    // Those that have no room are in no base: they are as if they had never been.
-                    let mut kept = (Vec::new(), Vec::new());
-                    let new = entries(&self.new, &new_keys, &new_values);
-                    let base = entries(&self.base, &base_keys, &base_values);
-                    for ((key, value), (base_key, base_value)) in new.zip(base) {
-                        match self.new.update(key, value, 0) {
-                            Err(e) if is_full(&e) => {}
-                            other => {
-                                other?;
-                                kept.0.extend(base_key);
-                                kept.1.extend(base_value);
-                            }
-                        }
+            if self.new.update_all_if_room(&new_keys, &new_values)? {
+                self.base.update_all(&base_keys, &base_values)?;
+            } else if self.settings.lossy {
+                // Those that have no room are in no base: they are as if they had never been.
+                let mut kept = (Vec::new(), Vec::new());
+                let new = entries(&self.new, &new_keys, &new_values);
+                let base = entries(&self.base, &base_keys, &base_values);
+                for ((key, value), (base_key, base_value)) in new.zip(base) {
+                    if self.new.update_if_room(key, value)? {
+                        kept.0.extend(base_key);
+                        kept.1.extend(base_value);
                     }
-                    self.base.update_all(&kept.0, &kept.1)?;
                 }
-                Err(e) if is_full(&e) => return Err(self.full()),
-                other => {
-                    other?;
-                    self.base.update_all(&base_keys, &base_values)?;
-                }
+                self.base.update_all(&kept.0, &kept.1)?;
+            } else {
+                return Err(self.full());
             }
             progress(keys.len() / self.old.key_len())
         })
@@ -264,10 +253,8 @@ impl Trio {
     /// An entry that is new on one side becomes one of the other, with nothing counted yet: that is settled. False where
     /// there is no room for it. The base comes second: until then, it is done again.
     fn appear(&self, target: &Map, key: &[u8], seed: &[u8], base_key: &[u8]) -> Result<bool, CarryError> {
-        match target.update(key, seed, NOEXIST) {
-            Err(e) if is_full(&e) => return Ok(false),
-            Err(e) if e.errno() != EEXIST => return Err(e.into()),
-            _ => {}
+        if !target.add_if_room(key, seed)? {
+            return Ok(false);
         }
         self.base.update(base_key, &vec![0; self.base.value_len()], 0)?;
         Ok(true)
@@ -294,11 +281,10 @@ impl Trio {
                 run()?;
                 continue;
             }
-            match cpu::run_on(cpu, run) {
-                Ok(result) => result?,
+            match cpu::run_on(cpu, run)? {
+                Some(result) => result?,
                 // Nobody counts on a CPU that is offline.
-                Err(e) if e.errno() == EINVAL && !cpu::online_list()?.contains(&cpu) => run()?,
-                Err(e) => return Err(e.into()),
+                None => run()?,
             }
         }
         Ok(())
@@ -405,9 +391,4 @@ impl Queue {
     fn add(&mut self, slot: usize, key: &[u8]) {
         self.0.entry(slot).or_default().push(key.to_vec());
     }
-}
-
-/// `E2BIG` of hash maps, `ENOSPC` of tries.
-fn is_full(error: &xdpd_kernel::Error) -> bool {
-    [E2BIG, ENOSPC].contains(&error.errno())
 }

@@ -1,0 +1,73 @@
+//! What holds for the code of the two programs as a whole.
+
+use std::path::{Path, PathBuf};
+
+/// The crates that make up the two programs, but for the one that talks to the kernel.
+const CRATES: [&str; 3] = ["config", "loader", "stats"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// The sources below a directory.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Whether a line names an error number, or asks for one: `libc::ENOENT`, `Errno::NOENT`, `use libc::{EBUSY}`, `.errno()`.
+fn decides_by_errno(line: &str) -> bool {
+    let is_constant = |word: &str| {
+        let name = word.strip_prefix('E').unwrap_or_default();
+        name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    let words = || line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let after_errno =
+        line.split("Errno::").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
+    (line.contains("libc::") && words().any(is_constant))
+        || after_errno
+        || line.contains(".errno()")
+        || line.contains("raw_os_error")
+}
+
+#[test]
+fn no_error_number_decides_anything_outside_of_the_kernel_crate() {
+    let mut found = Vec::new();
+    for path in CRATES.iter().flat_map(|name| sources(&workspace().join(name).join("src"))) {
+        let text = std::fs::read_to_string(&path).expect("a source");
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if decides_by_errno(code) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "xdpd_kernel answers questions, and no number is compared:\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn error_numbers_are_recognised_in_code() {
+    for line in [
+        "Err(e) if e.errno() == Some(1) => {}",
+        "use libc::{EINVAL, EOPNOTSUPP};",
+        "Err(Errno::NOENT) => {}",
+        "source.raw_os_error()",
+    ] {
+        assert!(decides_by_errno(line), "{line}");
+    }
+    for line in ["let EXAMPLE = 1;", "use rustix::io::Errno;", "libc::c_int", "Failed(Errno)"] {
+        assert!(!decides_by_errno(line), "{line}");
+    }
+}
