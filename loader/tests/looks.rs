@@ -28,7 +28,10 @@ const BOTH: &str = "[interfaces.v0]\n[interfaces.x1]\n";
 
 impl Pair {
     fn new(name: &str) -> Self {
-        let site = Site::new(name);
+        Self::of(Site::new(name))
+    }
+
+    fn of(site: Site) -> Self {
         site.lab.veth("v0", "p-v0");
         site.lab.veth("x1", "p-x1");
         let pair = Self { site };
@@ -64,11 +67,12 @@ impl Pair {
             let output = strace.args(command.split_whitespace()).arg("config.toml").run();
             (output, std::fs::read_to_string(&log).unwrap())
         };
+        reset();
         let (_, calls) = run(&[]);
-        let (call, n) = numbered(&calls, is_wanted).nth(nth)?;
+        let (call, n) = numbered(&calls, &is_wanted).nth(nth)?;
         reset();
         let (output, calls) = run(&[(call, &format!("error={errno}"), n)]);
-        assert!(injected(&calls).is_some(), "call {n} of {call} did not come: {output}");
+        assert!(injected(&calls).is_some_and(is_wanted), "call {n} of {call} is another: {output}{calls}");
         Some(output)
     }
 
@@ -89,6 +93,37 @@ impl Pair {
 
     fn is_attached(&self, device: &str) -> bool {
         self.site.running(device).is_some()
+    }
+
+    /// The command has done its work or given its answer all the same, by another look; or it ends with exit code 2, the
+    /// reason, and nothing changed.
+    #[track_caller]
+    fn assert_right_or_told(&self, command: &str, errno: &str, output: &Output) {
+        let context = format!("{command}, {errno}: {output}");
+        assert_ours(output);
+        if output.code() != Some(0) {
+            assert_eq!(output.code(), Some(2), "{context}");
+            assert!(is_named(errno, &output.stderr), "{context}");
+            assert!(self.is_attached("v0") && self.is_attached("x1"), "{context}");
+            return;
+        }
+        match command {
+            "detach" => self.assert_detached_or_told(output),
+            "diff" => assert_eq!(output.stdout, "", "{context}"),
+            "status" => {
+                let is_there = |label: &str| output.stdout.lines().any(|line| line.starts_with(label));
+                assert!(is_there("v0") && is_there("x1"), "{context}");
+                assert!(!output.stdout.contains("drift"), "{context}");
+            }
+            _ => {
+                let text = std::fs::read_to_string(self.site.lab.dir().join("config.toml")).unwrap();
+                for label in ["v0", "x1"] {
+                    let is_wanted = text.contains(label);
+                    assert_eq!(self.path(label).exists(), is_wanted, "{context}");
+                    assert_eq!(self.is_attached(label), is_wanted, "{context}");
+                }
+            }
+        }
     }
 
     /// Exit code 0 of a detach, and nothing runs and nothing is pinned; or an error, and the next one ends so.
@@ -152,7 +187,8 @@ fn apply_removes_an_interface_whoever_owns_its_link_s_pin() {
 #[ignore = "needs root"]
 fn a_denied_look_at_a_map_of_an_interface_that_leaves_is_no_reason_to_leave_it_behind() {
     require_root!();
-    let pair = Pair::new("deniedmap");
+    // What removes a link looks at all links on the machine: beside other tests, its calls would be others each time.
+    let pair = Pair::of(Site::alone("deniedmap"));
     let reset = || {
         pair.site.config(BOTH);
         pair.run("apply").expect_code(0);
@@ -160,7 +196,6 @@ fn a_denied_look_at_a_map_of_an_interface_that_leaves_is_no_reason_to_leave_it_b
     };
     // An apply looks at each pin several times.
     for (nth, errno) in (0..).flat_map(|nth| DENIALS.map(|errno| (nth, errno))) {
-        reset();
         let is_wanted = |line: &str| line.starts_with("bpf(BPF_OBJ_GET,");
         let Some(output) = pair.try_fault("apply", errno, (is_wanted, nth), reset) else { break };
         let context = format!("{errno} at look {nth}: {output}");
@@ -187,10 +222,9 @@ fn a_denied_look_at_a_map_of_an_interface_that_leaves_is_no_reason_to_leave_it_b
 #[ignore = "needs root"]
 fn a_denied_look_at_a_pin_is_no_reason_for_detach_to_leave_it_behind() {
     require_root!();
-    let pair = Pair::new("denieddet");
+    let pair = Pair::of(Site::alone("denieddet"));
     let reset = || drop(pair.run("apply").expect_code(0));
     for (nth, errno) in (0..).flat_map(|nth| DENIALS.map(|errno| (nth, errno))) {
-        reset();
         let is_wanted = |line: &str| line.starts_with("bpf(BPF_OBJ_GET,");
         let Some(output) = pair.try_fault("detach", errno, (is_wanted, nth), reset) else { break };
         pair.assert_detached_or_told(&output);
@@ -235,13 +269,9 @@ fn a_denied_look_at_a_record_is_exit_2_and_changes_nothing() {
             let is_wanted = |line: &str| line.starts_with("readlinkat(") && line.contains("\"xdp-owner\"");
             let reset = || drop(pair.run("apply").expect_code(0));
             let output = pair.with_fault(command, errno, (is_wanted, 1), reset);
-            let context = format!("{errno}: {output}");
-            assert_ours(&output);
-            assert_eq!(output.code(), Some(2), "{context}");
-            assert!(is_named(errno, &output.stderr), "{context}");
-            assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
+            pair.assert_right_or_told(command, errno, &output);
             if command != "detach" {
-                assert_eq!(pair.site.bpffs.fingerprint(), before, "{context}");
+                assert_eq!(pair.site.bpffs.fingerprint(), before, "{errno}: {output}");
             }
         }
     }
@@ -260,11 +290,7 @@ fn a_listing_that_fails_is_not_an_empty_pin_root() {
                     |line: &str| line.starts_with(call) && (call == "getdents64(" || line.contains("\".\""));
                 let reset = || drop(pair.run("apply").expect_code(0));
                 let output = pair.with_fault(command, errno, (is_wanted, 0), reset);
-                let context = format!("{errno} of {call}: {output}");
-                assert_ours(&output);
-                assert_eq!(output.code(), Some(2), "{context}");
-                assert!(is_named(errno, &output.stderr), "{context}");
-                assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
+                pair.assert_right_or_told(command, errno, &output);
             }
         }
     }
@@ -283,19 +309,8 @@ fn a_pin_root_that_cannot_be_opened_is_not_one_that_does_not_exist() {
         for (errno, _) in ERRNOS {
             for nth in 0..2 {
                 let reset = || drop(pair.run("apply").expect_code(0));
-                let output = pair.with_fault(command, errno, (&is_root, nth), reset);
-                let context = format!("{errno} at {nth}: {output}");
-                assert_ours(&output);
-                // The first one of a look is for the lock's holder.
-                let is_missing = |label: &str| !output.stdout.contains(label);
-                if output.code() == Some(0) {
-                    assert!(command != "detach", "{context}");
-                    assert!(command != "status" || !(is_missing("v0") || is_missing("x1")), "{context}");
-                } else {
-                    assert_eq!(output.code(), Some(2), "{context}");
-                    assert!(is_named(errno, &output.stderr), "{context}");
-                }
-                assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
+                let Some(output) = pair.try_fault(command, errno, (&is_root, nth), reset) else { break };
+                pair.assert_right_or_told(command, errno, &output);
             }
         }
     }
@@ -305,7 +320,7 @@ fn a_pin_root_that_cannot_be_opened_is_not_one_that_does_not_exist() {
 #[ignore = "needs root"]
 fn a_lock_that_cannot_be_taken_is_exit_2_and_changes_nothing() {
     require_root!();
-    let pair = Pair::new("lockdenied");
+    let pair = Pair::of(Site::alone("lockdenied"));
     pair.site.config("[interfaces.v0]\n");
     for command in ["apply", "detach"] {
         for (errno, _) in ERRNOS {
@@ -319,13 +334,8 @@ fn a_lock_that_cannot_be_taken_is_exit_2_and_changes_nothing() {
                     pair.run("apply").expect_code(0);
                     pair.site.config("[interfaces.v0]\n");
                 };
-                reset();
                 let output = pair.with_fault(command, errno, (is_wanted, 0), reset);
-                let context = format!("{errno} of {call}: {output}");
-                assert_eq!(output.code(), Some(2), "{context}");
-                assert!(is_named(errno, &output.stderr), "{context}");
-                assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
-                assert_ours(&output);
+                pair.assert_right_or_told(command, errno, &output);
             }
         }
     }
@@ -407,12 +417,16 @@ fn the_reader_tells_of_a_map_that_it_may_not_open_and_reads_the_others() {
     let (call, n) = numbered(&calls, |line| line.starts_with("bpf(BPF_OBJ_GET,")).next().unwrap();
     for (errno, _) in ERRNOS {
         let (output, _) = run(&[(call, &format!("error={errno}"), n)]);
-        output.clone().expect_code(2);
         let records = output.json_lines();
         let of = |label: &str| records.iter().find(|record| record["interface"] == label).unwrap().clone();
         assert_eq!(of("x1")["event"], "baseline", "{output}");
-        assert_eq!(of("v0")["event"], "error", "{output}");
-        assert!(is_named(errno, &of("v0").to_string()), "{errno}: {output}");
+        // Another look may have been let in.
+        if output.code() == Some(0) {
+            assert_eq!(of("v0")["event"], "baseline", "{output}");
+        } else {
+            assert_eq!((output.code(), &of("v0")["event"]), (Some(2), &"error".into()), "{output}");
+            assert!(is_named(errno, &of("v0").to_string()), "{errno}: {output}");
+        }
     }
 }
 
@@ -429,12 +443,17 @@ fn a_denied_look_at_what_a_killed_run_left_is_told_and_the_next_run_settles_it()
     ];
     for (name, way, words, nth, prefixes) in kills {
         let stand = Stand::new(name, way);
-        let (_, log) = stand.strace(&[]);
-        let (call, n) = numbered(&log, |line| line.contains(words)).nth(nth).expect("the call of a kill");
         let killed = || {
-            stand.reset();
-            let (output, _) = stand.strace(&[(call, "signal=KILL", n)]);
-            assert_eq!(output.code(), None, "{output}");
+            // A takeover looks at all links on the machine, so that its calls are others each time.
+            let is_killed = (0..20).any(|_| {
+                stand.reset();
+                let (_, log) = stand.strace(&[]);
+                let (call, n) =
+                    numbered(&log, |line| line.contains(words)).nth(nth).expect("the call of a kill");
+                stand.reset();
+                stand.strace(&[(call, "signal=KILL", n)]).0.code().is_none()
+            });
+            assert!(is_killed, "{words}");
         };
         let log = stand.site.lab.dir().join("looks.log");
         let run = |command: &str, faults: &[Fault<'_>]| {
@@ -454,7 +473,7 @@ fn a_denied_look_at_what_a_killed_run_left_is_told_and_the_next_run_settles_it()
                 if !left.iter().any(|path| path.contains(prefix)) {
                     panic!("{name}: no {prefix} is left: {left:?}");
                 }
-                let (_, calls) = run(command, &[]);
+                let (reference, calls) = run(command, &[]);
                 let is_wanted =
                     |line: &str| line.starts_with("openat(") && line.contains(&format!("\"{prefix}"));
                 let found: Vec<_> = numbered(&calls, is_wanted).collect();
@@ -469,11 +488,11 @@ fn a_denied_look_at_what_a_killed_run_left_is_told_and_the_next_run_settles_it()
                         assert_ours(&output);
                     }
                     let is_look = command.starts_with("diff") || command.starts_with("status");
-                    if is_look || output.code() == Some(2) {
-                        assert_eq!(output.code(), Some(2), "{context}");
+                    if output.code() == Some(2) {
                         assert!(is_named(errno, &output.stderr), "{context}");
                     }
                     if is_look {
+                        assert!([Some(2), reference.code()].contains(&output.code()), "{context}");
                         assert_eq!(State::of(&stand.site, &DEVICES, &[]), before, "{context}");
                     }
                     if command.starts_with("detach") {
