@@ -4,9 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::look::{Look, Other};
-use crate::object::ObjectKind;
-use crate::stat::Stat;
+use crate::kind::ObjectKind;
+use crate::look::Other;
 
 /// The result of asking the kernel for something.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -58,8 +57,8 @@ impl Error {
     }
 
     /// Tells beside the error whose the entry is that it is about.
-    pub(crate) fn of_entry(mut self, stat: &Stat) -> Self {
-        self.0.owner = Some(Owner { uid: stat.uid, mode: stat.mode });
+    pub(crate) fn of_entry(mut self, uid: u32, mode: u32) -> Self {
+        self.0.owner = Some(Owner { uid, mode });
         self
     }
 
@@ -181,15 +180,6 @@ impl PinError {
         match self {
             Self::Gone { .. } | Self::WrongType { .. } => None,
             Self::Kernel(error) => error.errno(),
-        }
-    }
-
-    /// What must be there; the error says what is there instead.
-    pub(crate) fn require<T>(look: Look<T>, path: PathBuf, expected: ObjectKind) -> Result<T, Self> {
-        match look {
-            Look::Found(found) => Ok(found),
-            Look::Gone => Err(Self::Gone { path }),
-            Look::Other(found) => Err(Self::WrongType { path, found, expected }),
         }
     }
 }

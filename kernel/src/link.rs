@@ -9,9 +9,10 @@ use rustix::io::Errno;
 
 use crate::error::{Error, PinError, Result};
 use crate::id::{IfIndex, LinkId, ProgramId};
+use crate::kind::ObjectKind;
 use crate::mode::XdpMode;
 use crate::netlink;
-use crate::object::{self, Ids, ObjectKind};
+use crate::object::{self, Ids};
 use crate::program::Program;
 use crate::sys;
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]

@@ -11,9 +11,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::kind::EntryKind;
 use crate::look::Look;
 use crate::pin::Dir;
-use crate::stat::{EntryKind, Stat};
+use crate::stat::Stat;
 
 /// A lock that is held until this is dropped, or the process ends, however it ends.
 #[derive(Debug)]
@@ -117,8 +118,13 @@ impl Dir {
         for _ in 0..LOOKS {
             let locks = Locks::read().map_err(|source| Error::new("read", LOCKS, source))?;
             let holders = pids(&locks.text, file).filter_map(|pid| {
-                let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-                Some(Holder { pid, command: command.trim_end().to_owned() })
+                let command = match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+                    Ok(command) => command.trim_end().to_owned(),
+                    Err(_) if matches!(std::fs::exists(format!("/proc/{pid}")), Ok(false)) => return None,
+                    // It is there, and its name cannot be told.
+                    Err(_) => "a process".to_owned(),
+                };
+                Some(Holder { pid, command })
             });
             let holders: Vec<_> = holders.collect();
             if !holders.is_empty() || locks.at_once {

@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use crate::object::ObjectKind;
-use crate::stat::EntryKind;
+use crate::kind::{EntryKind, ObjectKind};
 
 /// What a look at a name finds.
 #[derive(Debug, Clone, PartialEq, Eq)]

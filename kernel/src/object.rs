@@ -1,33 +1,12 @@
-//! What all BPF objects have in common: their kinds, their names, their ids.
+//! What all BPF objects have in common: telling their kinds, their names, their ids.
 
-use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::error::{Error, PinError, Result};
+use crate::kind::ObjectKind;
 use crate::look::Other;
 use crate::sys;
 use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
-
-/// The kinds of objects that can be pinned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKind {
-    /// A map.
-    Map,
-    /// A program.
-    Program,
-    /// A link: an attachment that is an object of its own.
-    Link,
-}
-
-impl fmt::Display for ObjectKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Map => "map",
-            Self::Program => "program",
-            Self::Link => "link",
-        })
-    }
-}
 
 /// What kind of BPF object a descriptor refers to; `None` when it is none, or of a kind unknown here.
 ///

@@ -14,13 +14,14 @@ use rustix::io::Errno;
 
 use crate::bpffs;
 use crate::error::{Error, PinError, Result};
+use crate::kind::{EntryKind, ObjectKind};
 use crate::link::XdpLink;
 use crate::look::{ATTEMPTS, Look, Other};
 use crate::map::Map;
-use crate::object::{self, ObjectKind};
+use crate::object;
 use crate::privilege::is_root;
 use crate::program::Program;
-use crate::stat::{EntryKind, Stat};
+use crate::stat::Stat;
 use crate::sys;
 use crate::uapi::{BPF_F_RDONLY, BPF_OBJ_GET, BPF_OBJ_PIN};
 
@@ -327,17 +328,17 @@ impl Dir {
 
     /// Opens a pin that must hold a map.
     pub fn open_map(&self, name: impl AsRef<OsStr>, access: Access) -> Result<Map, PinError> {
-        PinError::require(self.find_map(&name, access)?, self.path_of(name), ObjectKind::Map)
+        require(self.find_map(&name, access)?, self.path_of(name), ObjectKind::Map)
     }
 
     /// Opens a pin that must hold a program.
     pub fn open_program(&self, name: impl AsRef<OsStr>) -> Result<Program, PinError> {
-        PinError::require(self.find_program(&name)?, self.path_of(name), ObjectKind::Program)
+        require(self.find_program(&name)?, self.path_of(name), ObjectKind::Program)
     }
 
     /// Opens a pin that must hold a link.
     pub fn open_link(&self, name: impl AsRef<OsStr>) -> Result<XdpLink, PinError> {
-        PinError::require(self.find_link(&name)?, self.path_of(name), ObjectKind::Link)
+        require(self.find_link(&name)?, self.path_of(name), ObjectKind::Link)
     }
 
     /// Gives what is `name` in the directory `from` another name in this one: the same inode with the same permissions.
@@ -515,7 +516,7 @@ impl Dir {
         }
         let error = Error::new(CALL, self.path_of(os(name)).to_string_lossy(), source);
         // Root is denied what belongs to others, once it has given up the right to all files.
-        Err(if error.is_denied_by_mode() && is_root() { error.of_entry(&stat) } else { error })
+        Err(if error.is_denied_by_mode() && is_root() { error.of_entry(stat.uid, stat.mode) } else { error })
     }
 
     /// A descriptor that stands for an entry itself, of whatever kind, and needs no permission on it.
@@ -606,6 +607,15 @@ fn agree<T>(
         }
     }
     Err(error(call, last))
+}
+
+/// What must be there; the error says what is there instead.
+fn require<T>(look: Look<T>, path: PathBuf, expected: ObjectKind) -> Result<T, PinError> {
+    match look {
+        Look::Found(found) => Ok(found),
+        Look::Gone => Err(PinError::Gone { path }),
+        Look::Other(found) => Err(PinError::WrongType { path, found, expected }),
+    }
 }
 
 /// Opens a directory itself, and not what a symbolic link leads to.

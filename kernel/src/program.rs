@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::btf::Btf;
 use crate::error::{Error, PinError, Result};
 use crate::id::{BtfId, MapId, ProgramId};
-use crate::object::{self, Ids, ObjectKind};
+use crate::kind::ObjectKind;
+use crate::object::{self, Ids};
 use crate::sys::{self, Records};
 use crate::uapi::{
     BPF_F_XDP_HAS_FRAGS, BPF_OBJ_GET_INFO_BY_FD, BPF_PROG_GET_FD_BY_ID, BPF_PROG_GET_NEXT_ID, BPF_PROG_LOAD,

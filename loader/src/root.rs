@@ -153,15 +153,6 @@ pub(crate) fn leftovers(path: &Path) -> Result<Leftovers, xdpd_kernel::Error> {
 }
 
 impl PinRoot {
-    /// How many directories of the path xdpd has made, by the note in the lock's directory, which is removed.
-    fn take_note_of_made(&self) -> usize {
-        let Ok(lock) = self.dir.open_dir(LOCK) else { return self.made };
-        let made = made(&self.dir).ok().flatten().unwrap_or(self.made);
-        // Where there is no note, there is nothing to remove.
-        let _ = lock.unlink(MADE);
-        made
-    }
-
     /// Whether anything of ours but the lock is left.
     fn holds_ours(&self) -> Result<bool, xdpd_kernel::Error> {
         for entry in self.dir.list()? {
@@ -186,21 +177,41 @@ impl PinRoot {
     }
 }
 
-impl Drop for PinRoot {
-    /// Where nothing of ours is left, as far as can be seen, the lock goes, and so do the directories of the path that a run has made, if they
-    /// are empty. Whoever waits for the lock meanwhile notices that its directory is gone, and starts over.
-    fn drop(&mut self) {
-        if let Ok(false) = self.holds_ours() {
-            let made = self.take_note_of_made();
-            if self.dir.rmdir(LOCK).is_ok() {
-                for path in self.dir.path().ancestors().take(made) {
-                    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
-                    if Dir::open(parent).and_then(|parent| parent.rmdir(name)).is_err() {
-                        break;
-                    }
-                }
-            }
+impl PinRoot {
+    /// Removes the lock, and the note in it of how many directories of the path were made; tells how many. `None` where
+    /// something is in the way, and all is as before.
+    fn remove_lock(&self) -> Result<Option<usize>, xdpd_kernel::Error> {
+        let Some(lock) = self.dir.find_dir(LOCK)?.found() else { return Ok(Some(self.made)) };
+        let noted = made(&self.dir)?;
+        lock.remove(MADE)?;
+        if self.dir.rmdir(LOCK).is_ok() {
+            return Ok(Some(noted.unwrap_or(self.made)));
         }
+        if let Some(noted) = noted {
+            lock.symlink(noted.to_string(), MADE)?;
+        }
+        Ok(None)
+    }
+
+    /// Where nothing of ours is left, the lock goes, and so do the directories of the path that a run has made, if they
+    /// are empty.
+    fn remove_unused(&self) -> Result<(), xdpd_kernel::Error> {
+        if self.holds_ours()? {
+            return Ok(());
+        }
+        for path in self.dir.path().ancestors().take(self.remove_lock()?.unwrap_or(0)) {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
+            Dir::open(parent)?.rmdir(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PinRoot {
+    /// Whoever waits for the lock meanwhile notices that its directory is gone, and starts over. What cannot be seen or
+    /// removed stays: the next run tries again.
+    fn drop(&mut self) {
+        let _ = self.remove_unused();
         drop(self.lock.take());
     }
 }

@@ -14,7 +14,8 @@ use crate::btf::Btf;
 use crate::cpu;
 use crate::error::{Error, PinError, Result};
 use crate::id::{BtfId, MapId};
-use crate::object::{self, Ids, ObjectKind};
+use crate::kind::ObjectKind;
+use crate::object::{self, Ids};
 use crate::sys;
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
 use crate::uapi::*;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
@@ -108,6 +108,7 @@ impl Engine for Worker {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(self.ended()),
             sent => sent?,
         }
+        let asked = Instant::now();
         match protocol::receive::<Reply>(&self.socket) {
             Ok(Some((Reply::Loaded, mut fds))) => match fds.pop() {
                 Some(fd) => {
@@ -125,7 +126,8 @@ impl Engine for Worker {
             Ok(None) => Err(self.ended()),
             Err(e) => match e.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Err(self.ended()),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(EngineError::TimedOut(TIMEOUT)),
+                // The time decides, and not the number of the error.
+                _ if asked.elapsed() >= TIMEOUT => Err(EngineError::TimedOut(TIMEOUT)),
                 _ => Err(e.into()),
             },
         }

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{
-    Btf, Device, Dir, Entrance, IfIndex, Map, MapId, Program, XdpLink, clock, netlink, open_files,
+    Btf, Device, Dir, Entrance, IfIndex, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
 };
 
 use super::clean_up::open_link_if_any;
@@ -138,6 +138,11 @@ impl<'a, E: Engine> Executor<'a, E> {
     fn check_link(&self, label: &Label, directory: &str) -> Result<(), StepError> {
         let Some(pinned) = self.observed.pinned_in(directory) else { return Ok(()) };
         let (None, Ok(record)) = (pinned.link.id(), &pinned.record) else { return Ok(()) };
+        // What was relabelled runs on under another label.
+        let program = Some(ProgramId(record.program));
+        if self.observed.interfaces.values().any(|other| other.link.program() == program) {
+            return Ok(());
+        }
         let failed = || at(label, "look whether its program still runs");
         let netns = match devices::find(record.netns_name.as_deref()).map_err(failed())? {
             Entrance::Open(netns) if netns.identity().is(record.netns) => netns,
