@@ -90,6 +90,8 @@ pub struct Evidence<'a> {
     pub is_as_before: bool,
     /// A step of the commit came before the fault.
     pub is_committed: bool,
+    /// What was there before a run that was killed, whose remains this one has found.
+    pub origin: Option<&'a Shape>,
     pub before: &'a Shape,
     pub after: &'a Shape,
     /// What a run without a fault makes.
@@ -186,8 +188,9 @@ fn change(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
 fn old_or_new(evidence: &Evidence<'_>, wrong: &mut Vec<String>) {
     for (device, runs) in &evidence.after.devices {
         let (old, new) = (&evidence.before.devices[device], &evidence.wished.devices[device]);
+        let is_back = evidence.origin.is_some_and(|origin| *runs == origin.devices[device]);
         let may_be_none = ["switched", "taken"].contains(device) || old.is_empty() || new.is_empty();
-        if runs != old && runs != new && !(runs.is_empty() && may_be_none) {
+        if runs != old && runs != new && !is_back && !(runs.is_empty() && may_be_none) {
             wrong.push(format!("{device} runs {runs:?}, neither {old:?} nor {new:?}"));
         }
     }
