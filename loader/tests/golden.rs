@@ -395,7 +395,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
         foreign: state
             .foreign_pins
             .iter()
-            .map(|name| ForeignPin { name: name.clone(), what: "a directory without our record" })
+            .map(|name| ForeignPin::of(name, "a directory without our record"))
             .collect(),
         interrupted: state
             .dropped_stages

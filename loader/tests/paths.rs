@@ -170,7 +170,7 @@ fn no_map_of_an_object_has_a_name_that_leads_elsewhere() {
 
 #[test]
 #[ignore = "needs root"]
-fn directories_that_others_can_change_are_foreign() {
+fn directories_that_others_can_change_are_not_used_and_named_with_their_owner() {
     require_root!();
     let site = Site::new("others");
     site.lab.veth("eth0", "peer0");
@@ -186,8 +186,24 @@ fn directories_that_others_can_change_are_foreign() {
     let before = pins();
     site.one("eth0", "xdp_pass_func", "");
     let refused = site.expect("apply", 2);
-    assert!(flat(&refused.stdout).contains("eth0 is a directory without our record"), "{}", refused.stdout);
-    site.expect("detach", 0);
+    let expected =
+        format!("{0} belongs to user {NOBODY}, and not to root: not used; chown root {0}", given.display());
+    assert!(flat(&refused.stdout).contains(&expected), "{refused}");
+    // What runs there may be ours, so that nothing can be called detached.
+    for command in ["detach", "detach --interface eth0"] {
+        let refused = site.expect(command, 2);
+        assert!(
+            refused.stderr.contains(&expected) && refused.stderr.contains("nothing was changed"),
+            "{refused}"
+        );
+    }
+    let status = site.expect("status", 0);
+    assert!(
+        flat(&status.stdout).contains(&format!(
+            "eth0 is a directory that others than root can change: mode 0700, owner {NOBODY}"
+        )),
+        "{status}"
+    );
     assert_eq!(pins(), before, "not touched");
     chown(&given, Some(0), None).unwrap();
     // A stage with a record and pins like ours, made by somebody else: nothing of it is taken over or removed.

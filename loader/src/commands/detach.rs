@@ -37,7 +37,7 @@ pub fn run(args: &Detach) -> Outcome {
         execute::recover(root.dir(), &observed).map_err(recovery_failure)?;
         observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     }
-    let chosen = choose(&observed, owner.as_deref(), &args.interfaces)?;
+    let chosen = choose(&observed, &pin_root, owner.as_deref(), &args.interfaces)?;
     let plan = Plan { interfaces: chosen, ..Plan::default() };
     let desired = Desired {
         config: owner.unwrap_or_default(),
@@ -81,6 +81,7 @@ fn target(args: &Detach) -> Result<(Option<PathBuf>, PathBuf), Failure> {
 
 fn choose(
     observed: &Observed,
+    pin_root: &Path,
     owner: Option<&Path>,
     wanted: &[String],
 ) -> Result<BTreeMap<Label, plan::InterfacePlan>, Failure> {
@@ -90,6 +91,13 @@ fn choose(
         (Some(_), Err(_)) => false,
     };
     let (ours, others): (Vec<_>, Vec<_>) = observed.interfaces.iter().partition(|(_, p)| is_ours(p));
+    // Whether they are ours cannot be told, so that nothing can be called detached.
+    let untrusted = observed.foreign.iter().filter(|foreign| foreign.untrusted.is_some());
+    let is_meant = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    if let Some(foreign) = untrusted.into_iter().find(|foreign| is_meant(&unescaped(&foreign.name))) {
+        let path = pin_root.join(&foreign.name).display().to_string();
+        return Err(Failure::refused(anyhow!("{}; nothing was changed", foreign.obstacle(&path))));
+    }
     for name in wanted {
         if let Some((_, pinned)) = others.iter().find(|(label, _)| label.as_str() == name) {
             return Err(Failure::refused(anyhow!(
@@ -121,6 +129,11 @@ fn choose(
     let chosen =
         ours.into_iter().filter(|(label, _)| wanted.is_empty() || wanted.iter().any(|w| w == label.as_str()));
     Ok(chosen.map(|(label, pinned)| (label.clone(), plan::removal(pinned))).collect())
+}
+
+/// The label of a directory, else its name.
+fn unescaped(name: &str) -> String {
+    Label::from_file_name(name).map_or_else(|| name.to_owned(), |label| label.to_string())
 }
 
 /// So many interfaces are named at the end.

@@ -89,7 +89,7 @@ struct ForeignProgram {
 #[derive(Serialize)]
 struct ForeignPin {
     path: String,
-    what: &'static str,
+    what: String,
 }
 
 /// Reads and prints; changes nothing. What is attached can be told whatever is wrong with the file or its objects.
@@ -143,7 +143,7 @@ fn collect(
         foreign_pins: observed
             .foreign
             .iter()
-            .map(|f| ForeignPin { path: root.join(&f.name).display().to_string(), what: f.what })
+            .map(|f| ForeignPin { path: root.join(&f.name).display().to_string(), what: in_words(f) })
             .collect(),
         interrupted: observed.interrupted.iter().map(|i| i.directory().to_owned()).collect(),
         drift: observed
@@ -153,6 +153,14 @@ fn collect(
             .collect(),
         notes: entries.iter().filter_map(|entry| absent(entry, &observed.devices)).collect(),
     })
+}
+
+/// What a foreign entry is, and whose, where that matters.
+fn in_words(foreign: &observed::ForeignPin) -> String {
+    match foreign.untrusted {
+        Some(permissions) => format!("{}: {permissions}", foreign.what),
+        None => foreign.what.to_owned(),
+    }
 }
 
 /// The device of an entry is not there. Of a pattern, none need be.

@@ -14,32 +14,57 @@ use crate::readers::Permissions;
 /// How often a directory is read anew that another run exchanges all the while.
 const ATTEMPTS: usize = 16;
 
-/// Reads one interface's directory; `None` where it has no record, or others than root can change it, so is not ours,
-/// or where it vanished meanwhile. A look that is denied or fails is an error: taking it for an answer would make a plan
+/// What a directory is that has the name of one of ours.
+pub(super) enum Directory {
+    /// It holds an interface.
+    Ours(Box<Pinned>),
+    /// It has a record, and others than root can change it, so that the record may be anybody's.
+    Untrusted(Permissions),
+    /// It has no record, or vanished meanwhile.
+    Foreign,
+}
+
+impl Directory {
+    /// The interface that it holds.
+    pub(super) fn ours(self) -> Option<Pinned> {
+        match self {
+            Self::Ours(pinned) => Some(*pinned),
+            Self::Untrusted(_) | Self::Foreign => None,
+        }
+    }
+}
+
+/// Reads one interface's directory. A look that is denied or fails is an error: taking it for an answer would make a plan
 /// from a state that is not there.
 ///
 /// Another run can exchange it for another directory while it is read, and remove it. Then what was read is half of
 /// something, and it is read again.
-pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Option<Pinned>> {
-    let mut read = Ok(None);
+pub(super) fn read_interface(root: &Dir, name: &str) -> Result<Directory> {
+    let mut read = Ok(Directory::Foreign);
     for _ in 0..ATTEMPTS {
-        let Some(dir) = root.find_dir(name)?.found() else { return Ok(None) };
+        let Some(dir) = root.find_dir(name)?.found() else { return Ok(Directory::Foreign) };
         read = read_directory(&dir, name);
         match root.find_stat(name)? {
             Some(now) if now.ino == dir.stat_self()?.ino => break,
             Some(_) => {}
-            None => return Ok(None),
+            None => return Ok(Directory::Foreign),
         }
     }
     read
 }
 
-fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
+fn read_directory(dir: &Dir, name: &str) -> Result<Directory> {
     let directory = Permissions::from(dir.stat_self()?);
+    let record = dir.find_symlink(OWNER_PIN);
     if directory.is_others_to_change() {
-        return Ok(None);
+        return match record {
+            Ok(Look::Gone | Look::Other(_)) => Ok(Directory::Foreign),
+            // Its owner does not let root in, who has given up the right to all files: it may be one of ours.
+            Err(e) if !e.is_denied_by_mode() => Err(e),
+            Ok(Look::Found(_)) | Err(_) => Ok(Directory::Untrusted(directory)),
+        };
     }
-    let Some(text) = dir.find_symlink(OWNER_PIN)?.found() else { return Ok(None) };
+    let Some(text) = record?.found() else { return Ok(Directory::Foreign) };
     let record = match text.to_str() {
         Some(text) => Record::parse(text).map_err(|e| e.to_string()),
         None => Err("it is not UTF-8".to_owned()),
@@ -92,7 +117,7 @@ fn read_directory(dir: &Dir, name: &str) -> Result<Option<Pinned>> {
         }
     }
     pinned.retired.sort_by_key(|r| r.generation);
-    Ok(Some(pinned))
+    Ok(Directory::Ours(Box::new(pinned)))
 }
 
 fn read_link(dir: &Dir) -> Result<LinkState> {

@@ -9,6 +9,7 @@ use xdpd_kernel::{IfIndex, LinkId, Program, ProgramId, Result, XdpLink};
 use super::Pinned;
 use crate::devices::Devices;
 use crate::dispatcher::{self, Dispatcher};
+use crate::readers::Permissions;
 
 /// An entry of the pin root that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,28 @@ pub struct ForeignPin {
     pub name: String,
     /// What it is, in words.
     pub what: &'static str,
+    /// Others than root can change the directory, so that the record in it may be anybody's. These are its permissions.
+    pub untrusted: Option<Permissions>,
+}
+
+impl ForeignPin {
+    /// Something without a record of ours.
+    pub fn of(name: impl Into<String>, what: &'static str) -> Self {
+        Self { name: name.into(), what, untrusted: None }
+    }
+
+    /// Why it is in the way, where it lies under this path, and what to do.
+    pub fn obstacle(&self, path: &str) -> String {
+        match self.untrusted {
+            None => format!("{path} is {}; move it away, or choose another pin_root", self.what),
+            Some(Permissions { uid: 0, mode, .. }) => format!(
+                "{path} has mode {mode:04o}, so that others than root can change what it holds: not used; chmod go-w {path}"
+            ),
+            Some(Permissions { uid, .. }) => {
+                format!("{path} belongs to user {uid}, and not to root: not used; chown root {path}")
+            }
+        }
+    }
 }
 
 /// A program on a device that no link of ours holds.

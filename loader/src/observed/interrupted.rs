@@ -147,7 +147,7 @@ impl Observed {
     /// `%old-X` without `X`: the removal had begun. With `X`, the interface was applied anew and only the clean-up is
     /// missing.
     fn fold_removal(&mut self, root: &Dir, directory: String, label: Label) -> Result<()> {
-        let pinned = read_interface(root, &directory)?;
+        let pinned = read_interface(root, &directory)?.ours();
         // Without a record, what is left in it is not ours, and gets its place back.
         let only_theirs = pinned.is_none() && !is_empty(root, &directory)?;
         if self.interfaces.contains_key(&label) || (pinned.is_none() && !only_theirs) {
@@ -164,7 +164,7 @@ impl Observed {
     /// The commit goes link first, exchange second. So the stage wins where its program runs and the interface's own
     /// record does not describe what runs.
     fn fold_stage(&mut self, root: &Dir, directory: String, label: Label) -> Result<()> {
-        let Some(staged) = read_interface(root, &directory)? else {
+        let Some(staged) = read_interface(root, &directory)?.ours() else {
             self.interrupted.push(Interrupted::DropStage { directory });
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xdpd_config::Label;
 use xdpd_kernel::{Dir, EntryKind, Look, Result};
 
-use super::directory::read_interface;
+use super::directory::{Directory, read_interface};
 use super::names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN};
 use super::{ForeignPin, Pinned};
 use crate::readers::Permissions;
@@ -36,8 +36,7 @@ impl Listing {
         // A run that has detached the last interface may have removed it just now: then it has no entries.
         for entry in root.list()? {
             let Ok(name) = entry.name.into_string() else {
-                let what = "an entry that is not UTF-8";
-                listing.foreign.push(ForeignPin { name: "(not UTF-8)".into(), what });
+                listing.foreign.push(ForeignPin::of("(not UTF-8)", "an entry that is not UTF-8"));
                 continue;
             };
             if let Some(prefix) =
@@ -54,19 +53,24 @@ impl Listing {
                     (TAKEN, Some(_)) => takeovers.push(name),
                     (SNAP, Some(_)) => snaps.push(name),
                     _ => {
-                        let what = "not xdpd's, though it has such a name";
-                        listing.foreign.push(ForeignPin { name, what });
+                        listing.foreign.push(ForeignPin::of(name, "not xdpd's, though it has such a name"));
                     }
                 }
             } else if entry.kind != EntryKind::Dir {
                 let what = if entry.kind == EntryKind::Symlink { "a symlink" } else { "a pin" };
-                listing.foreign.push(ForeignPin { name, what });
+                listing.foreign.push(ForeignPin::of(name, what));
             } else {
                 let label = Label::from_file_name(&name);
                 match label.map(|label| Ok((read_interface(root, &name)?, label))).transpose()? {
-                    Some((Some(pinned), label)) => drop(listing.interfaces.insert(label, pinned)),
+                    Some((Directory::Ours(pinned), label)) => {
+                        listing.interfaces.insert(label, *pinned);
+                    }
+                    Some((Directory::Untrusted(permissions), _)) => {
+                        let what = "a directory that others than root can change";
+                        listing.foreign.push(ForeignPin { name, what, untrusted: Some(permissions) });
+                    }
                     Some(_) if root.find_stat(&name)?.is_none() => {}
-                    _ => listing.foreign.push(ForeignPin { name, what: "a directory without our record" }),
+                    _ => listing.foreign.push(ForeignPin::of(name, "a directory without our record")),
                 }
             }
         }

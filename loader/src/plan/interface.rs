@@ -172,12 +172,7 @@ impl Planner<'_> {
         let label = self.label.file_name();
         let is_in_the_way = |name: &str| prefixes.iter().any(|p| name.strip_prefix(p) == Some(&*label));
         let foreign = self.observed.foreign.iter().find(|foreign| is_in_the_way(&foreign.name))?;
-        Some(format!(
-            "{}/{} is {}; move it away, or choose another pin_root",
-            self.desired.pin_root.display(),
-            foreign.name,
-            foreign.what
-        ))
+        Some(foreign.obstacle(&self.desired.pin_root.join(&foreign.name).display().to_string()))
     }
 
     fn refusal(&self, why: String) -> InterfacePlan {

@@ -155,6 +155,13 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
             None => plan.unchanged += 1,
         }
     }
+    for foreign in observed.foreign.iter().filter(|foreign| foreign.untrusted.is_some()) {
+        let label = Label::from_file_name(&foreign.name);
+        if let Some(label) = label.filter(|label| !desired.attachments.contains_key(label)) {
+            let path = desired.pin_root.join(&foreign.name).display().to_string();
+            plan.notes.push(Note::of(&label, foreign.obstacle(&path)));
+        }
+    }
     for (label, pinned) in &observed.interfaces {
         let ours = pinned.record.as_ref().is_ok_and(|r| r.config == desired.config);
         if ours && !desired.attachments.contains_key(label) && !moved.contains(label) {
