@@ -430,12 +430,16 @@ fn the_reader_tells_of_a_map_that_it_may_not_open_and_reads_the_others() {
     }
 }
 
+/// An apply that is killed: the name of its stand, the file before and after, words and number of the call, and how the
+/// names begin of all that it leaves.
+type Kill = (&'static str, (&'static str, &'static str), &'static str, usize, &'static [&'static str]);
+
 /// What a killed run leaves begins with one of these, and a look at each is denied in the run that recovers.
 #[test]
 #[ignore = "needs root"]
 fn a_denied_look_at_what_a_killed_run_left_is_told_and_the_next_run_settles_it() {
     require_root!();
-    let kills: [(&str, (&'static str, &'static str), &str, usize, &[&str]); 4] = [
+    let kills: [Kill; 4] = [
         ("next", (BEFORE, AFTER), "renameat2(", 0, &["%next-"]),
         ("old", (BEFORE, AFTER), "unlinkat(", 2, &["%old-", "%next-"]),
         ("taken", (NOTHING, TAKEN), "BPF_LINK_CREATE", 0, &["%taken-", "%next-"]),
@@ -483,7 +487,7 @@ fn a_denied_look_at_what_a_killed_run_left_is_told_and_the_next_run_settles_it()
                 for errno in DENIALS {
                     turn += 1;
                     // Of a change, every second one, beginning elsewhere in each process.
-                    if !is_look && tries() == Tries::Some && turn % 2 == 0 {
+                    if !is_look && tries() == Tries::Some && turn.is_multiple_of(2) {
                         continue;
                     }
                     let (call, n) = found[turn % found.len()];

@@ -6,8 +6,8 @@
 //!
 //! There are thousands of points, so a sample is tried, the same for the same `XDPD_SEED`: of each call and errno
 //! alike, however often a call is made. `XDPD_SAMPLE=8` tries eight times as many, and `XDPD_FAULTS=errnos` all of them,
-//! which takes hours; of what follows a kill each call with one errno. Each failure is told
-//! with the name of its point, and `XDPD_POINT=<name>` tries that one alone.
+//! which takes hours; of what follows a kill, each call with one errno. Each failure is told with the name of its
+//! point, and `XDPD_POINT=<name>` tries that one alone.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -131,12 +131,11 @@ fn run(stand: &Stand, command: Command, faults: &[Fault<'_>]) -> Ran {
     let log = stand.site.lab.dir().join("sweep.log");
     let strace = main_command(stand, command, strace_of(&log, &SWEPT, faults));
     let fault = faults.first().map_or("", |(_, fault, _)| fault.trim_start_matches("error="));
-    let (status, stdout, stderr) = match command {
-        Command::Watch => watch(strace, fault),
-        _ => {
-            let output = strace.run();
-            (output.status, output.stdout, output.stderr)
-        }
+    let (status, stdout, stderr) = if command == Command::Watch {
+        watch(strace, fault)
+    } else {
+        let output = strace.run();
+        (output.status, output.stdout, output.stderr)
     };
     let code = if status.signal() == Some(9) { None } else { status.code() };
     Ran { code, stdout, stderr, log: std::fs::read_to_string(log).expect("the log of strace") }
@@ -244,16 +243,16 @@ fn factor() -> usize {
 
 /// A sample of points: of each kind and fault in turn, so that a call which is made once is tried as often as one that is
 /// made a hundred times.
-fn sample(mut points: Vec<Point>, count: usize, seed: u64) -> Vec<Point> {
+fn sample(points: Vec<Point>, count: usize, seed: u64) -> Vec<Point> {
     let mut random = Random(seed);
     let mut keyed: Vec<(usize, u64, Point)> =
-        points.drain(..).map(|point| (0, random.next(), point)).collect();
+        points.into_iter().map(|point| (0, random.next(), point)).collect();
     keyed.sort_by_key(|(_, key, _)| *key);
     let mut rounds = BTreeMap::<(String, &str), usize>::new();
     for (round, _, point) in &mut keyed {
-        let seen = rounds.entry((point.kind.clone(), point.fault)).or_default();
-        *round = *seen;
-        *seen += 1;
+        let before = rounds.entry((point.kind.clone(), point.fault)).or_default();
+        *round = *before;
+        *before += 1;
     }
     keyed.sort_by_key(|(round, key, _)| (*round, *key));
     keyed.truncate(count);
@@ -646,4 +645,106 @@ fn a_fault_in_the_reader_is_told_for_the_interface_it_is_of() {
         failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 100 }));
     }
     assert_none(&failures);
+}
+
+mod judging {
+    use super::*;
+
+    const APPLIED: Said<'_> = Said { code: Some(0), stdout: "", stderr: "xdpd: applied" };
+
+    fn runs(function: &str, pins: &[&str]) -> Shape {
+        let program = (function.to_owned(), xdpd_kernel::XdpMode::Native);
+        Shape {
+            pins: pins.iter().map(|pin| ((*pin).to_owned(), "map".to_owned())).collect(),
+            devices: BTreeMap::from([("added", vec![program])]),
+        }
+    }
+
+    /// What is wrong with a run of `purpose` that met EACCES, said this, and left that.
+    fn wrong(purpose: Purpose, said: Said<'_>, after: &Shape, is_committed: bool) -> String {
+        let (before, wished) = (runs("old", &["added/map"]), runs("new", &["added/map"]));
+        let reference = Said { code: Some(0), stdout: "v0 since 2026-11-28T20:00:00Z", stderr: "" };
+        let is_as_before = *after == before;
+        let evidence = Evidence {
+            purpose,
+            fault: "EACCES",
+            said,
+            is_as_before,
+            is_committed,
+            origin: None,
+            before: &before,
+            after,
+            wished: &wished,
+            reference,
+            next: (!is_as_before).then_some((APPLIED, &wished)),
+        };
+        judge(&evidence).join("; ")
+    }
+
+    fn said(code: i32, stdout: &'static str, stderr: &'static str) -> Said<'static> {
+        Said { code: Some(code), stdout, stderr }
+    }
+
+    #[test]
+    fn an_end_is_right_only_with_the_state_and_the_reason_that_its_code_promises() {
+        let (old, new) = (runs("old", &["added/map"]), runs("new", &["added/map"]));
+        let left = runs("new", &["%old-added", "added/map"]);
+        let denied = "xdpd: BPF_OBJ_GET of x: Permission denied (EACCES)";
+        let listed = "xdpd: applied, but not everything: remove %old-added: Permission denied (EACCES)";
+        for (said, after, is_committed, expected) in [
+            (APPLIED, &new, true, ""),
+            (said(2, "", denied), &old, false, ""),
+            (said(3, "", denied), &old, true, ""),
+            (said(4, "", listed), &left, true, ""),
+            (APPLIED, &old, true, "exit 0, and it is not as wished"),
+            (APPLIED, &left, true, "exit 0, and it is not as wished: +%old-added"),
+            (said(2, "", denied), &new, false, "exit 2, and the state is not as before"),
+            (said(2, "", denied), &old, true, "exit 2, and a step of the commit had been made"),
+            (said(3, "", denied), &old, false, "exit 3, and no step of the commit had been made"),
+            (said(2, "", "xdpd: no"), &old, false, "without the reason"),
+            (said(4, "", denied), &left, true, "%old-added, which is left, is not listed"),
+            (said(1, "", denied), &old, false, "exit code Some(1)"),
+            (said(101, "", "panicked"), &old, false, "exit code Some(101)"),
+        ] {
+            let wrong = wrong(Purpose::Change, said, after, is_committed);
+            assert!(wrong.contains(expected) && wrong.is_empty() == expected.is_empty(), "{said:?}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_ours_is_another_s_but_what_is_taken_over() {
+        let old = runs("old", &["added/map"]);
+        let blocked = "xdpd: EACCES: added runs someone else's program `old`; detach it first";
+        assert!(
+            wrong(Purpose::Change, said(2, "", blocked), &old, false).contains("it disowns (`someone else`)")
+        );
+        let theirs = "xdpd: EACCES: takes the place of someone else's program `theirs`";
+        assert_eq!(wrong(Purpose::Change, said(2, "", theirs), &old, false), "");
+    }
+
+    #[test]
+    fn a_look_gives_the_same_answer_or_none() {
+        let old = runs("old", &["added/map"]);
+        let look = |said| wrong(Purpose::Look, said, &old, false);
+        assert_eq!(look(said(0, "v0 since 2026-11-28T20:00:01Z", "")), "");
+        assert_eq!(look(said(2, "", "xdpd: open of x: Permission denied (EACCES)")), "");
+        assert!(look(said(0, "", "")).contains("another answer: -v0 since TIME"));
+        assert!(look(said(2, "v0", "EACCES")).contains("an answer beside the error"));
+        assert!(look(said(2, "", "not a network namespace")).contains("without the reason"));
+    }
+
+    #[test]
+    fn a_sample_has_each_call_and_errno_before_any_for_the_second_time() {
+        let point = |call, n, fault| Point { start: 0, call, n, kind: call.to_owned(), fault };
+        let many = (1..100).flat_map(|n| ["EIO", "EPERM"].map(|fault| point("openat", n, fault)));
+        let all: Vec<_> = many.chain([point("mkdirat", 1, "EIO")]).collect();
+        for seed in 0..20 {
+            let chosen = sample(all.clone(), 3, seed);
+            let calls: Vec<_> = chosen.iter().map(|point| (point.call, point.fault)).collect();
+            for expected in [("openat", "EIO"), ("openat", "EPERM"), ("mkdirat", "EIO")] {
+                assert!(calls.contains(&expected), "{calls:?}");
+            }
+            assert_eq!(chosen, sample(all.clone(), 3, seed));
+        }
+    }
 }
