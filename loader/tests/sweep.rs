@@ -7,7 +7,7 @@
 //! There are thousands of points, so a sample is tried, the same for the same `XDPD_SEED`: of each call and errno
 //! alike, however often a call is made. `XDPD_SAMPLE=8` tries eight times as many, and `XDPD_FAULTS=errnos` all of them,
 //! which takes hours; of what follows a kill, each call with one errno. Each failure is told with the name of its
-//! point, and `XDPD_POINT=<name>` tries that one alone.
+//! point; `XDPD_POINT=<name>` tries that one alone, and the beginning of a name all that begin so.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -335,13 +335,13 @@ fn sweep(scene: &Scene<'_>) -> Vec<String> {
         let Point { start, call, n, fault, .. } = point;
         format!("{name}/{}/{call}/{n}/{fault}", scene.starts[*start].name)
     };
-    let chosen = match std::env::var("XDPD_POINT") {
+    let is_all = tries() == Tries::Errnos;
+    let chosen: Vec<_> = match std::env::var("XDPD_POINT") {
         Ok(wanted) => all.into_iter().filter(|point| name_of(point).starts_with(&wanted)).collect(),
-        Err(_) if tries() == Tries::Errnos => {
-            all.into_iter().filter(|point| is_tried(scene, point)).collect()
-        }
+        Err(_) if is_all => all,
         Err(_) => sample(all, scene.sample * factor(), seed),
     };
+    let chosen: Vec<_> = chosen.into_iter().filter(|point| !is_all || is_tried(scene, point)).collect();
     let mut table = Table::default();
     let mut failures = Vec::new();
     let mut made: Option<(usize, Option<Shape>, State)> = None;
