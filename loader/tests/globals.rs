@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
+use common::strace::{Fault, SWEPT, Tries, injected, numbered, strace_of, tries};
+use common::verdict::{ERRNOS, is_named};
 use common::{DROP, PASS, Site, changes, compile, flat};
 use serde_json::{Value as Json, json};
 use xdpd::globals::Globals;
@@ -493,6 +495,48 @@ fn a_kill_at_any_call_is_settled_by_the_next_apply_whichever_values_it_wants() {
                 break;
             }
         }
+    }
+}
+
+/// What an apply had written, and what was there before, is told by a note beside the interfaces. It is looked at by the
+/// run that comes after a kill.
+#[test]
+#[ignore = "needs root"]
+fn a_denied_look_at_what_the_variables_held_before_a_kill_is_told_and_the_next_apply_settles_it() {
+    require_root!();
+    let site = stand("notes");
+    let log = site.lab.dir().join("looks.log");
+    let run = |faults: &[Fault<'_>]| {
+        let strace = strace_of(&log, &SWEPT, faults).netns(site.lab.near()).current_dir(site.lab.dir());
+        let output = strace.arg(xdpd().path()).args(["apply", "config.toml"]).run();
+        (output, std::fs::read_to_string(&log).unwrap())
+    };
+    let killed = || {
+        for_file(&site, AFTER);
+        let (output, _) = traced(&site, &[("renameat2", "signal=KILL", 1)]);
+        assert_eq!(output.status.signal(), Some(9), "{output}");
+        let tree = site.bpffs.tree();
+        assert!(tree.iter().any(|pin| pin.contains("%former-eth0")), "{tree:?}");
+        for_file(&site, BEFORE);
+    };
+    killed();
+    let (output, calls) = run(&[]);
+    output.expect_code(0);
+    let is_look = |line: &str| line.starts_with("bpf(") || line.contains("%former-");
+    let looks: Vec<_> = numbered(&calls, is_look).collect();
+    let step = if tries() == Tries::Some { 4 } else { 1 };
+    let first = std::process::id() as usize;
+    for (at, (call, n)) in looks.into_iter().enumerate().skip(first % step).step_by(step) {
+        let (errno, _) = ERRNOS[(at / step + first) % ERRNOS.len()];
+        killed();
+        let (output, calls) = run(&[(call, &format!("error={errno}"), n)]);
+        let context = format!("{errno} in {:?}: {output}", injected(&calls));
+        match output.code() {
+            Some(0) => assert_eq!(all_held(&site), held_with(BEFORE), "{context}"),
+            Some(2..=4) => assert!(is_named(errno, &output.stderr), "{context}"),
+            code => panic!("{code:?}: {context}"),
+        }
+        assert_converges(&site, BEFORE, &context);
     }
 }
 

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)] // a helper of tests
 #![allow(dead_code, unreachable_pub)] // a module of each test binary, of which every one uses its part
 
+pub mod stand;
 pub mod state;
 pub mod strace;
+pub mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

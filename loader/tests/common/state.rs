@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use xdpd_config::{LINK_PIN, retired};
-use xdpd_kernel::{Access, Attached, Dir, EntryKind, MapId, PinnedObject, netlink};
+use xdpd_kernel::{Access, Attached, Dir, EntryKind, MapId, PinnedObject, Program, netlink};
 
 use super::Site;
+use super::verdict::Shape;
 
 /// What runs on each device.
 pub type Running = BTreeMap<&'static str, Vec<Attached>>;
@@ -48,6 +49,34 @@ impl State {
             walk(&root, "", gaps, &mut pins);
         }
         Self { pins, devices: running(site, devices) }
+    }
+}
+
+impl State {
+    /// It without what differs from run to run.
+    pub fn shape(&self) -> Shape {
+        let pins = self.pins.iter().map(|(path, pin)| {
+            let Pin { mode, owner: (uid, gid), what } = pin;
+            let what = match what {
+                What::Dir => "directory".to_owned(),
+                What::Record(_) => "record".to_owned(),
+                What::Map { entries, content, .. } => {
+                    let counts = content.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+                    format!("map of {entries} entries that counts {}", counts.sum::<u64>())
+                }
+                What::Program(_) => "program".to_owned(),
+                What::Link(..) => "link".to_owned(),
+            };
+            (path.clone(), format!("{what} {mode:o} {uid}:{gid}"))
+        });
+        let devices = self.devices.iter().map(|(device, attached)| {
+            let function = |attached: &Attached| {
+                let program = Program::open_by_id(attached.program_id).unwrap().info().unwrap();
+                (program.name, attached.mode)
+            };
+            (*device, attached.iter().map(function).collect())
+        });
+        Shape { pins: pins.collect(), devices: devices.collect() }
     }
 }
 
