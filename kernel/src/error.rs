@@ -1,6 +1,6 @@
 //! Errors: which call failed, on what, and why.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
@@ -24,6 +24,8 @@ struct Details {
     cause: Cause,
     /// Whose the entry is that it is about, where that is the reason.
     owner: Option<Owner>,
+    /// How the kernel explains the error, where it does.
+    words: Option<String>,
 }
 
 /// Who owns an entry that could not be opened.
@@ -53,12 +55,18 @@ impl Error {
     }
 
     fn with(call: &'static str, object: String, cause: Cause) -> Self {
-        Self(Box::new(Details { call, object, cause, owner: None }))
+        Self(Box::new(Details { call, object, cause, owner: None, words: None }))
     }
 
     /// Tells beside the error whose the entry is that it is about.
     pub(crate) fn of_entry(mut self, uid: u32, mode: u32) -> Self {
         self.0.owner = Some(Owner { uid, mode });
+        self
+    }
+
+    /// Tells beside the error how the kernel explains it: text of its own, as drivers and modules write it.
+    pub(crate) fn explained(mut self, words: Option<String>) -> Self {
+        self.0.words = words;
         self
     }
 
@@ -114,12 +122,14 @@ impl Error {
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        match self.0.owner {
-            Some(Owner { uid, mode }) => {
-                format!("{}, it belongs to user {uid} and has mode {mode:04o}", self.0.cause)
-            }
-            None => self.0.cause.to_string(),
+        let mut reason = self.0.cause.to_string();
+        if let Some(Owner { uid, mode }) = self.0.owner {
+            let _ = write!(reason, ", it belongs to user {uid} and has mode {mode:04o}");
         }
+        if let Some(words) = &self.0.words {
+            let _ = write!(reason, "; the kernel says: {words}");
+        }
+        reason
     }
 }
 
@@ -238,6 +248,11 @@ mod tests {
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.is_denied() && !error.is_denied_by_mode());
         assert_eq!(error.reason(), "Operation not permitted (EPERM)");
+        let error = error.explained(Some("Device is busy shaving".into()));
+        assert_eq!(
+            error.to_string(),
+            "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM); the kernel says: Device is busy shaving"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! [`Look`] for what a name leads to, `Option` for what an id leads to, and so on. No caller compares error numbers. Facts
 //! about the kernel are from its sources or were measured on Linux 6.18.
 
+pub mod attach;
 pub mod bpffs;
 pub mod btf;
 pub mod clock;
@@ -40,6 +41,7 @@ pub mod watch;
 mod sys;
 mod uapi;
 
+pub use attach::{AttachError, DetachError, Refusal, UpdateError};
 pub use btf::Btf;
 pub use error::{Error, PinError, Result};
 pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::attach::{self, AttachError, UpdateError};
 use crate::error::{Error, PinError, Result};
 use crate::id::{IfIndex, LinkId, ProgramId};
 use crate::kind::ObjectKind;
@@ -23,8 +24,8 @@ use crate::uapi::*;
 pub enum LinkKind {
     /// A network device.
     Xdp {
-        /// The device, in the network namespace where it is now; `None` once it is gone (the link is *defunct*: it
-        /// attaches nothing any more, and an update is `ENOLINK`). The kernel tells neither namespace nor mode.
+        /// The device, in the network namespace where it is now; `None` once it is gone or the link was detached (the
+        /// link is *defunct*: it attaches nothing any more). The kernel tells neither namespace nor mode.
         ifindex: Option<IfIndex>,
     },
     /// Anything else, as `enum bpf_link_type`.
@@ -67,10 +68,9 @@ pub struct XdpLink {
 impl XdpLink {
     /// Attaches a program to a device of the calling thread's network namespace. Needs `CAP_NET_ADMIN` there.
     ///
-    /// `EBUSY`: this mode is taken; `EEXIST`: another mode is; `ENODEV`: no such device; `EOPNOTSUPP` or `ERANGE`: this
-    /// device or its MTU does not allow this mode; `EINVAL`: not an XDP program, or one for another attach type, or
-    /// a driver that knows XDP but no offload.
-    pub fn create(program: &Program, ifindex: IfIndex, mode: XdpMode) -> Result<Self> {
+    /// A refusal is repeated before it is believed. Then the kernel is asked for its words by way of netlink, which has
+    /// some; a program that netlink attaches all the same is removed again at once, and the link attempted anew.
+    pub fn create(program: &Program, ifindex: IfIndex, mode: XdpMode) -> Result<Self, AttachError> {
         let mut attr = LinkCreate {
             prog_fd: sys::number(program.as_fd()),
             target_ifindex: ifindex.0,
@@ -78,13 +78,10 @@ impl XdpLink {
             flags: mode.flag(),
         };
         let origin = format!("interface {ifindex} ({mode})");
-        match sys::link_create(&mut attr) {
+        let attempt = || sys::link_create(&mut attr).map_err(|source| errno(&source));
+        match attach::attach(ifindex, mode, None, attempt, || netlink::ask(ifindex, program, mode)) {
             Ok(fd) => Ok(Self { fd, origin }),
-            // That is what the kernel says of an absent device, too.
-            Err(source) if source.raw_os_error() == Some(libc::EINVAL) && !netlink::exists(ifindex) => {
-                Err(Error::new(BPF_LINK_CREATE.name, origin, Errno::NODEV))
-            }
-            Err(source) => Err(Error::new(BPF_LINK_CREATE.name, origin, source)),
+            Err(why) => Err(why.of(BPF_LINK_CREATE.name, origin, None)),
         }
     }
 
@@ -148,17 +145,19 @@ impl XdpLink {
 
     /// Puts `new` in the place of `expected`, with no packet in between that sees neither.
     ///
-    /// `EPERM`: the link does not run `expected`; `ENOLINK`: the device is gone; `EINVAL`: the programs' expected attach
-    /// types differ. Packets that are under way may still be running the old program when this returns; see
-    /// [`wait_grace_period`](crate::rcu::wait_grace_period).
-    pub fn update(&self, new: &Program, expected: &Program) -> Result<()> {
+    /// Packets that are under way may still be running the old program when this returns; see
+    /// [`wait_grace_period`](crate::rcu::wait_grace_period). Programs of different expected attach types do not replace
+    /// each other, which is a [refusal](UpdateError::Refused).
+    pub fn update(&self, new: &Program, expected: &Program) -> Result<(), UpdateError> {
         let mut attr = LinkUpdate {
             link_fd: sys::number(self.as_fd()),
             new_prog_fd: sys::number(new.as_fd()),
             flags: BPF_F_REPLACE,
             old_prog_fd: sys::number(expected.as_fd()),
         };
-        sys::link_update(&mut attr).map_err(|source| self.error(BPF_LINK_UPDATE, source))
+        let attempt = || sys::link_update(&mut attr).map_err(|source| errno(&source));
+        let look = || Some((expected.info().ok()?.id, self.info().ok()?));
+        attach::update(BPF_LINK_UPDATE.name, &self.origin, attempt, look)
     }
 
     /// Detaches at once, whoever else holds the link. It stays an object, defunct.
@@ -182,6 +181,11 @@ impl XdpLink {
     fn error(&self, call: Command, source: std::io::Error) -> Error {
         Error::new(call.name, self.origin.as_str(), source)
     }
+}
+
+/// The number of an error of bpf(2), which has one.
+fn errno(source: &std::io::Error) -> Errno {
+    Errno::from_io_error(source).unwrap_or(Errno::IO)
 }
 
 impl AsFd for XdpLink {

@@ -353,7 +353,10 @@ pub(crate) const IFLA_XDP_EXPECTED_FD: u16 = 8;
 
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_LINK: u16 = 5;
+pub(crate) const IFLA_MASTER: u16 = 10;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
+pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_XDP: u16 = 43;
 
 // rtnetlink.h
@@ -371,6 +374,12 @@ pub(crate) const NLM_F_REQUEST: u16 = 1;
 pub(crate) const NLM_F_ACK: u16 = 4;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 16;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
+/// Of an `NLMSG_ERROR`: it has only the header of the request that it answers.
+pub(crate) const NLM_F_CAPPED: u16 = 0x100;
+/// Of an `NLMSG_ERROR`: attributes follow (`enum nlmsgerr_attrs`).
+pub(crate) const NLM_F_ACK_TLVS: u16 = 0x200;
+pub(crate) const NLMSGERR_ATTR_MSG: u16 = 1;
+pub(crate) const NETLINK_EXT_ACK: libc::c_int = 11;
 pub(crate) const NLA_F_NESTED: u16 = 1 << 15;
 /// The bits of an attribute's type that are its number: without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
 pub(crate) const NLA_TYPE_MASK: u16 = 0x3fff;

@@ -261,7 +261,7 @@ const TABLE: &[Row] = &[
     c("jumps", Refused("cannot load xdp_second: the kernel refused the program at jumps.c:")).function("xdp_jumps").compiled(&["-DBROKEN"]),
     c("foreign_helper", Refused("at foreign_helper.c:9, `skb_vlan_pop(ctx);`: "))
         .told(&["note bpf_skb_vlan_pop is not for XDP programs"]),
-    c("counter", Refused("the MTU is too large for native XDP without frags")).on("large"),
+    c("counter", Refused("an MTU of 9000 may be too large for native XDP without frags")).on("large"),
 ];
 
 fn half(bytes: &[u8]) -> Vec<u8> {

@@ -3,12 +3,13 @@
 use crate::id::{IfIndex, ProgramId};
 use crate::mode::XdpMode;
 use crate::uapi::{
-    IFLA_IFNAME, IFLA_MTU, IFLA_XDP, IFLA_XDP_ATTACHED, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID,
-    IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED, NLA_TYPE_MASK, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
+    IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER, IFLA_MTU, IFLA_XDP, IFLA_XDP_ATTACHED,
+    IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED,
+    NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
 };
 
-use super::{Attached, Change, Device, LinkEvent};
+use super::{Attached, Change, Device, LinkEvent, Neighbour};
 
 /// The length of `struct nlmsghdr`, of `struct ifinfomsg` and of `struct nlattr`.
 const HEADER_LEN: usize = 16;
@@ -116,6 +117,43 @@ impl Message<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// How the kernel explains an error that it answers with, where it does.
+    pub(super) fn words(&self) -> Result<Option<String>> {
+        if self.kind != NLMSG_ERROR || self.flags & NLM_F_ACK_TLVS == 0 {
+            return Ok(None);
+        }
+        // The error number, then the request: its header alone, or all of it.
+        let request = self.payload.get(4..).ok_or(Malformed)?;
+        let len = if self.flags & NLM_F_CAPPED == 0 { u32_at(request, 0)? as usize } else { HEADER_LEN };
+        let begin = len.max(HEADER_LEN).checked_next_multiple_of(ALIGN).ok_or(Malformed)?;
+        for attribute in attributes(request.get(begin..).ok_or(Malformed)?) {
+            if let (NLMSGERR_ATTR_MSG, value) = attribute? {
+                return Ok(Some(text(value)).filter(|words| !words.is_empty()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The device that this message describes, if it does, with the devices that it is tied to.
+    pub(super) fn neighbour(&self) -> Result<Option<Neighbour>> {
+        let Some(device) = self.device()? else { return Ok(None) };
+        let mut neighbour = Neighbour { device, master: None, lower: None };
+        let mut elsewhere = false;
+        for attribute in self.link_attributes()? {
+            match attribute? {
+                (IFLA_MASTER, value) => neighbour.master = Some(IfIndex(u32_at(value, 0)?)),
+                (IFLA_LINK, value) => neighbour.lower = Some(IfIndex(u32_at(value, 0)?)),
+                (IFLA_LINK_NETNSID, _) => elsewhere = true,
+                _ => {}
+            }
+        }
+        // Then the index is that of a device in another namespace.
+        if elsewhere {
+            neighbour.lower = None;
+        }
+        Ok(Some(neighbour))
     }
 
     /// The device that this message describes, if it does.
@@ -273,9 +311,34 @@ mod tests {
         messages(bytes)
             .filter_map(Result::ok)
             .inspect(|message| {
-                let _ = (message.device(), message.event(), message.end(), message.is_interrupted());
+                let _ = (message.device(), message.neighbour(), message.event(), message.end());
+                let _ = (message.words(), message.is_interrupted());
             })
             .count()
+    }
+
+    /// The answer to a request that failed: whole or only its header, with these attributes behind it.
+    fn refusal(capped: bool, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut request = Request::link(RTM_GETLINK, 0, 7, 3);
+        request.attribute(IFLA_IFNAME, b"abcde");
+        let request = request.finish();
+        let mut inner = Request(Vec::new());
+        for (kind, value) in attributes {
+            inner.attribute(*kind, value);
+        }
+        let quoted = if capped { &request[..HEADER_LEN] } else { &request[..] };
+        let payload = [&(-34_i32).to_ne_bytes(), quoted, &inner.0].concat();
+        let flags = NLM_F_ACK_TLVS | if capped { NLM_F_CAPPED } else { 0 };
+        let len = u32::try_from(HEADER_LEN + payload.len()).unwrap();
+        let mut bytes = len.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
+        [bytes, payload].concat()
+    }
+
+    fn only_words(bytes: &[u8]) -> Result<Option<String>> {
+        split_message(&mut &bytes[..]).unwrap().words()
     }
 
     fn only_device(bytes: &[u8]) -> Device {
@@ -333,6 +396,43 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_explained_in_words_where_the_kernel_has_any() {
+        let offset = (2, &[1, 0, 0, 0][..]);
+        let words = (NLMSGERR_ATTR_MSG, &b"Too large\0"[..]);
+        for capped in [false, true] {
+            let bytes = refusal(capped, &[offset, words]);
+            assert_eq!(only_words(&bytes), Ok(Some("Too large".into())));
+            assert_eq!(split_message(&mut &bytes[..]).unwrap().end(), Ok(Some(34)));
+            assert_eq!(only_words(&refusal(capped, &[offset])), Ok(None));
+            assert_eq!(only_words(&refusal(capped, &[(NLMSGERR_ATTR_MSG, b"\0")])), Ok(None));
+        }
+        // Without the flag, what follows is no attribute.
+        let mut bytes = refusal(true, &[words]);
+        bytes[6..8].copy_from_slice(&NLM_F_CAPPED.to_ne_bytes());
+        assert_eq!(only_words(&bytes), Ok(None));
+        // The request that is quoted announces more bytes than there are.
+        let mut bytes = refusal(false, &[words]);
+        bytes[HEADER_LEN + 4..HEADER_LEN + 8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert_eq!(only_words(&bytes), Err(Malformed));
+    }
+
+    #[test]
+    fn a_device_is_told_with_those_it_is_tied_to() {
+        let neighbour = |attributes: &[(u16, u32)]| {
+            let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+            for (kind, value) in attributes {
+                message.attribute(*kind, &value.to_ne_bytes());
+            }
+            let bytes = message.finish();
+            let neighbour = split_message(&mut &bytes[..]).unwrap().neighbour().unwrap().unwrap();
+            (neighbour.master.map(|i| i.0), neighbour.lower.map(|i| i.0))
+        };
+        assert_eq!(neighbour(&[]), (None, None));
+        assert_eq!(neighbour(&[(IFLA_MASTER, 9), (IFLA_LINK, 5)]), (Some(9), Some(5)));
+        assert_eq!(neighbour(&[(IFLA_LINK, 5), (IFLA_LINK_NETNSID, 0)]), (None, None));
+    }
+
+    #[test]
     fn names_that_are_not_utf8_do_not_hide_a_device() {
         let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
         message.attribute(IFLA_IFNAME, b"e\xffth\0");
@@ -361,13 +461,29 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let xdp = [(IFLA_XDP_ATTACHED, &[1][..]), (IFLA_XDP_DRV_PROG_ID, &[9, 0, 0, 0][..])];
-            let mut bytes = [device(kind, "eth0", &xdp), device(RTM_NEWLINK, "eth1", &[])].concat();
+            let words = refusal(false, &[(NLMSGERR_ATTR_MSG, b"Too large\0")]);
+            let mut bytes = [device(kind, "eth0", &xdp), words, device(RTM_NEWLINK, "eth1", &[])].concat();
             for (at, byte) in damage {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
             parse(&bytes);
             parse(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn words_cut_short_or_damaged_are_read_or_refused(
+            flags in any::<u16>(),
+            announced in any::<u32>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = refusal(false, &[(2, &[0; 4]), (NLMSGERR_ATTR_MSG, b"Too large\0")]);
+            bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+            bytes[HEADER_LEN + 4..HEADER_LEN + 8].copy_from_slice(&announced.to_ne_bytes());
+            let len = HEADER_LEN + cut.index(bytes.len() - HEADER_LEN + 1);
+            bytes.truncate(len);
+            bytes[..4].copy_from_slice(&u32::try_from(len).unwrap().to_ne_bytes());
+            let _ = only_words(&bytes);
         }
 
         #[test]

@@ -3,7 +3,10 @@
 use std::ffi::CString;
 
 use xdpd_kernel::program::Insn;
-use xdpd_kernel::{Attached, LinkKind, Program, XdpLink, XdpMode, clock, netlink, rcu};
+use xdpd_kernel::{
+    AttachError, Attached, DetachError, IfIndex, LinkKind, Program, Refusal, UpdateError, XdpLink, XdpLoad,
+    XdpMode, clock, netlink, rcu,
+};
 use xdpd_testlab::require_root;
 
 use crate::lab::{Bpffs, Lab, eventually, pass};
@@ -29,7 +32,8 @@ fn a_link_is_made_updated_and_detached() {
         assert_eq!(link.info().unwrap().program_id, ids[1]);
         assert_eq!(lab.device("left").xdp, [Attached { mode, program_id: ids[1] }]);
         // Compare and swap: `first` does not run any more.
-        assert_eq!(link.update(&second, &first).unwrap_err().errno(), Some(libc::EPERM));
+        let error = link.update(&second, &first).unwrap_err();
+        assert!(matches!(error, UpdateError::Replaced { by, .. } if by == ids[1]), "{error:?}");
 
         link.detach().unwrap();
         assert_eq!(lab.device("left").xdp, []);
@@ -39,39 +43,144 @@ fn a_link_is_made_updated_and_detached() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_taken_is_busy() {
+fn a_device_that_is_taken_names_what_runs_there() {
     require_root!();
     let lab = Lab::new();
     let ifindex = lab.ifindex("left");
     let program = pass("p");
+    let runs = Attached { mode: XdpMode::Native, program_id: program.info().unwrap().id };
     lab.within(|| {
         let link = XdpLink::create(&program, ifindex, XdpMode::Native).unwrap();
-        let error = XdpLink::create(&program, ifindex, XdpMode::Native).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::EBUSY));
-        let expected =
-            format!("BPF_LINK_CREATE of interface {ifindex} (native): Device or resource busy (EBUSY)");
-        assert_eq!(error.to_string(), expected);
-        let other = XdpLink::create(&program, ifindex, XdpMode::Generic).unwrap_err();
-        assert_eq!(other.errno(), Some(libc::EEXIST));
+        for (mode, words) in
+            [(XdpMode::Native, "Device or resource busy (EBUSY)"), (XdpMode::Generic, "File exists (EEXIST)")]
+        {
+            let error = XdpLink::create(&program, ifindex, mode).unwrap_err();
+            assert!(matches!(error, AttachError::Taken { by, .. } if by == runs), "{error:?}");
+            let expected = format!("BPF_LINK_CREATE of interface {ifindex} ({mode}): {words}");
+            assert_eq!(error.to_string(), expected);
+        }
         link.detach().unwrap();
-        let gone = XdpLink::create(&program, xdpd_kernel::IfIndex(0x7fff_fff0), XdpMode::Native).unwrap_err();
-        assert_eq!(gone.errno(), Some(libc::ENODEV));
+        for absent in [IfIndex(0x7fff_fff0), IfIndex(u32::MAX), IfIndex(0)] {
+            let gone = XdpLink::create(&program, absent, XdpMode::Native).unwrap_err();
+            assert!(matches!(gone, AttachError::DeviceGone(_)), "{gone:?}");
+            assert_eq!(netlink::find(absent).unwrap(), None);
+        }
+        assert_eq!(netlink::find(ifindex).unwrap(), Some(lab.device("left")));
     });
-    // No network card to run it on. (Drivers that have no XDP at all say EOPNOTSUPP.)
-    let refused = lab.within(|| XdpLink::create(&program, ifindex, XdpMode::Offload).unwrap_err());
-    assert_eq!(refused.errno(), Some(libc::EINVAL));
+}
+
+/// What a mode is refused for, and the kernel's words.
+fn refusal(lab: &Lab, device: &str, mode: XdpMode) -> (Refusal, String) {
+    let ifindex = lab.ifindex(device);
+    let error = lab.within(|| XdpLink::create(&pass("p"), ifindex, mode).unwrap_err());
+    // Nothing of asking for words stays.
+    assert_eq!(lab.device(device).xdp, []);
+    let text = error.to_string();
+    let AttachError::Refused { refusal, mtu, .. } = error else { panic!("{error:?}") };
+    assert_eq!(mtu, lab.device(device).mtu);
+    let words = text.split_once("; the kernel says: ").map(|(_, words)| words.to_owned());
+    (refusal, words.unwrap_or_default())
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_large_mtu_refuses_native_mode_by_number() {
+fn a_driver_refuses_a_mode_with_the_kernels_words() {
     require_root!();
     let lab = Lab::new();
-    lab.ip("link set left mtu 9000");
+    let refused = |device, mode, kind, words: &str| {
+        assert_eq!(refusal(&lab, device, mode), (kind, words.to_owned()), "{device} {mode}");
+    };
+    lab.ip("link add few numtxqueues 1 numrxqueues 1 type veth peer name many numtxqueues 4 numrxqueues 4");
+    lab.ip("link set few up");
+    lab.ip("link set many up");
+    lab.ip("tuntap add tun0 mode tun");
+    lab.ip("link add br0 type bridge");
     lab.ip("link set right mtu 9000");
-    let error = lab.within(|| XdpLink::create(&pass("p"), lab.ifindex("left"), XdpMode::Native).unwrap_err());
-    assert_eq!(error.errno(), Some(libc::ERANGE));
-    assert_eq!(lab.device("left").mtu, 9000);
+    let native = XdpMode::Native;
+    // The MTU that matters is that of the other end.
+    refused("left", native, Refusal::OutOfRange, "veth: Peer MTU is too large to set XDP");
+    refused(
+        "few",
+        native,
+        Refusal::NoSpace,
+        "veth: XDP expects number of rx queues not less than peer tx queues",
+    );
+    let none = "Underlying driver does not support XDP in native mode";
+    refused("tun0", native, Refusal::Unsupported, none);
+    refused("br0", native, Refusal::Unsupported, none);
+    // It knows XDP and no network card to run it on, and has no words for that.
+    refused("left", XdpMode::Offload, Refusal::Invalid, "");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_driver_refuses_a_replacement_and_the_old_program_goes_on() {
+    require_root!();
+    let lab = Lab::new();
+    lab.ip("link set right mtu 9000");
+    let ifindex = lab.ifindex("left");
+    let license = CString::new("GPL").unwrap();
+    let insns = [Insn::mov(0, 2), Insn::exit()];
+    let load = XdpLoad {
+        name: "frags",
+        insns: &insns,
+        license: &license,
+        frags: true,
+        attach_type: 37,
+        debug: None,
+    };
+    let (frags, plain) = (load.load(None).unwrap(), pass("plain"));
+    let link = lab.within(|| XdpLink::create(&frags, ifindex, XdpMode::Native).unwrap());
+    let error = link.update(&plain, &frags).unwrap_err();
+    assert!(matches!(error, UpdateError::Refused { refusal: Refusal::OutOfRange, .. }), "{error:?}");
+    assert_eq!(link.info().unwrap().program_id, frags.info().unwrap().id);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_above_that_runs_a_program_is_named() {
+    require_root!();
+    let lab = Lab::new();
+    lab.ip("link add br0 type bridge");
+    lab.ip("link set left master br0");
+    lab.ip("link add above link right type macvlan");
+    let program = pass("p");
+    for (upper, lower) in [("br0", "left"), ("above", "right")] {
+        let [above, below] = [upper, lower].map(|device| lab.ifindex(device));
+        lab.within(|| {
+            netlink::attach_netlink(below, &program, XdpMode::Generic, None).unwrap();
+            let link = XdpLink::create(&program, above, XdpMode::Generic).unwrap();
+            let error = netlink::detach_netlink(below, XdpMode::Generic, &program).unwrap_err();
+            assert!(
+                matches!(&error, DetachError::UpperDevice { upper: found, .. } if found == upper),
+                "{error:?}"
+            );
+            link.detach().unwrap();
+            netlink::detach_netlink(below, XdpMode::Generic, &program).unwrap();
+
+            let link = XdpLink::create(&program, above, XdpMode::Generic).unwrap();
+            // The peer, which runs one as well, is not above.
+            for error in [
+                XdpLink::create(&program, below, XdpMode::Generic).unwrap_err(),
+                netlink::attach_netlink(below, &program, XdpMode::Native, None).unwrap_err(),
+            ] {
+                assert!(
+                    matches!(&error, AttachError::UpperDevice { upper: found, .. } if found == upper),
+                    "{error:?}"
+                );
+            }
+            link.detach().unwrap();
+        });
+    }
+    // From another namespace it cannot be seen. The kernel knows.
+    let (other, below) = (Lab::empty(), lab.ifindex("right"));
+    lab.ip(&format!("link set above netns {}", other.name()));
+    let link = other.within(|| XdpLink::create(&program, other.ifindex("above"), XdpMode::Generic).unwrap());
+    let error = lab.within(|| XdpLink::create(&program, below, XdpMode::Generic).unwrap_err());
+    assert!(matches!(error, AttachError::Failed(_)), "{error:?}");
+    let words = "; the kernel says: Cannot attach when an upper device already has a program";
+    assert!(error.to_string().ends_with(words), "{error}");
+    link.detach().unwrap();
 }
 
 #[test]
@@ -90,7 +199,7 @@ fn a_link_outlives_its_device_as_a_defunct_one() {
     let info = link.info().unwrap();
     assert_eq!((info.id, info.ifindex()), (id, None));
     let error = link.update(&program, &program).unwrap_err();
-    assert_eq!(error.errno(), Some(libc::ENOLINK));
+    assert!(matches!(error, UpdateError::Defunct(_)), "{error:?}");
     assert_eq!(
         error.to_string(),
         format!("BPF_LINK_UPDATE of {}/link: Link has been severed (ENOLINK)", bpffs.path().display())
@@ -133,21 +242,34 @@ fn netlink_attaches_and_detaches_what_is_expected_only() {
         lab.within(|| {
             netlink::attach_netlink(ifindex, &first, mode, None).unwrap();
             let taken = netlink::attach_netlink(ifindex, &second, mode, None).unwrap_err();
-            assert_eq!(taken.errno(), Some(libc::EBUSY));
+            let by = Attached { mode, program_id: ids[0] };
+            assert!(matches!(taken, AttachError::Taken { by: found, .. } if found == by), "{taken:?}");
+            let words = "Device or resource busy (EBUSY); the kernel says: XDP program already attached";
+            assert!(taken.to_string().ends_with(words), "{taken}");
             let unexpected = netlink::attach_netlink(ifindex, &first, mode, Some(&second)).unwrap_err();
-            assert_eq!(unexpected.errno(), Some(libc::EEXIST));
+            assert!(
+                matches!(unexpected, AttachError::Taken { by: found, .. } if found == by),
+                "{unexpected:?}"
+            );
             assert_eq!(lab.device("left").xdp, [Attached { mode, program_id: ids[0] }]);
             netlink::attach_netlink(ifindex, &second, mode, Some(&first)).unwrap();
             assert_eq!(lab.device("left").xdp, [Attached { mode, program_id: ids[1] }]);
             let unexpected = netlink::detach_netlink(ifindex, mode, &first).unwrap_err();
-            assert_eq!(unexpected.errno(), Some(libc::EEXIST));
+            let is_second = matches!(unexpected, DetachError::Replaced { by: Some(id), .. } if id == ids[1]);
+            assert!(is_second, "{unexpected:?}");
             netlink::detach_netlink(ifindex, mode, &second).unwrap();
             assert_eq!(lab.device("left").xdp, []);
+            let removed = netlink::detach_netlink(ifindex, mode, &second).unwrap_err();
+            assert!(matches!(removed, DetachError::Replaced { by: None, .. }), "{removed:?}");
         });
     }
-    let absent = xdpd_kernel::IfIndex(0x7fff_fff0);
-    let gone = lab.within(|| netlink::attach_netlink(absent, &first, XdpMode::Native, None).unwrap_err());
-    assert_eq!(gone.errno(), Some(libc::ENODEV));
+    let absent = IfIndex(0x7fff_fff0);
+    lab.within(|| {
+        let gone = netlink::attach_netlink(absent, &first, XdpMode::Native, None).unwrap_err();
+        assert!(matches!(gone, AttachError::DeviceGone(_)), "{gone:?}");
+        let gone = netlink::detach_netlink(absent, XdpMode::Native, &first).unwrap_err();
+        assert!(matches!(gone, DetachError::DeviceGone(_)), "{gone:?}");
+    });
 }
 
 #[test]
@@ -160,7 +282,9 @@ fn a_link_resists_netlink() {
     lab.within(|| {
         let link = XdpLink::create(&program, ifindex, XdpMode::Native).unwrap();
         let error = netlink::detach_netlink(ifindex, XdpMode::Native, &program).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::EBUSY));
+        assert!(matches!(error, DetachError::Failed(_)), "{error:?}");
+        let words = "Device or resource busy (EBUSY); the kernel says: Can't replace active BPF XDP link";
+        assert!(error.to_string().ends_with(words), "{error}");
         assert_eq!(lab.device("left").xdp.len(), 1);
         drop(link);
     });

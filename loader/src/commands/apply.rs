@@ -11,7 +11,7 @@ use super::{
 use crate::cli::ConfigArg;
 use crate::devices::Devices;
 use crate::engine::Engines;
-use crate::execute::{self, Executor, StepError};
+use crate::execute::{self, Done, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
@@ -136,17 +136,19 @@ fn execute(
     };
     let result = executor.run(plan, || verify(inputs, survey, options.allow));
     match result {
-        Ok(leftovers) if leftovers.is_empty() => {
-            if options.json {
-                print_json(inputs, plan, json::Outcome::Applied, None);
-            } else {
-                output::say("applied");
+        Ok(Done { leftovers, choices }) => {
+            let (plan, chosen) = (plan.carried_out(&choices), human::choices(&choices));
+            if leftovers.is_empty() {
+                if options.json {
+                    print_json(inputs, &plan, json::Outcome::Applied, None);
+                } else {
+                    output::say(format_args!("applied{chosen}"));
+                }
+                return Ok(Exit::Done);
             }
-            Ok(Exit::Done)
-        }
-        Ok(leftovers) => {
-            let error = anyhow!("applied, but not everything old could be removed: {}", leftovers.join("; "));
-            failed(inputs, options, plan, Exit::Incomplete, error)
+            let leftovers = leftovers.join("; ");
+            let error = anyhow!("applied{chosen}, but not everything old could be removed: {leftovers}");
+            failed(inputs, options, &plan, Exit::Incomplete, error)
         }
         Err(failure) => {
             if let Some(log) = failure.error.verifier_log() {

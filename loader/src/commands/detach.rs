@@ -149,11 +149,11 @@ fn not_ours(pinned: &Pinned) -> String {
 
 fn report(
     plan: &Plan,
-    result: Result<Vec<String>, execute::Failure>,
+    result: Result<execute::Done<'_>, execute::Failure>,
     observed: &Observed,
     pin_root: &Path,
 ) -> Outcome {
-    match result {
+    match result.map(|done| done.leftovers) {
         Ok(leftovers) if leftovers.is_empty() => {
             let labels: Vec<&str> = plan.interfaces.keys().map(Label::as_str).collect();
             if labels.is_empty() {

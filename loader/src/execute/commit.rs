@@ -1,34 +1,28 @@
 //! The short part that changes what runs: links first, a grace period, then pins. Every step has its undo.
 
-use libc::{EINVAL, EOPNOTSUPP, ERANGE};
 use xdpd_config::record::Record;
-use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN};
-use xdpd_kernel::{IfIndex, NetNs, Program, XdpLink, netlink};
+use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
+use xdpd_kernel::{IfIndex, netlink};
 
-use super::error::{at, carry_at, has_vanished, pin_at};
+use super::attach::{self, AttachFailure, Frags, Made, Place};
+use super::error::{at, carry_at, pin_at};
 use super::undo::Undo;
 use super::{Executor, Held, Leaving, RECORD_BESIDE, Staged, StepError};
 use crate::engine::Engine;
+use crate::mode;
+use crate::object::Dialect;
 use crate::observed::{OLD, Taken};
-use crate::plan::{Install, LinkWork, Plan};
-use crate::{devices, mode};
-
-/// Where a program is attached.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
-    pub(super) netns: Option<&'p str>,
-    pub(super) ifindex: IfIndex,
-    pub(super) modes: &'p [Mode],
-}
+use crate::plan::{Choice, Choices, LinkWork, Plan, RefusedMode};
 
 impl<'a, E: Engine> Executor<'a, E> {
-    /// The short part. Every step that is made is noted in `undo` first to last.
+    /// The short part. Every step that is made is noted in `undo` first to last, and what it chose in `choices`.
     pub(super) fn commit<'s>(
         &self,
         plan: &Plan,
         staged: &'s [Staged<'a>],
         leaving: &'s [Leaving<'a>],
         undo: &mut Vec<Undo<'s, 'a>>,
+        choices: &mut Choices<'a>,
     ) -> Result<(), StepError>
     where
         'a: 's,
@@ -42,8 +36,8 @@ impl<'a, E: Engine> Executor<'a, E> {
                 undo.push(Undo::Globals { staged, values });
                 written.map_err(at(staged.label, "write global variables"))?;
             }
-            match commit_link(staged, undo) {
-                Err(StepError::Kernel { source, .. }) if staged.install.optional && has_vanished(&source) => {
+            match self.commit_link(staged, undo, choices) {
+                Err(error) if staged.install.optional && error.is_vanished() => {
                     if let Some(Undo::Globals { values, .. }) = undo.get(steps) {
                         values.take_back(self.root).map_err(at(staged.label, "restore global variables"))?;
                         undo.remove(steps);
@@ -126,77 +120,100 @@ impl<'a, E: Engine> Executor<'a, E> {
         undo.push(Undo::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
-}
 
-/// Makes one interface run its new program.
-fn commit_link<'s, 'a>(staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {
-    let label = staged.label;
-    match staged.install.link {
-        LinkWork::Keep => Ok(()),
-        LinkWork::Update { .. } => {
-            let (Some(old), link) = (
-                staged.old.as_ref().and_then(|o| o.program.as_ref()),
-                staged.dir.open_link(LINK_PIN).map_err(pin_at(label, "open its link"))?,
-            ) else {
-                return Err(StepError::Verification(format!("{label}: nothing to update")));
-            };
-            link.update(&staged.program, old).map_err(at(label, "replace the program"))?;
-            undo.push(Undo::Update { staged, link });
-            Ok(())
-        }
-        LinkWork::Create { detach_first } => {
-            let Install { netns, ifindex, modes, .. } = staged.install;
-            let place = Place { netns: netns.as_deref(), ifindex: *ifindex, modes };
-            if let Some(Taken { record, program }) = &staged.taken {
-                let mode = mode::to_kernel(record.mode);
-                let detach = |netns: NetNs| netns.run(|| netlink::detach_netlink(*ifindex, mode, program))?;
-                undo.push(Undo::Takeover { staged });
-                devices::open(netns.as_deref())
-                    .and_then(detach)
-                    .map_err(at(label, "detach the other's program"))?;
+    /// Makes one interface run its new program.
+    fn commit_link<'s>(
+        &self,
+        staged: &'s Staged<'a>,
+        undo: &mut Vec<Undo<'s, 'a>>,
+        choices: &mut Choices<'a>,
+    ) -> Result<(), StepError> {
+        let (label, place) = (staged.label, staged.place());
+        let failed = |what| move |source| self.not_attached(staged, what, source);
+        match staged.install.link {
+            LinkWork::Keep => Ok(()),
+            LinkWork::Update { .. } => {
+                let (Some(old), link) = (
+                    staged.old.as_ref().and_then(|o| o.program.as_ref()),
+                    staged.dir.open_link(LINK_PIN).map_err(pin_at(label, "open its link"))?,
+                ) else {
+                    return Err(StepError::Verification(format!("{label}: nothing to update")));
+                };
+                let mtu = self.mtu(staged);
+                attach::replace(&link, &staged.program, old, place, mtu)
+                    .map_err(failed("replace the program"))?;
+                undo.push(Undo::Update { staged, link });
+                Ok(())
             }
-            if detach_first
-                && let Some(old) = &staged.old
-                && let Some(link) = &old.link
-            {
-                link.detach().map_err(at(label, "detach to attach anew"))?;
-                undo.push(Undo::Detach { label, old, place });
+            LinkWork::Create { detach_first } => {
+                if let Some(Taken { record, program }) = &staged.taken {
+                    let mode = mode::to_kernel(record.mode);
+                    undo.push(Undo::Takeover { staged });
+                    let detach = || {
+                        let netns = attach::enter(place.netns)?;
+                        netns.run(|| netlink::detach_netlink(place.ifindex, mode, program))??;
+                        Ok(())
+                    };
+                    detach().map_err(failed("detach the other's program"))?;
+                }
+                if detach_first
+                    && let Some(old) = &staged.old
+                    && let Some(link) = &old.link
+                {
+                    link.detach().map_err(at(label, "detach to attach anew"))?;
+                    undo.push(Undo::Detach { label, old, place });
+                }
+                let Made { link, mode, refused } =
+                    attach::attach(place, &staged.program).map_err(failed("attach"))?;
+                let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
+                undo.push(Undo::Create { staged, link });
+                pinned?;
+                if mode != staged.record.mode {
+                    let record = Record { mode, ..staged.record.clone() };
+                    // Written beside and renamed over: a record is there at every instant.
+                    staged
+                        .dir
+                        .symlink(record.format(), RECORD_BESIDE)
+                        .map_err(at(label, "write the record"))?;
+                    staged.dir.rename(RECORD_BESIDE, OWNER_PIN).map_err(at(label, "write the record"))?;
+                }
+                if place.modes.len() > 1 {
+                    let refused = refused.into_iter().map(|r| RefusedMode { mode: r.mode, reason: r.reason });
+                    choices.insert(label, Choice { mode, refused: refused.collect() });
+                }
+                Ok(())
             }
-            let (link, mode) = create_link(place, &staged.program).map_err(at(label, "attach"))?;
-            let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
-            undo.push(Undo::Create { staged, link });
-            pinned?;
-            if mode != staged.record.mode {
-                let record = Record { mode, ..staged.record.clone() };
-                // Written beside and renamed over: a record is there at every instant.
-                staged.dir.symlink(record.format(), RECORD_BESIDE).map_err(at(label, "write the record"))?;
-                staged.dir.rename(RECORD_BESIDE, OWNER_PIN).map_err(at(label, "write the record"))?;
-            }
-            Ok(())
         }
     }
-}
 
-/// Attaches in the first mode that the device takes.
-pub(super) fn create_link(
-    place: Place<'_>,
-    program: &Program,
-) -> Result<(XdpLink, Mode), xdpd_kernel::Error> {
-    let netns = devices::open(place.netns)?;
-    let create = |mode: Mode| {
-        let kernel_mode = mode::to_kernel(mode);
-        netns.run(|| XdpLink::create(program, place.ifindex, kernel_mode))?.map(|link| (link, mode))
-    };
-    let (first, rest) = place.modes.split_first().unwrap_or((&Mode::Native, &[]));
-    let mut result = create(*first);
-    for mode in rest {
-        match &result {
-            // What a driver says that cannot: no such mode, this MTU, this program in this mode.
-            Err(e) if e.errno().is_some_and(|errno| [EOPNOTSUPP, ERANGE, EINVAL].contains(&errno)) => {
-                result = create(*mode).or(result);
+    /// The MTU that the device had when it was looked at.
+    pub(super) fn mtu(&self, staged: &Staged<'_>) -> u32 {
+        let install = staged.install;
+        let device = self.observed.devices.device(install.netns.as_deref(), &install.device);
+        device.map_or(0, |device| device.mtu)
+    }
+
+    /// The error of a step that does not attach, with what may help.
+    fn not_attached(&self, staged: &Staged<'_>, what: &'static str, source: AttachFailure) -> StepError {
+        let is_replacement = match staged.install.link {
+            LinkWork::Update { .. } => true,
+            LinkWork::Create { detach_first } => {
+                // Anew, in the mode that it has.
+                let had = self.replaced(staged).and_then(|pinned| pinned.record.as_ref().ok());
+                detach_first && had.is_some_and(|record| staged.install.modes == [record.mode])
             }
-            _ => break,
+            LinkWork::Keep => false,
+        };
+        let advice = attach::advice(&source.refused, self.frags(staged), is_replacement);
+        StepError::Attach { label: staged.label.to_string(), what, source: source.into(), advice }
+    }
+
+    fn frags(&self, staged: &Staged<'_>) -> Frags {
+        let Some(object) = self.objects.by_digest(&staged.record.object) else { return Frags::Impossible };
+        match object.program(Some(&staged.record.function)) {
+            Ok(program) if program.frags => Frags::Taken,
+            Ok(_) if object.dialect() == Dialect::Libbpf => Frags::Possible,
+            _ => Frags::Impossible,
         }
     }
-    result
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use libc::{EBUSY, EEXIST, EINVAL, EMFILE, ENODEV, ENOENT, ENOLINK, EOPNOTSUPP, EPERM, ERANGE};
 use xdpd_config::Label;
 use xdpd_kernel::PinError;
 
+use super::attach::{AttachFailure, Why};
 use super::carry::CarryError;
 use crate::engine::EngineError;
 use crate::interrupt::Interrupted as Signal;
@@ -21,6 +21,18 @@ pub enum StepError {
         what: String,
         /// The call that failed.
         source: xdpd_kernel::Error,
+    },
+    /// Attaching, replacing or detaching a program.
+    #[error("{label}: cannot {what}: {source}{}{}", files(.source), told(.advice.as_deref()))]
+    Attach {
+        /// The interface.
+        label: String,
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: Box<AttachFailure>,
+        /// What may help.
+        advice: Option<String>,
     },
     /// Loading a program.
     #[error("{label}: cannot load {function}: {source}")]
@@ -62,6 +74,11 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// The device, or its namespace, is no longer there.
+    pub(super) fn is_vanished(&self) -> bool {
+        matches!(self, Self::Attach { source, .. } if source.is_vanished())
+    }
+
     /// The verifier's log, where that is the cause.
     pub fn verifier_log(&self) -> Option<&str> {
         match self {
@@ -71,44 +88,17 @@ impl StepError {
     }
 }
 
-/// What an errno means to an operator, of attaching most of all.
+/// What to do about a call that failed, where that is known.
 fn hint(error: &xdpd_kernel::Error) -> String {
-    let hint = match (error.call(), error.errno().unwrap_or(0)) {
-        (_, EMFILE) => return format!("; {MORE_FILES}"),
-        ("BPF_LINK_CREATE", EOPNOTSUPP) => {
-            "; the driver has no such mode, mode = [\"native\", \"generic\"] falls back"
-        }
-        ("BPF_LINK_CREATE", ERANGE) => {
-            "; the MTU is too large for native XDP without frags, lower it or use mode = \"generic\""
-        }
-        ("BPF_LINK_CREATE", EINVAL) => "; the device cannot run this program in this mode",
-        ("BPF_LINK_CREATE", EBUSY | EEXIST) => {
-            "; another program was attached meanwhile, `xdpd diff` names it"
-        }
-        ("BPF_LINK_UPDATE", EPERM) => "; another program was attached meanwhile, apply again",
-        ("RTM_SETLINK", EEXIST) => {
-            "; the program to take over was removed or replaced meanwhile, apply again"
-        }
-        _ => "",
-    };
-    hint.to_owned()
+    if error.is_out_of_files() { format!("; {MORE_FILES}") } else { String::new() }
 }
 
-/// The device, or its namespace, is no longer there.
-pub(super) fn has_vanished(error: &xdpd_kernel::Error) -> bool {
-    match error.call() {
-        "BPF_LINK_CREATE" | "BPF_LINK_UPDATE" | "RTM_SETLINK" => {
-            error.errno().is_some_and(|errno| [ENODEV, ENOLINK].contains(&errno))
-        }
-        // Of a namespace.
-        "open" => error.errno() == Some(ENOENT),
-        _ => false,
-    }
+fn files(failure: &AttachFailure) -> String {
+    if let Why::Failed(error) = &failure.why { hint(error) } else { String::new() }
 }
 
-/// Without a device there is nothing that could be put back on it.
-pub(super) fn unless_vanished(result: Result<(), xdpd_kernel::Error>) -> Result<(), xdpd_kernel::Error> {
-    result.or_else(|e| if has_vanished(&e) { Ok(()) } else { Err(e) })
+fn told(advice: Option<&str>) -> String {
+    advice.map_or_else(String::new, |advice| format!("; {advice}"))
 }
 
 pub(super) fn pin_at<'l>(label: &'l Label, what: &'l str) -> impl FnOnce(PinError) -> StepError + 'l {

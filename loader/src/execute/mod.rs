@@ -6,6 +6,7 @@
 //! period, carried entries are settled, then one exchange of directories per interface. Clean up: the old directories
 //! go, and with the last reference to a link its program is detached.
 
+mod attach;
 mod carry;
 mod clean_up;
 mod commit;
@@ -27,8 +28,9 @@ use crate::engine::Engine;
 use crate::interrupt::Interrupt;
 use crate::objects::Objects;
 use crate::observed::{Observed, Taken};
-use crate::plan::{Install, Plan};
+use crate::plan::{Choices, Install, Plan};
 use crate::trial::Trial;
+use attach::Place;
 use carry::Carried;
 use permissions::Grant;
 use undo::Undo;
@@ -55,6 +57,15 @@ pub struct Failure {
     pub committed: bool,
     /// What could not be undone, in words.
     pub not_restored: Vec<String>,
+}
+
+/// What a run did that its plan does not say.
+#[derive(Debug)]
+pub(crate) struct Done<'p> {
+    /// What could not be removed of what was replaced, in words.
+    pub leftovers: Vec<String>,
+    /// The modes that were taken.
+    pub choices: Choices<'p>,
 }
 
 /// Everything that a run works with.
@@ -93,6 +104,14 @@ struct Staged<'a> {
     carried: Option<Carried>,
 }
 
+impl Staged<'_> {
+    /// Where its program is attached.
+    fn place(&self) -> Place<'_> {
+        let Install { netns, ifindex, modes, .. } = self.install;
+        Place { netns: netns.as_deref(), ifindex: *ifindex, modes }
+    }
+}
+
 /// The pins that a staged interface replaces.
 struct Old {
     dir: Dir,
@@ -123,7 +142,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         &mut self,
         plan: &'a Plan,
         verify: impl FnOnce() -> Result<(), StepError>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Done<'a>, Failure> {
         let mut staged = Vec::new();
         let mut leaving = Vec::new();
         let prepared = self.prepare_all(plan, &mut staged, &mut leaving).and_then(|()| entries::open(plan));
@@ -134,10 +153,10 @@ impl<'a, E: Engine> Executor<'a, E> {
                 return Err(Failure { error: Box::new(error), committed: false, not_restored });
             }
         };
-        let mut undo = Vec::new();
+        let (mut undo, mut choices) = (Vec::new(), Choices::new());
         let committed = self
             .fill(&fillings, &mut undo)
-            .and_then(|()| self.commit(plan, &staged, &leaving, &mut undo))
+            .and_then(|()| self.commit(plan, &staged, &leaving, &mut undo, &mut choices))
             .and_then(|()| verify())
             .and_then(|()| self.try_out(&leaving, &mut undo));
         if let Err(error) = committed {
@@ -158,6 +177,6 @@ impl<'a, E: Engine> Executor<'a, E> {
             return Err(Failure { error: Box::new(error), committed, not_restored });
         }
         drop(undo);
-        Ok(self.clean_up(staged, leaving))
+        Ok(Done { leftovers: self.clean_up(staged, leaving), choices })
     }
 }

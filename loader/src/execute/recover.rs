@@ -2,7 +2,7 @@
 
 use xdpd_config::record::Record;
 use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{Dir, Entrance, IfIndex, NetNs, netlink};
+use xdpd_kernel::{AttachError, Dir, Entrance, IfIndex, NetNs, netlink};
 
 use super::carry::{self, CarryError};
 use super::clean_up::{LinkIds, remove_directory};
@@ -79,7 +79,10 @@ pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::
                 let device = devices.iter().find(|d| d.ifindex == ifindex);
                 // Gone, or not free: there is nothing to put back.
                 match device.filter(|d| d.xdp.is_empty()) {
-                    Some(_) => netlink::attach_netlink(ifindex, &program, mode, None),
+                    Some(_) => match netlink::attach_netlink(ifindex, &program, mode, None) {
+                        Err(AttachError::DeviceGone(_) | AttachError::Taken { .. }) => Ok(()),
+                        attached => attached.map_err(AttachError::into_error),
+                    },
                     None => Ok(()),
                 }
             })?

@@ -3,9 +3,8 @@
 use xdpd_config::{LINK_PIN, Label, retired};
 use xdpd_kernel::{Dir, XdpLink};
 
-use super::commit::{Place, create_link};
+use super::attach::{self, AttachFailure, Place, unless_vanished};
 use super::entries::Filling;
-use super::error::unless_vanished;
 use super::globals::Written;
 use super::recover::{give_back, read_record, taken_name};
 use super::{Executor, Old, RAN, Staged};
@@ -74,36 +73,44 @@ impl<E: Engine> Executor<'_, E> {
     fn undo_steps(&self, undo: Vec<Undo<'_, '_>>) -> Vec<String> {
         let mut problems = Vec::new();
         for step in undo.into_iter().rev() {
-            let (what, result) = match step {
+            let (what, result): (_, Result<(), AttachFailure>) = match step {
                 Undo::Fill { filling } => {
                     let what = format!("{}: restore map {}", filling.label, filling.name);
                     problems.extend(filling.take_back().err().map(|e| format!("{what}: {e}")));
                     continue;
                 }
-                Undo::Exchange { a, b } => (format!("swap {a} and {b} back"), self.root.exchange(&a, &b)),
+                Undo::Exchange { a, b } => {
+                    (format!("swap {a} and {b} back"), self.root.exchange(&a, &b).map_err(Into::into))
+                }
                 Undo::Rename { from, to } => {
-                    (format!("rename {to} back to {from}"), self.root.rename_noreplace(&to, &from))
+                    let renamed = self.root.rename_noreplace(&to, &from);
+                    (format!("rename {to} back to {from}"), renamed.map_err(Into::into))
                 }
                 Undo::Globals { staged, values } => {
-                    (format!("{}: restore global variables", staged.label), values.take_back(self.root))
+                    let restored = values.take_back(self.root);
+                    (format!("{}: restore global variables", staged.label), restored.map_err(Into::into))
                 }
                 Undo::Permissions { dir, entry, to } => {
                     let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));
-                    (format!("give {} back {to}", path.display()), readers::set(dir, entry, to))
+                    let set = readers::set(dir, entry, to);
+                    (format!("give {} back {to}", path.display()), set.map_err(Into::into))
                 }
                 Undo::Update { staged, link } => {
                     let old = staged.old.as_ref().and_then(|o| o.program.as_ref());
-                    let result = old.map_or(Ok(()), |old| link.update(old, &staged.program));
+                    let result = old.map_or(Ok(()), |old| {
+                        attach::replace(&link, old, &staged.program, staged.place(), self.mtu(staged))
+                    });
                     (format!("{}: put the old program back", staged.label), unless_vanished(result))
                 }
                 Undo::Create { staged, link } => {
                     let unpinned = staged.dir.remove(LINK_PIN);
                     let detached = link.detach();
-                    (format!("{}: detach the new program", staged.label), unpinned.and(detached))
+                    let undone = unpinned.and(detached).map_err(Into::into);
+                    (format!("{}: detach the new program", staged.label), undone)
                 }
                 Undo::Takeover { staged } => (
                     format!("{}: attach the other's program again", staged.label),
-                    give_back(self.root, &taken_name(staged.label)),
+                    give_back(self.root, &taken_name(staged.label)).map_err(Into::into),
                 ),
                 Undo::Detach { label, old, place } => {
                     (format!("{label}: attach the old program again"), unless_vanished(reattach(old, place)))
@@ -152,7 +159,7 @@ impl<E: Engine> Executor<'_, E> {
     }
 
     /// What a stage replaces, as it was before.
-    fn replaced(&self, staged: &Staged<'_>) -> Option<&Pinned> {
+    pub(super) fn replaced(&self, staged: &Staged<'_>) -> Option<&Pinned> {
         let mut interfaces = self.observed.interfaces.values();
         interfaces.find(|p| staged.install.replaces.as_ref() == Some(&p.directory))
     }
@@ -172,13 +179,13 @@ fn not_kept(label: &Label, error: &xdpd_kernel::Error) -> String {
 
 /// Makes the link anew that was detached, and puts it where its pin was. In the mode that the record tells, where it
 /// does.
-fn reattach(old: &Old, place: Place<'_>) -> Result<(), xdpd_kernel::Error> {
+fn reattach(old: &Old, place: Place<'_>) -> Result<(), AttachFailure> {
     let Old { dir, program: Some(program), .. } = old else { return Ok(()) };
     let mode = read_record(dir)?.map(|record| [record.mode]);
     let modes = mode.as_ref().map_or(place.modes, |mode| mode.as_slice());
-    let (link, _) = create_link(Place { modes, ..place }, program)?;
+    let link = attach::attach(Place { modes, ..place }, program)?.link;
     // The pin that is there holds a link that is detached. A crash between the two calls leaves the device without a
     // program, and not with a link that has a pin under a name that nobody looks for.
     dir.remove(LINK_PIN)?;
-    dir.pin(LINK_PIN, &link)
+    Ok(dir.pin(LINK_PIN, &link)?)
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use xdpd_config::listed;
+
 use super::{entries, write_wrapped};
 use crate::entries::entry_count;
-use crate::plan::{Action, Address, Change, Drift, Facts, Plan, Verdict};
+use crate::plan::{Action, Address, Change, Choice, Choices, Drift, Facts, Plan, RefusedMode, Verdict};
 
 /// In front of text below a change.
 const DETAIL: &str = "        ";
@@ -172,6 +174,32 @@ fn facts(facts: &Facts) -> String {
     }
 }
 
+/// The modes that an apply took from lists, equal ones together: `; eth0, eth1 attached in generic mode (native refused:
+/// WHY)`. Nothing where there was no choice.
+pub fn choices(choices: &Choices<'_>) -> String {
+    const NAMED: usize = 10;
+    let mut groups: Vec<(&Choice, Vec<String>)> = Vec::new();
+    for (label, choice) in choices {
+        let label = printable(label.as_str());
+        match groups.iter_mut().find(|(known, _)| *known == choice) {
+            Some((_, labels)) => labels.push(label),
+            None => groups.push((choice, vec![label])),
+        }
+    }
+    let mut out = String::new();
+    for (Choice { mode, refused }, labels) in groups {
+        let _ = write!(out, "; {} attached in {mode} mode", listed(labels, NAMED));
+        let reasons = refused
+            .iter()
+            .map(|RefusedMode { mode, reason }| format!("{mode} refused: {}", printable(reason)));
+        let reasons: Vec<String> = reasons.collect();
+        if !reasons.is_empty() {
+            let _ = write!(out, " ({})", reasons.join("; "));
+        }
+    }
+    out
+}
+
 /// Names come from files and from other people's programs: nothing of them may steer a terminal.
 pub fn printable(text: &str) -> String {
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
@@ -188,4 +216,25 @@ pub fn printable_lines(text: &str) -> String {
         }
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use xdpd_config::{Label, Mode};
+
+    use super::*;
+
+    #[test]
+    fn modes_that_were_taken_are_told_with_the_reasons_and_equal_ones_together() {
+        let labels = ["a", "b", "c"].map(|label| Label::try_new(label).unwrap());
+        let refused = RefusedMode { mode: Mode::Native, reason: "too\x1blarge".into() };
+        let native = Choice { mode: Mode::Native, refused: Vec::new() };
+        let generic = Choice { mode: Mode::Generic, refused: vec![refused] };
+        let taken = [&generic, &native, &generic].map(Clone::clone);
+        assert_eq!(
+            choices(&labels.iter().zip(taken).collect()),
+            "; a, c attached in generic mode (native refused: too\\u{1b}large); b attached in native mode"
+        );
+        assert_eq!(choices(&Choices::new()), "");
+    }
 }

@@ -1,8 +1,10 @@
 //! What people and tools read of a plan: the changes of each interface, with what was and what will be.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use xdpd_config::record::Record;
-use xdpd_config::{Mode, Value};
+use xdpd_config::{Label, Mode, Value};
 use xdpd_kernel::map::{MapDef, map_type_name};
 use xdpd_kernel::{MapId, ProgramId};
 
@@ -114,6 +116,9 @@ pub enum Facts {
         netns: Option<String>,
         /// Modes that are tried in order, or the one it has.
         modes: Vec<Mode>,
+        /// Modes that were tried before that one.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<RefusedMode>,
         /// Path of the config that owns the interface, where that is what changes.
         #[serde(skip_serializing_if = "Option::is_none")]
         config: Option<String>,
@@ -147,6 +152,41 @@ pub enum Facts {
     },
     /// Of what a map holds.
     Entries(EntriesFacts),
+}
+
+/// The modes that were taken where the plan left them open, by interface.
+pub type Choices<'p> = BTreeMap<&'p Label, Choice>;
+
+/// A mode that was taken from a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The mode.
+    pub mode: Mode,
+    /// Those before it in the list.
+    pub refused: Vec<RefusedMode>,
+}
+
+/// A mode in which a device did not run a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedMode {
+    /// The mode.
+    pub mode: Mode,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl Facts {
+    /// What was left open is as it was chosen.
+    pub(super) fn choose(&mut self, choice: &Choice) {
+        match self {
+            Self::Mode { mode } => *mode = choice.mode,
+            Self::Link { modes, refused, config: None, .. } => {
+                *modes = vec![choice.mode];
+                refused.clone_from(&choice.refused);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl InterfacePlan {

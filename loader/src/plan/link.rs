@@ -93,6 +93,7 @@ impl Planner<'_> {
             ifindex: Some(record.ifindex),
             netns: record.netns_name.clone(),
             modes: modes.to_vec(),
+            refused: Vec::new(),
             config: None,
         };
         let reason = match self.from.filter(|from| *from != self.label) {
@@ -116,6 +117,7 @@ impl Planner<'_> {
             ifindex: None,
             netns: self.attachment.netns.clone(),
             modes: self.attachment.modes.clone(),
+            refused: Vec::new(),
             config: Some(path.display().to_string()),
         };
         let before = self.pinned.and_then(|p| p.record.as_ref().ok()).map(|r| config(&r.config));
@@ -133,6 +135,7 @@ impl Planner<'_> {
             ifindex: ifindex.map(|i| i.0),
             netns: self.attachment.netns.clone(),
             modes,
+            refused: Vec::new(),
             config: None,
         }
     }
@@ -164,6 +167,7 @@ impl Planner<'_> {
             ifindex: Some(r.ifindex),
             netns: r.netns_name.clone(),
             modes: vec![r.mode],
+            refused: Vec::new(),
             config: None,
         });
         let running = match pinned.link {

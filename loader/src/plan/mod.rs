@@ -27,7 +27,7 @@ use crate::observed::{Interrupted, Observed, Pinned, PinnedMap, Root};
 use change::{map_facts, program_facts};
 use interface::{Planner, reload_reasons};
 
-pub use change::{Action, Address, Change, Facts, InterfacePlan, Verdict};
+pub use change::{Action, Address, Change, Choice, Choices, Facts, InterfacePlan, RefusedMode, Verdict};
 pub use drift::{Drift, drift, is_in_place};
 pub use entries::{EntriesFacts, EntryFacts};
 pub use note::Note;
@@ -75,6 +75,19 @@ impl Plan {
                 _ => format!("{label}: {why}"),
             })
         })
+    }
+
+    /// The plan as it was carried out: in the place of the modes that were to be tried, the one that was taken.
+    #[must_use]
+    pub fn carried_out(&self, choices: &Choices<'_>) -> Self {
+        let mut plan = self.clone();
+        for (label, choice) in choices {
+            let changes = plan.interfaces.get_mut(*label).map(|i| &mut i.changes);
+            for change in changes.into_iter().flatten() {
+                change.after.as_mut().into_iter().for_each(|after| after.choose(choice));
+            }
+        }
+        plan
     }
 
     /// How many interfaces have this verdict.
@@ -219,6 +232,7 @@ pub fn removal(pinned: &Pinned) -> InterfacePlan {
                 ifindex: Some(record.ifindex),
                 netns: record.netns_name.clone(),
                 modes: vec![record.mode],
+                refused: Vec::new(),
                 config: None,
             }),
             ..Change::new(Address::Link, Action::Delete)
