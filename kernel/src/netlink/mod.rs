@@ -186,7 +186,7 @@ pub fn detach_netlink(ifindex: IfIndex, mode: XdpMode, expected: &Program) -> Re
     let Err(Answer { errno, words }) = set_xdp(ifindex, None, mode, Some(expected)) else { return Ok(()) };
     let expected = expected.info().ok().map(|info| info.id);
     let why = attach::judge_detach(errno, mode, expected, look(ifindex, true));
-    Err(why.of(SET, object(ifindex, mode), errno, words.as_deref()))
+    Err(why.of(SET, object(ifindex, mode), errno, words))
 }
 
 /// Lets the kernel say in words why it does not attach a program, which it does not do where a link is made.
