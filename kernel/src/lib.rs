@@ -13,7 +13,6 @@ pub mod btf;
 pub mod clock;
 pub mod cpu;
 pub mod error;
-pub mod fd;
 pub mod group;
 pub mod id;
 pub mod link;

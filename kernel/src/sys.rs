@@ -1,9 +1,9 @@
 //! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside
 //! it.
 //!
-//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, in
-//! `mapped`, which shares their memory with programs, and in `fd`, which knows when a foreign descriptor may change its
-//! meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
+//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, and in
+//! `mapped`, which shares their memory with programs. A function here is safe when its arguments alone decide what memory
+//! the kernel touches.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -305,19 +305,6 @@ pub(crate) fn dup_cloexec(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us; nothing else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
-}
-
-/// Lets `onto`, an open number, refer to what `fd` refers to.
-///
-/// # Safety
-///
-/// Whoever owns `onto` must be content with the new object: no size remembered for the old one may become wrong.
-pub(crate) unsafe fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> io::Result<()> {
-    // SAFETY: dup3 takes plain numbers and touches no memory; the caller vouches for the owner of `onto`.
-    if unsafe { libc::dup3(fd.as_raw_fd(), onto, libc::O_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// The most memory that the members of one group are given.
