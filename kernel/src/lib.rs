@@ -44,7 +44,7 @@ pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
 pub use link::{LinkInfo, LinkKind, XdpLink};
 pub use lock::{Attempt, Holder, Lock};
 pub use look::{Look, Other};
-pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, map_type_name};
+pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, ValueLayout, map_type_name};
 pub use mapped::MappedValue;
 pub use mode::XdpMode;
 pub use netlink::{Attached, Device, LinkMonitor};

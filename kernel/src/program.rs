@@ -52,7 +52,7 @@ pub const ATTACH_TYPE_XDP: u32 = BPF_XDP;
 
 /// One instruction, `struct bpf_insn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insn(u64);
+pub struct Insn(pub(crate) u64);
 
 impl Insn {
     /// An instruction from its parts: opcode, registers, offset, constant.
