@@ -242,6 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "words are the C library's")]
     fn an_error_names_call_object_words_and_number() {
         let error = Error::new("BPF_LINK_UPDATE", "/sys/fs/bpf/x", io::Error::from_raw_os_error(libc::EPERM));
         assert_eq!(error.to_string(), "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM)");

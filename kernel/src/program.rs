@@ -1,7 +1,7 @@
 //! Programs: what they are, and running them once without a packet.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::btf::Btf;
@@ -53,7 +53,7 @@ pub const ATTACH_TYPE_XDP: u32 = BPF_XDP;
 
 /// One instruction, `struct bpf_insn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insn(u64);
+pub struct Insn(pub(crate) u64);
 
 impl Insn {
     /// An instruction from its parts: opcode, registers, offset, constant.
@@ -228,6 +228,17 @@ impl Program {
         let origin = origin.into();
         object::expect(&fd, ObjectKind::Program, &origin)?;
         Ok(Self::known(fd, origin))
+    }
+
+    /// The program that another library has open under a number of this process's descriptors. `origin` names it in errors.
+    ///
+    /// Safe whatever the number is, and whoever closes or reuses it meanwhile: a new descriptor is made and looked at, and a
+    /// program has no state that could be changed through another descriptor of it.
+    pub fn from_number(number: RawFd, origin: impl Into<String>) -> Result<Self, PinError> {
+        let origin = origin.into();
+        let fd = sys::dup_cloexec(number)
+            .map_err(|source| Error::new("fcntl(F_DUPFD_CLOEXEC)", origin.as_str(), source))?;
+        Self::from_fd(fd, origin)
     }
 
     /// Takes a descriptor that is known to be of a program.

@@ -48,7 +48,7 @@ commands! {
 }
 
 pub(crate) use crate::map_types::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_CPUMAP, BPF_MAP_TYPE_LRU_PERCPU_HASH,
     BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, BPF_MAP_TYPE_PERCPU_HASH,
 };
 
@@ -58,6 +58,9 @@ pub(crate) const BPF_TAG_SIZE: usize = 8;
 pub(crate) const BPF_F_REPLACE: u32 = 1 << 2;
 
 pub(crate) const BPF_PROG_TYPE_XDP: u32 = 6;
+pub(crate) const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+/// A flag of `BPF_PROG_TEST_RUN`.
+pub(crate) const BPF_F_TEST_RUN_ON_CPU: u32 = 1 << 0;
 /// `enum bpf_attach_type`
 pub(crate) const BPF_XDP: u32 = 37;
 /// A flag of `BPF_PROG_LOAD`.

@@ -5,13 +5,16 @@
 #![allow(unsafe_code)]
 
 mod entries;
+mod layout;
+pub(crate) mod measure;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub use layout::ValueLayout;
+
 use crate::btf::Btf;
-use crate::cpu;
 use crate::error::{Error, PinError, Result};
 use crate::id::{BtfId, MapId};
 use crate::kind::ObjectKind;
@@ -62,18 +65,6 @@ impl MapDef {
             number("map_extra", self.map_extra, to.map_extra),
         ];
         found.into_iter().flatten().collect()
-    }
-
-    /// How many values there are under one key: the number of possible CPUs, or 1.
-    fn slots(&self) -> Result<usize> {
-        if self.is_per_cpu() { cpu::possible() } else { Ok(1) }
-    }
-
-    /// How far apart the values under one key are in what the kernel copies, in bytes: those of CPUs begin at multiples
-    /// of 8.
-    pub fn slot_len(&self) -> usize {
-        let size = self.value_size as usize;
-        if self.is_per_cpu() { size.next_multiple_of(8) } else { size }
     }
 }
 
@@ -186,9 +177,9 @@ pub struct Map {
     info: MapInfo,
     /// Bytes per key and value that the kernel copies: every access relies on them.
     key_len: usize,
-    value_len: usize,
-    slots: usize,
-    slot_len: usize,
+    layout: ValueLayout,
+    /// Why no entry may be read or written.
+    refusal: Option<String>,
     origin: String,
 }
 
@@ -267,11 +258,16 @@ impl Map {
             btf_key_type_id: raw.btf_key_type_id,
             btf_value_type_id: raw.btf_value_type_id,
         };
-        let (slots, slot_len) = (def.slots()?, def.slot_len());
-        let value_len = slots.checked_mul(slot_len).ok_or_else(|| {
-            Error::invalid(BPF_OBJ_GET_INFO_BY_FD.name, origin.as_str(), "its values are too large")
-        })?;
-        Ok(Self { fd, info, key_len: def.key_size as usize, value_len, slots, slot_len, origin })
+        let mut refusal = layout::refusal(def.map_type);
+        let mut cpus = 0;
+        if def.is_per_cpu() && refusal.is_none() {
+            match measure::by(fd.as_fd(), &def, &origin) {
+                Ok(count) => cpus = count,
+                Err(reason) => refusal = Some(reason),
+            }
+        }
+        let layout = ValueLayout::new(&def, cpus);
+        Ok(Self { fd, info, key_len: def.key_size as usize, layout, refusal, origin })
     }
 
     /// The ids of all maps in the kernel.
@@ -299,27 +295,23 @@ impl Map {
         self.key_len
     }
 
+    /// Where the values under one key are. Those of a per-CPU map whose number is not known, and of a map of a type whose
+    /// entries are not accessed here, have no length: each access is an error that says why.
+    pub fn layout(&self) -> ValueLayout {
+        self.layout
+    }
+
     /// The length in bytes of all that is under one key. For a per-CPU map that is one value per possible CPU, each
     /// rounded up to 8 bytes.
     pub fn value_len(&self) -> usize {
-        self.value_len
-    }
-
-    /// How many values there are under one key: the number of possible CPUs, or 1.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// How far apart the values under one key are, in bytes.
-    pub fn slot_len(&self) -> usize {
-        self.slot_len
+        self.layout.len()
     }
 
     /// Reads the value under `key`, which is [`key_len`](Self::key_len) bytes, into `value`, which is
     /// [`value_len`](Self::value_len) bytes. False when there is no such key.
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         self.check(BPF_MAP_LOOKUP_ELEM, "key", key.len(), self.key_len)?;
-        self.check(BPF_MAP_LOOKUP_ELEM, "value", value.len(), self.value_len)?;
+        self.check(BPF_MAP_LOOKUP_ELEM, "value", value.len(), self.value_len())?;
         let mut attr = self.elem(key);
         attr.value = sys::address_mut(value);
         // SAFETY: the kernel reads one key and writes one value, and both slices are as long as this map's.
@@ -331,7 +323,7 @@ impl Map {
     /// an error when it is not).
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
         self.check(BPF_MAP_UPDATE_ELEM, "key", key.len(), self.key_len)?;
-        self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len)?;
+        self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len())?;
         let mut attr = MapElem { value: sys::address(value), flags, ..self.elem(key) };
         // SAFETY: the kernel reads one key and one value, and both slices are as long as this map's.
         let answer = unsafe { sys::bpf(BPF_MAP_UPDATE_ELEM, &mut attr) };
@@ -346,7 +338,9 @@ impl Map {
     /// Writes `value` under `key` unless an entry is there; false where the map has no room for another.
     pub fn add_if_room(&self, key: &[u8], value: &[u8]) -> Result<bool> {
         if_room(|| match self.update(key, value, BPF_NOEXIST) {
-            Err(error) if error.is(libc::EEXIST) && self.lookup(key, &mut vec![0; self.value_len])? => Ok(()),
+            Err(error) if error.is(libc::EEXIST) && self.lookup(key, &mut vec![0; self.value_len()])? => {
+                Ok(())
+            }
             other => other,
         })
     }
@@ -406,7 +400,11 @@ impl Map {
         MapElem { map_fd: sys::number(self.as_fd()), key: sys::address(key), ..MapElem::default() }
     }
 
+    /// To be called before the kernel reads or writes a buffer of this length.
     fn check(&self, call: Command, what: &str, found: usize, expected: usize) -> Result<()> {
+        if let Some(reason) = &self.refusal {
+            return Err(self.refusal(call, reason.clone()));
+        }
         if found == expected {
             return Ok(());
         }
@@ -513,13 +511,5 @@ mod tests {
         assert_eq!(map_type_name(BPF_MAP_TYPE_LRU_PERCPU_HASH), "lru_percpu_hash");
         assert_eq!(map_type_name(31), "user_ringbuf");
         assert_eq!(map_type_name(1000), "unknown");
-    }
-
-    #[test]
-    fn per_cpu_values_are_rounded_up_to_eight_bytes() {
-        let def = MapDef { map_type: BPF_MAP_TYPE_PERCPU_HASH, value_size: 12, ..MapDef::default() };
-        assert_eq!(def.slot_len(), 16);
-        let def = MapDef { map_type: BPF_MAP_TYPE_ARRAY, ..def };
-        assert_eq!(def.slot_len(), 12);
     }
 }
