@@ -8,10 +8,10 @@
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::id::{IfIndex, ProgramId};
 use crate::link::LinkInfo;
-use crate::mode::XdpMode;
 use crate::netlink::{self, Attached, Device};
+use xdpd_types::XdpMode;
+use xdpd_types::{IfIndex, ProgramId};
 
 /// Why a program could not be attached to a device.
 #[derive(Debug, thiserror::Error)]
@@ -451,8 +451,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::id::LinkId;
     use crate::link::LinkKind;
+    use xdpd_types::LinkId;
 
     const NUMBERS: [Errno; 14] = [
         Errno::IO,

@@ -100,7 +100,7 @@ pub fn is_online(cpu: usize) -> Result<bool> {
     let object = || format!("CPU {cpu}");
     let mut attr = ProgLoad { prog_type: BPF_PROG_TYPE_RAW_TRACEPOINT, ..ProgLoad::default() };
     attr.prog_name[..9].copy_from_slice(b"xdpd_cpus");
-    let code = [Insn::mov(0, 0), Insn::exit()].map(|insn| insn.0);
+    let code = [Insn::mov(0, 0), Insn::exit()].map(Insn::raw);
     let program =
         sys::prog_load(&attr, &code, c"Dual MIT/GPL", sys::Records::default(), sys::Records::default(), None)
             .map_err(|source| Error::new(BPF_PROG_LOAD.name, object(), source))?;

@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
-use crate::kind::ObjectKind;
 use crate::look::Other;
+use xdpd_types::ObjectKind;
 
 /// The result of asking the kernel for something.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{MapDef, map_type_name};
+use crate::map::{MapDef, map_type_name};
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
 use crate::map_types::*;
 
 /// Where the values under one key are in what the kernel copies: one value, or in per-CPU maps a value for each possible
-/// CPU, in the order of [`cpu::possible_list`](crate::cpu::possible_list).
+/// CPU, in the order of the ascending numbers of the possible CPUs.
 ///
 /// From `bpf_map_value_size` in `kernel/bpf/syscall.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl ValueLayout {
 /// It copies `key_size` bytes of a key, and of a value as many as [`ValueLayout`] has: 4 for maps of descriptors, of which
 /// no other `value_size` is taken when they are made (`fd_array_map_alloc_check` in `kernel/bpf/arraymap.c`). From
 /// `kernel/bpf/` of Linux 6.1 to 6.18.
-pub(super) fn refusal(map_type: u32) -> Option<String> {
+pub fn refusal(map_type: u32) -> Option<String> {
     match map_type {
         BPF_MAP_TYPE_HASH
         | BPF_MAP_TYPE_ARRAY
