@@ -25,6 +25,7 @@ pub mod record;
 pub mod retired;
 mod suggest;
 mod syntax;
+pub mod terminal;
 pub mod trust;
 mod value;
 
