@@ -10,6 +10,7 @@
 
 mod config;
 mod diagnostic;
+mod digest;
 pub mod entries;
 pub mod escape;
 pub mod follow;
@@ -33,6 +34,7 @@ pub use config::{
     Config, Global, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
+pub use digest::{hex, sha256};
 pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};

@@ -131,7 +131,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// The same value in another format, such as JSON.
+/// The same value in another format, such as JSON. Members of a table stay in their order: that of the file, and of what is
+/// read from a map that of the type in the object.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
