@@ -8,10 +8,10 @@
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::id::{IfIndex, ProgramId};
 use crate::link::LinkInfo;
-use crate::mode::XdpMode;
 use crate::netlink::{self, Attached, Device};
+use xdpd_types::XdpMode;
+use xdpd_types::{IfIndex, ProgramId};
 
 /// Why a program could not be attached to a device.
 #[derive(Debug, thiserror::Error)]
@@ -342,9 +342,7 @@ pub(crate) struct NotAttached {
 impl NotAttached {
     /// As an error of this call; with the kernel's words for its last answer, where the call brings its own.
     pub(crate) fn of(self, call: &'static str, object: String, own: Option<String>) -> AttachError {
-        let error = |errno, words: Option<String>| {
-            Error::new(call, object, errno).explained(words.or(own).as_deref())
-        };
+        let error = |errno, words: Option<String>| Error::new(call, object, errno).explained(words.or(own));
         match self.end {
             // An absent device can have several numbers: BPF_LINK_CREATE says EINVAL.
             End::Known(_, Obstacle::Gone) => AttachError::DeviceGone(error(Errno::NODEV, None)),
@@ -436,7 +434,7 @@ impl NotDetached {
         call: &'static str,
         object: String,
         errno: Errno,
-        words: Option<&str>,
+        words: Option<String>,
     ) -> DetachError {
         let error = |errno| Error::new(call, object, errno).explained(words);
         match self {
@@ -453,8 +451,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::id::LinkId;
     use crate::link::LinkKind;
+    use xdpd_types::LinkId;
 
     const NUMBERS: [Errno; 14] = [
         Errno::IO,

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, Result};
-use crate::id::BtfId;
 use crate::object::{self, Ids};
 use crate::sys;
 use crate::uapi::{BPF_BTF_GET_FD_BY_ID, BPF_BTF_GET_NEXT_ID, BPF_BTF_LOAD, BPF_OBJ_GET_INFO_BY_FD};
+use xdpd_types::BtfId;
 
 /// An open BTF object.
 #[derive(Debug)]

@@ -35,6 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
     fn clocks_go_on() {
         let (boot, monotonic) = (boottime(), monotonic_ns());
         assert!(boottime() >= boot);
@@ -44,6 +45,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
     fn a_boot_has_one_id() {
         let id = boot_id().unwrap();
         assert_eq!(id.len(), 36);

@@ -1,11 +1,11 @@
 //! Errors: which call failed, on what, and why.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
-use crate::kind::ObjectKind;
 use crate::look::Other;
+use xdpd_types::ObjectKind;
 
 /// The result of asking the kernel for something.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,7 +24,7 @@ struct Details {
     cause: Cause,
     /// Whose the entry is that it is about, where that is the reason.
     owner: Option<Owner>,
-    /// How the kernel explains it: text of its own, as drivers and modules write it.
+    /// How the kernel explains the error, where it does.
     words: Option<String>,
 }
 
@@ -64,9 +64,9 @@ impl Error {
         self
     }
 
-    /// Tells beside the error how the kernel explains it.
-    pub(crate) fn explained(mut self, words: Option<&str>) -> Self {
-        self.0.words = words.map(str::to_owned);
+    /// Tells beside the error how the kernel explains it: text of its own, as drivers and modules write it.
+    pub(crate) fn explained(mut self, words: Option<String>) -> Self {
+        self.0.words = words;
         self
     }
 
@@ -122,12 +122,14 @@ impl Error {
 
     /// The reason alone, without call and object: `Operation not permitted (EPERM)`.
     pub fn reason(&self) -> String {
-        let Details { cause, owner, words, .. } = &*self.0;
-        let owner = owner.map_or_else(String::new, |Owner { uid, mode }| {
-            format!(", it belongs to user {uid} and has mode {mode:04o}")
-        });
-        let words = words.as_ref().map_or_else(String::new, |words| format!("; the kernel says: {words}"));
-        format!("{cause}{owner}{words}")
+        let mut reason = self.0.cause.to_string();
+        if let Some(Owner { uid, mode }) = self.0.owner {
+            let _ = write!(reason, ", it belongs to user {uid} and has mode {mode:04o}");
+        }
+        if let Some(words) = &self.0.words {
+            let _ = write!(reason, "; the kernel says: {words}");
+        }
+        reason
     }
 }
 
@@ -240,13 +242,14 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "words are the C library's")]
     fn an_error_names_call_object_words_and_number() {
         let error = Error::new("BPF_LINK_UPDATE", "/sys/fs/bpf/x", io::Error::from_raw_os_error(libc::EPERM));
         assert_eq!(error.to_string(), "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM)");
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.is_denied() && !error.is_denied_by_mode());
         assert_eq!(error.reason(), "Operation not permitted (EPERM)");
-        let error = error.explained(Some("Device is busy shaving"));
+        let error = error.explained(Some("Device is busy shaving".into()));
         assert_eq!(
             error.to_string(),
             "BPF_LINK_UPDATE of /sys/fs/bpf/x: Operation not permitted (EPERM); the kernel says: Device is busy shaving"

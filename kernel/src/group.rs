@@ -17,6 +17,7 @@ mod tests {
     use super::id_of;
 
     #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
     fn groups_are_found_by_name() {
         assert_eq!(id_of("root").unwrap(), Some(0));
         assert_eq!(id_of("no such group").unwrap(), None);

@@ -14,17 +14,13 @@ pub mod btf;
 pub mod clock;
 pub mod cpu;
 pub mod error;
-pub mod fd;
 pub mod group;
-pub mod id;
 pub mod kind;
 pub mod link;
 pub mod lock;
 pub mod look;
 pub mod map;
-pub mod map_types;
 pub mod mapped;
-pub mod mode;
 pub mod netlink;
 pub mod netns;
 pub mod object;
@@ -41,20 +37,23 @@ pub mod watch;
 mod sys;
 mod uapi;
 
+pub use xdpd_types::{
+    BtfId, IfIndex, Insn, LinkId, MapDef, MapId, MapInfo, NetNsId, ObjectKind, ProgramId, ValueLayout,
+    XdpMode, id, map_type_name, map_types,
+};
+
 pub use attach::{AttachError, DetachError, Refusal, UpdateError};
 pub use btf::Btf;
 pub use error::{Error, PinError, Result};
-pub use id::{BtfId, IfIndex, LinkId, MapId, ProgramId};
-pub use kind::{EntryKind, ObjectKind};
+pub use kind::EntryKind;
 pub use link::{LinkInfo, LinkKind, XdpLink};
 pub use lock::{Attempt, Holder, Lock};
 pub use look::{Look, Other};
-pub use map::{Map, MapBtf, MapDef, MapExtras, MapInfo, map_type_name};
+pub use map::{Map, MapBtf, MapExtras};
 pub use mapped::MappedValue;
-pub use mode::XdpMode;
 pub use netlink::{Attached, Device, LinkMonitor};
-pub use netns::{Entrance, NetNs, NetNsId};
+pub use netns::{Entrance, NetNs};
 pub use object::kind_of;
 pub use pin::{Access, Dir, Entry, PinnedObject};
-pub use program::{DebugInfo, Insn, Program, ProgramInfo, XdpLoad};
+pub use program::{DebugInfo, Program, ProgramInfo, XdpLoad};
 pub use stat::{Stat, Timestamp};

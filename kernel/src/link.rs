@@ -9,15 +9,15 @@ use rustix::io::Errno;
 
 use crate::attach::{self, AttachError, UpdateError};
 use crate::error::{Error, PinError, Result};
-use crate::id::{IfIndex, LinkId, ProgramId};
-use crate::kind::ObjectKind;
-use crate::mode::XdpMode;
 use crate::netlink;
 use crate::object::{self, Ids};
 use crate::program::Program;
 use crate::sys;
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
 use crate::uapi::*;
+use xdpd_types::ObjectKind;
+use xdpd_types::XdpMode;
+use xdpd_types::{IfIndex, LinkId, ProgramId};
 
 /// What a link attaches to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl XdpLink {
             prog_fd: sys::number(program.as_fd()),
             target_ifindex: ifindex.0,
             attach_type: BPF_XDP,
-            flags: mode.flag(),
+            flags: flag_of(mode),
         };
         let origin = format!("interface {ifindex} ({mode})");
         let attempt = || sys::link_create(&mut attr).map_err(|source| errno(&source));

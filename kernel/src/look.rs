@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::kind::{EntryKind, ObjectKind};
+use xdpd_types::ObjectKind;
+
+use crate::kind::EntryKind;
 
 /// What a look at a name finds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,12 +17,18 @@ use crate::uapi::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY};
 /// The value of an array map with one entry, in memory that programs share.
 #[derive(Debug)]
 pub struct MappedValue {
-    start: NonNull<u8>,
-    /// Bytes of the value.
-    len: usize,
+    shared: Shared,
     /// Bytes of the mapping: whole pages.
     mapped: usize,
     origin: String,
+}
+
+/// Memory that others read and write as well.
+#[derive(Debug)]
+struct Shared {
+    /// Aligned to 8 bytes, and valid as long as this is.
+    start: NonNull<u8>,
+    len: usize,
 }
 
 impl MappedValue {
@@ -55,16 +61,26 @@ impl MappedValue {
         let start = start.map_err(|errno| Error::new("mmap", origin.as_str(), errno))?;
         let start = NonNull::new(start.cast())
             .ok_or_else(|| Error::invalid("mmap", origin.as_str(), "mapped at address 0"))?;
-        Ok(Self { start, len, mapped, origin })
+        Ok(Self { shared: Shared { start, len }, mapped, origin })
     }
 
     /// Writes `bytes` at `offset`. Each number that is aligned is stored at once, so that a program reads the old or the
     /// new one: 1, 2, 4 or 8 bytes at a multiple of their size. Larger things are stored in such parts, and a program may
     /// see some of them before the others. `EINVAL` beyond the value.
     pub fn store(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        if self.shared.store(offset, bytes) {
+            return Ok(());
+        }
+        let reason = format!("{} bytes at {offset} of {}", bytes.len(), self.shared.len);
+        Err(Error::invalid("store", self.origin.as_str(), reason))
+    }
+}
+
+impl Shared {
+    /// See [`MappedValue::store`]. False, and nothing is written, beyond the end.
+    fn store(&self, offset: usize, bytes: &[u8]) -> bool {
         if offset.checked_add(bytes.len()).is_none_or(|end| end > self.len) {
-            let reason = format!("{} bytes at {offset} of {}", bytes.len(), self.len);
-            return Err(Error::invalid("store", self.origin.as_str(), reason));
+            return false;
         }
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
@@ -73,15 +89,15 @@ impl MappedValue {
             self.store_part(at, part);
             (at, rest) = (at + part.len(), after);
         }
-        Ok(())
+        true
     }
 
-    /// Stores 1, 2, 4 or 8 bytes at a multiple of their number, within the value.
+    /// Stores 1, 2, 4 or 8 bytes at a multiple of their number, within the memory.
     fn store_part(&self, at: usize, part: &[u8]) {
-        // SAFETY: within the mapping, which is at least as long as the value.
+        // SAFETY: within the memory, by the caller's check.
         let place = unsafe { self.start.as_ptr().add(at) };
         match part.len() {
-            // SAFETY: aligned, as the mapping is to a page; valid until `self` is dropped; never referred to but so.
+            // SAFETY: aligned, as the memory is; valid until `self` is dropped; never referred to but so.
             8 => unsafe { AtomicU64::from_ptr(place.cast()) }
                 .store(u64::from_ne_bytes(word(part)), Ordering::Relaxed),
             // SAFETY: as above.
@@ -107,6 +123,31 @@ fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
 impl Drop for MappedValue {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that was made, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.mapped) };
+        let _ = unsafe { munmap(self.shared.start.as_ptr().cast(), self.mapped) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_within_the_memory_writes_its_bytes_and_no_others() {
+        const LEN: usize = 29;
+        for offset in 0..=LEN + 1 {
+            for count in 0..=LEN {
+                let mut words = [u64::from_ne_bytes([0xaa; 8]); 4];
+                let start = NonNull::new(words.as_mut_ptr().cast::<u8>()).unwrap();
+                let bytes: Vec<u8> = (1..=LEN).take(count).map(|n| u8::try_from(n).unwrap()).collect();
+                let stored = Shared { start, len: LEN }.store(offset, &bytes);
+                let mut expected = [0xaa; 32];
+                assert_eq!(stored, offset + count <= LEN);
+                if stored {
+                    expected[offset..offset + count].copy_from_slice(&bytes);
+                }
+                let found: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                assert_eq!(found, expected, "{count} bytes at {offset}");
+            }
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! A thread is in one network namespace. Nothing here moves the thread that asks.
 
 use std::ffi::{CStr, OsStr};
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, StatFs};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use xdpd_types::NetNsId;
 
 use crate::error::{Error, Result};
 use crate::look::ATTEMPTS;
@@ -22,28 +23,6 @@ use crate::uapi::NSFS_MAGIC;
 pub const NAMED_DIR: &str = "/run/netns";
 
 const CURRENT: &CStr = c"/proc/thread-self/ns/net";
-
-/// What tells network namespaces apart while both exist: device and inode number of the namespace file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetNsId {
-    /// The device number of nsfs.
-    pub dev: u64,
-    /// The inode number, as in `net:[4026531840]`.
-    pub ino: u64,
-}
-
-impl NetNsId {
-    /// Whether it is the namespace of this device and inode number.
-    pub fn is(self, (dev, ino): (u64, u64)) -> bool {
-        (self.dev, self.ino) == (dev, ino)
-    }
-}
-
-impl fmt::Display for NetNsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.dev, self.ino)
-    }
-}
 
 /// What a look for a namespace finds.
 #[derive(Debug)]

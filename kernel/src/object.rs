@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::error::{Error, PinError, Result};
-use crate::kind::ObjectKind;
 use crate::look::Other;
 use crate::sys;
 use crate::uapi::{BPF_OBJ_NAME_LEN, Command};
+use xdpd_types::ObjectKind;
 
 /// What kind of BPF object a descriptor refers to; `None` when it is none, or of a kind unknown here.
 ///

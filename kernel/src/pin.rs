@@ -14,7 +14,9 @@ use rustix::io::Errno;
 
 use crate::bpffs;
 use crate::error::{Error, PinError, Result};
-use crate::kind::{EntryKind, ObjectKind};
+use xdpd_types::ObjectKind;
+
+use crate::kind::EntryKind;
 use crate::link::XdpLink;
 use crate::look::{ATTEMPTS, Look, Other};
 use crate::map::Map;

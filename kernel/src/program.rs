@@ -1,19 +1,21 @@
 //! Programs: what they are, and running them once without a packet.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+pub use xdpd_types::{ATTACH_TYPE_XDP, Insn};
 
 use crate::btf::Btf;
 use crate::error::{Error, PinError, Result};
-use crate::id::{BtfId, MapId, ProgramId};
-use crate::kind::ObjectKind;
 use crate::object::{self, Ids};
 use crate::sys::{self, Records};
 use crate::uapi::{
     BPF_F_XDP_HAS_FRAGS, BPF_OBJ_GET_INFO_BY_FD, BPF_PROG_GET_FD_BY_ID, BPF_PROG_GET_NEXT_ID, BPF_PROG_LOAD,
-    BPF_PROG_TEST_RUN, BPF_PROG_TYPE_XDP, BPF_TAG_SIZE, BPF_XDP, ProgLoad,
+    BPF_PROG_TEST_RUN, BPF_PROG_TYPE_XDP, BPF_TAG_SIZE, ProgLoad,
 };
+use xdpd_types::ObjectKind;
+use xdpd_types::{BtfId, MapId, ProgramId};
 
 /// What the kernel knows about a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,37 +47,6 @@ impl ProgramInfo {
     /// The tag as it is commonly written: 16 hexadecimal digits.
     pub fn tag_hex(&self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.tag))
-    }
-}
-
-/// What a program declares that is to be attached to a device: `BPF_XDP` of `enum bpf_attach_type`.
-pub const ATTACH_TYPE_XDP: u32 = BPF_XDP;
-
-/// One instruction, `struct bpf_insn`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insn(u64);
-
-impl Insn {
-    /// An instruction from its parts: opcode, registers, offset, constant.
-    pub fn new(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
-        // Two bit fields of four bits, and a compiler for a big-endian machine lays the first into the upper half.
-        let registers = if cfg!(target_endian = "little") {
-            (src & 0xf) << 4 | (dst & 0xf)
-        } else {
-            (dst & 0xf) << 4 | (src & 0xf)
-        };
-        let (off, imm) = (off.to_ne_bytes(), imm.to_ne_bytes());
-        Self(u64::from_ne_bytes([code, registers, off[0], off[1], imm[0], imm[1], imm[2], imm[3]]))
-    }
-
-    /// `r<dst> = imm`, all 64 bits.
-    pub fn mov(dst: u8, imm: i32) -> Self {
-        Self::new(0xb7, dst, 0, 0, imm)
-    }
-
-    /// `exit`: returns what is in `r0`.
-    pub fn exit() -> Self {
-        Self::new(0x95, 0, 0, 0, 0)
     }
 }
 
@@ -133,7 +104,7 @@ impl XdpLoad<'_> {
             functions = Records { bytes: debug.functions, size: debug.function_size };
             lines = Records { bytes: debug.lines, size: debug.line_size };
         }
-        let insns: Vec<u64> = self.insns.iter().map(|insn| insn.0).collect();
+        let insns: Vec<u64> = self.insns.iter().map(|insn| insn.raw()).collect();
         let origin = format!("program {}", self.name);
         let fd = sys::prog_load(&attr, &insns, self.license, functions, lines, log)
             .map_err(|source| Error::new(BPF_PROG_LOAD.name, origin.as_str(), source))?;
@@ -228,6 +199,17 @@ impl Program {
         let origin = origin.into();
         object::expect(&fd, ObjectKind::Program, &origin)?;
         Ok(Self::known(fd, origin))
+    }
+
+    /// The program that another library has open under a number of this process's descriptors. `origin` names it in errors.
+    ///
+    /// Safe whatever the number is, and whoever closes or reuses it meanwhile: a new descriptor is made and looked at, and a
+    /// program has no state that could be changed through another descriptor of it.
+    pub fn from_number(number: RawFd, origin: impl Into<String>) -> Result<Self, PinError> {
+        let origin = origin.into();
+        let fd = sys::dup_cloexec(number)
+            .map_err(|source| Error::new("fcntl(F_DUPFD_CLOEXEC)", origin.as_str(), source))?;
+        Self::from_fd(fd, origin)
     }
 
     /// Takes a descriptor that is known to be of a program.

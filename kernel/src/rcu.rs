@@ -5,7 +5,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::error::{Error, Result};
 use crate::map::{Map, MapDef, MapExtras};
-use crate::map_types::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS};
+use xdpd_types::map_types::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS};
 
 /// Returns after one RCU grace period: all XDP programs that ran when this was called have finished, so that one that
 /// was replaced before will not write to its maps any more. Takes 8 to 16 ms.

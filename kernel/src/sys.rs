@@ -1,9 +1,9 @@
 //! The door to the kernel, and to the C library, for what no safe library offers: bpf(2), and a few small calls beside
 //! it.
 //!
-//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, in
-//! `mapped`, which shares their memory with programs, and in `fd`, which knows when a foreign descriptor may change its
-//! meaning. A function here is safe when its arguments alone decide what memory the kernel touches.
+//! Everything unsafe of the project is in this module, in `map`, which knows how large a map's keys and values are, and in
+//! `mapped`, which shares their memory with programs. A function here is safe when its arguments alone decide what memory
+//! the kernel touches.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -177,6 +177,13 @@ pub(crate) fn prog_test_run(prog: BorrowedFd<'_>, data: &[u8], repeat: u32) -> i
     Ok((attr.retval, attr.duration))
 }
 
+/// Runs a program for a raw tracepoint once, without a context, on one CPU; `ENXIO` when that is offline.
+pub(crate) fn prog_test_run_on(prog: BorrowedFd<'_>, cpu: u32) -> io::Result<()> {
+    let mut attr = TestRun { prog_fd: number(prog), flags: BPF_F_TEST_RUN_ON_CPU, cpu, ..TestRun::default() };
+    // SAFETY: there are no addresses in this attribute; nothing is written but `attr`.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }.map(drop)
+}
+
 /// The smallest id above `id` in one of the kernel's tables; `None` after the last, by what the kernel says twice.
 pub(crate) fn next_id(command: Command, id: u32) -> io::Result<Option<u32>> {
     present_if_any(|| {
@@ -270,7 +277,7 @@ pub(crate) fn btf_info(btf: BorrowedFd<'_>, with_data: bool) -> io::Result<(BpfB
             data.truncate(size);
             return Ok((info, data));
         }
-        data.resize(size, 0);
+        resize(&mut data, size)?;
     }
 }
 
@@ -307,16 +314,56 @@ pub(crate) fn dup_cloexec(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
-/// Lets `onto`, an open number, refer to what `fd` refers to.
-///
-/// # Safety
-///
-/// Whoever owns `onto` must be content with the new object: no size remembered for the old one may become wrong.
-pub(crate) unsafe fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> io::Result<()> {
-    // SAFETY: dup3 takes plain numbers and touches no memory; the caller vouches for the owner of `onto`.
-    if unsafe { libc::dup3(fd.as_raw_fd(), onto, libc::O_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
+/// The CPUs that this thread may run on: a bit for each, as long as the kernel's masks of CPUs are.
+pub(crate) fn affinity() -> io::Result<Vec<u64>> {
+    const THIS_THREAD: libc::pid_t = 0;
+    let mut mask = vec![0_u64; 128];
+    loop {
+        // SAFETY: the kernel writes no more than the bytes that it is told of, which `mask` has.
+        let written = unsafe {
+            libc::syscall(libc::SYS_sched_getaffinity, THIS_THREAD, size_of_val(&*mask), mask.as_mut_ptr())
+        };
+        match usize::try_from(written) {
+            Ok(bytes) => {
+                mask.truncate(bytes.div_ceil(size_of::<u64>()));
+                return Ok(mask);
+            }
+            // Too short for all CPUs that there may be.
+            Err(_)
+                if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+                    && mask.len() < MOST_MASK_WORDS =>
+            {
+                mask.resize(mask.len() * 2, 0);
+            }
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
     }
+}
+
+/// 2¹⁸ CPUs; the largest kernels are built for 2¹³.
+const MOST_MASK_WORDS: usize = 1 << 12;
+
+/// Says which CPUs this thread may run on: a bit for each.
+pub(crate) fn set_affinity(mask: &[u64]) -> io::Result<()> {
+    const THIS_THREAD: libc::pid_t = 0;
+    // SAFETY: the kernel reads no more than the bytes that it is told of, which `mask` has.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, THIS_THREAD, size_of_val(mask), mask.as_ptr()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many bits the kernel's masks of CPUs have: no fewer than there are possible CPUs (`sched_getaffinity` in
+/// `kernel/sched/syscalls.c` takes no shorter mask, and answers with the length of its own).
+pub(crate) fn cpu_bits() -> io::Result<usize> {
+    Ok(affinity()?.len() * 64)
+}
+
+/// Gives a buffer a length that the kernel has told. It may be much, and there may be too little memory: `ENOMEM`.
+pub(crate) fn resize(buffer: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    buffer
+        .try_reserve_exact(len.saturating_sub(buffer.len()))
+        .map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    buffer.resize(len, 0);
     Ok(())
 }
 

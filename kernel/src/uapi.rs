@@ -47,9 +47,9 @@ commands! {
     BPF_LINK_DETACH = 34,
 }
 
-pub(crate) use crate::map_types::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, BPF_MAP_TYPE_PERCPU_HASH,
+use xdpd_types::XdpMode;
+pub(crate) use xdpd_types::map_types::{
+    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_CPUMAP, BPF_MAP_TYPE_PERCPU_ARRAY,
 };
 
 pub(crate) const BPF_OBJ_NAME_LEN: usize = 16;
@@ -58,6 +58,9 @@ pub(crate) const BPF_TAG_SIZE: usize = 8;
 pub(crate) const BPF_F_REPLACE: u32 = 1 << 2;
 
 pub(crate) const BPF_PROG_TYPE_XDP: u32 = 6;
+pub(crate) const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+/// A flag of `BPF_PROG_TEST_RUN`.
+pub(crate) const BPF_F_TEST_RUN_ON_CPU: u32 = 1 << 0;
 /// `enum bpf_attach_type`
 pub(crate) const BPF_XDP: u32 = 37;
 /// A flag of `BPF_PROG_LOAD`.
@@ -337,6 +340,15 @@ pub(crate) const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 pub(crate) const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 pub(crate) const XDP_FLAGS_HW_MODE: u32 = 1 << 3;
 pub(crate) const XDP_FLAGS_REPLACE: u32 = 1 << 4;
+
+/// The flag that asks for a mode.
+pub(crate) fn flag_of(mode: XdpMode) -> u32 {
+    match mode {
+        XdpMode::Native => XDP_FLAGS_DRV_MODE,
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        XdpMode::Offload => XDP_FLAGS_HW_MODE,
+    }
+}
 
 pub(crate) const XDP_ATTACHED_DRV: u8 = 1;
 pub(crate) const XDP_ATTACHED_SKB: u8 = 2;

@@ -302,7 +302,7 @@ impl Stand<'_> {
         let map = self.state();
         for number in 1..=self.case.keys + 1 {
             let mut value = vec![0; map.value_len()];
-            for (slot, bytes) in value.chunks_mut(map.slot_len()).enumerate() {
+            for (slot, bytes) in value.chunks_mut(map.layout().stride()).enumerate() {
                 let places: Vec<Place> = self.case.fields.iter().map(|(old, _)| *old).collect();
                 let places = if places.is_empty() { vec![(0, 8)] } else { places };
                 for (field, (at, size)) in places.into_iter().enumerate() {
@@ -322,7 +322,7 @@ impl Stand<'_> {
         for number in 1..=self.case.keys + 1 {
             assert!(map.lookup(&key(&map, number), &mut value).unwrap(), "{context}: entry {number}");
             for (field, (_, (at, size))) in self.case.fields.iter().enumerate() {
-                let slots = value.chunks(map.slot_len()).enumerate();
+                let slots = value.chunks(map.layout().stride()).enumerate();
                 let found: Vec<u64> = slots.clone().map(|(_, bytes)| read(&bytes[*at..at + size])).collect();
                 if number > 1 {
                     let expected: Vec<u64> =
@@ -400,7 +400,7 @@ impl Stand<'_> {
                     let mut value = vec![0; map.value_len()];
                     assert!(map.lookup(&key(&map, 1), &mut value).unwrap());
                     let packets: u64 =
-                        value.chunks(map.slot_len()).map(|slot| read(&slot[*at..at + size])).sum();
+                        value.chunks(map.layout().stride()).map(|slot| read(&slot[*at..at + size])).sum();
                     assert_eq!(packets, sent, "{context}: it goes on counting");
                 }
             }

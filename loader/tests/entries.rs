@@ -238,6 +238,38 @@ fn every_type(site: &Site, maps: &str) {
 
 #[test]
 #[ignore = "needs root"]
+fn every_cpu_has_what_the_file_says_whatever_sysfs_says_of_the_cpus() {
+    require_root!();
+    for text in ["0", "0-63", "none"] {
+        let site = Site::new("sysfs");
+        let _ = site.lab.veth("eth0", "peer0");
+        common::compile(&site, "contents");
+        every_type(
+            &site,
+            "[programs.p.maps.counts]\nentries = { 80 = 5 }\n[programs.p.maps.slots]\nentries = [1]\nvalue = 9\n",
+        );
+        let run = |command: &str| site.run(command).cpus_by_sysfs(text).run();
+        run("apply config.toml").expect_code(0);
+        for (map, key, value) in [("counts", &[80, 0][..], 5), ("slots", &[1, 0, 0, 0], 9)] {
+            let everywhere = site.map("eth0", map).layout().repeated(&[value]);
+            assert_eq!(content(&site, map), Content::from([(key.to_vec(), everywhere)]), "{text}: {map}");
+        }
+        run("diff config.toml").expect_code(0);
+        site.expect("diff", 0);
+        // What one CPU has otherwise is seen and mended, the last of them too.
+        let map = site.dir("eth0").open_map("slots", Access::ReadWrite).unwrap();
+        let layout = map.layout();
+        let mut value = layout.repeated(&[9]);
+        value[layout.range(layout.count() - 1).start] = 8;
+        map.update(&[1, 0, 0, 0], &value, 0).unwrap();
+        run("diff config.toml").expect_code(1);
+        run("apply config.toml").expect_code(0);
+        site.expect("diff", 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn each_type_of_map_holds_what_the_file_says_in_its_own_types() {
     require_root!();
     let site = Site::new("types");

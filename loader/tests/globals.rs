@@ -292,6 +292,26 @@ fn the_conventions_of_redbpf_have_global_variables_too() {
     site.expect("diff", 0);
 }
 
+/// The kernel keeps so little of their names that these do not tell them apart.
+#[test]
+#[ignore = "needs root"]
+fn variables_of_several_sections_keep_what_they_hold_by_the_conventions_of_redbpf_too() {
+    require_root!();
+    let site = Site::new("sections");
+    let veth = site.lab.veth("eth0", "peer0");
+    compile(&site, "sections_of_redbpf");
+    site.config(&config("", ""));
+    site.apply();
+    let all_held = || ["first", "second", "third"].map(|name| held(&site, name));
+    site.send(&veth, "eth0", DROP, 3);
+    assert_eq!(all_held(), ["4", "40", "400"]);
+    site.config(&config("third = 500, pad = 8", ""));
+    site.apply();
+    site.send(&veth, "eth0", PASS, 2);
+    assert_eq!(all_held(), ["6", "60", "700"]);
+    site.expect("diff", 0);
+}
+
 /// A map from before such maps were made for being shared is no other definition, and is written as a whole.
 #[test]
 #[ignore = "needs root"]

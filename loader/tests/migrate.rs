@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use common::{DROP, Site, compile_file, compile_with, flat};
 use rustix::process::{Pid, Signal, kill_process};
 use xdpd_kernel::{Access, Map, cpu};
-use xdpd_testlab::{DEADLINE, Stats, Veth, require_root, wait_until, xdp_stats};
+use xdpd_testlab::{DEADLINE, Invocation, Stats, Veth, require_root, wait_until, xdp_stats};
 
 const MIGRATIONS: usize = 50;
 
@@ -46,7 +46,8 @@ struct Flood {
 impl Flood {
     fn start(site: &Site, veth: &Veth, frames_per_second: u32) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let threads = cpu::online_list().unwrap().into_iter().map(|cpu| {
+        let online = cpu::possible_list().unwrap().into_iter().filter(|cpu| cpu::is_online(*cpu).unwrap());
+        let threads = online.map(|cpu| {
             let sender = site.lab.sender(veth);
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             std::thread::spawn(move || {
@@ -79,12 +80,12 @@ fn sum(map: &Map, key: &[u8], at: usize, size: usize) -> Option<u64> {
             word[..size].copy_from_slice(&slot[at..at + size]);
             u64::from_le_bytes(word)
         };
-        value.chunks(map.slot_len()).map(number).sum()
+        value.chunks(map.layout().stride()).map(number).sum()
     })
 }
 
 /// Migrates to and fro under traffic on all CPUs: what the map and the reader have counted is what was sent.
-fn migrations_lose_no_count(versions: [&[&str]; 2]) {
+fn migrations_lose_no_count(versions: [&[&str]; 2], times: usize, run: impl Fn(Invocation) -> Invocation) {
     let site = Site::new("migrate");
     let veth = site.lab.veth("eth0", "peer0");
     for (file, defines) in ["one.o", "two.o"].iter().zip(versions) {
@@ -98,9 +99,9 @@ fn migrations_lose_no_count(versions: [&[&str]; 2]) {
     let stats = follow(&site);
     stats.wait_event("eth0", "baseline");
     let flood = Flood::start(&site, &veth, 8000);
-    for n in 1..=MIGRATIONS {
+    for n in 1..=times {
         file(&site, ["one.o", "two.o"][n % 2], "");
-        let outcome = site.run("apply config.toml --json").run().expect_code(0).json();
+        let outcome = run(site.run("apply config.toml --json")).run().expect_code(0).json();
         assert_eq!(outcome["outcome"], "applied", "migration {n}");
     }
     let sent = flood.stop();
@@ -118,7 +119,17 @@ fn migrations_lose_no_count(versions: [&[&str]; 2]) {
 #[ignore = "needs root"]
 fn counts_per_cpu_are_exact_over_many_migrations() {
     require_root!();
-    migrations_lose_no_count([&[], &["STATS_ENTRIES=8", "ENTRIES=32"]]);
+    migrations_lose_no_count([&[], &["STATS_ENTRIES=8", "ENTRIES=32"]], MIGRATIONS, |apply| apply);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn counts_per_cpu_are_exact_whatever_sysfs_says_of_the_cpus() {
+    require_root!();
+    for text in ["0", "0-63", "none"] {
+        let versions: [&[&str]; 2] = [&[], &["STATS_ENTRIES=8", "ENTRIES=32"]];
+        migrations_lose_no_count(versions, 4, |apply| apply.cpus_by_sysfs(text));
+    }
 }
 
 #[test]
@@ -126,10 +137,9 @@ fn counts_per_cpu_are_exact_over_many_migrations() {
 fn counts_that_are_added_atomically_are_exact_over_many_migrations() {
     require_root!();
     let count = "COUNT=__sync_fetch_and_add(&entry->packets,1)";
-    migrations_lose_no_count([
-        &["TYPE=BPF_MAP_TYPE_HASH", count],
-        &["TYPE=BPF_MAP_TYPE_LRU_HASH", "STATS_ENTRIES=8", count],
-    ]);
+    let versions: [&[&str]; 2] =
+        [&["TYPE=BPF_MAP_TYPE_HASH", count], &["TYPE=BPF_MAP_TYPE_LRU_HASH", "STATS_ENTRIES=8", count]];
+    migrations_lose_no_count(versions, MIGRATIONS, |apply| apply);
 }
 
 /// The reader and the old map have every packet, also those that only the new program has seen, when nobody confirms.

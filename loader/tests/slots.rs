@@ -101,7 +101,7 @@ impl Stand {
             word[..width].copy_from_slice(&slot[..width]);
             u64::from_ne_bytes(word)
         };
-        value.chunks(map.slot_len()).map(number).sum()
+        value.chunks(map.layout().stride()).map(number).sum()
     }
 
     fn send(&self, count: u64) {

@@ -122,7 +122,7 @@ impl Stand {
         let mut value = vec![0; flows.value_len()];
         assert!(flows.lookup(&FLOW, &mut value).unwrap());
         let at = if version == One { 0 } else { 8 };
-        let flow = value.chunks(flows.slot_len()).map(|slot| number(&slot[at..at + 8])).sum();
+        let flow = value.chunks(flows.layout().stride()).map(|slot| number(&slot[at..at + 8])).sum();
         let dir = self.site.dir(device);
         let names = dir.list().unwrap().into_iter().filter_map(|entry| entry.name.into_string().ok());
         // Of a map that is carried over, the retired ones hold what is in it as well.

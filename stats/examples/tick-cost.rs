@@ -96,7 +96,7 @@ fn count_packets(maps: &[Map], tick: u32) -> Result<(), Box<dyn Error>> {
     let value: Vec<u8> =
         [u64::from(tick) * 997, u64::from(tick) * 997 * 64].iter().flat_map(|n| n.to_ne_bytes()).collect();
     for map in maps {
-        let value = value.repeat(map.slots());
+        let value = value.repeat(map.layout().count());
         for action in [1_u32, 2] {
             map.update(&action.to_ne_bytes(), &value, 0)?;
         }

@@ -354,7 +354,7 @@ fn a_value_below_its_predecessor_is_a_reset_whose_delta_is_the_new_value() {
     require_root!();
     let site = Site::new(EDGE);
     let map = stats_map();
-    let last_cpu = map.slots() - 1;
+    let last_cpu = map.layout().count() - 1;
     set(&map, PASS, 0, 10, 640);
     set(&map, DROP, last_cpu, 7, 700);
     site.apply("edge", &first(&map));

@@ -71,3 +71,38 @@ fn error_numbers_are_recognised_in_code() {
         assert!(!decides_by_errno(line), "{line}");
     }
 }
+
+/// The functions of the kernel crate that take the number of a descriptor, from `fn` to the brace.
+fn takes_a_number(source: &str) -> Vec<&str> {
+    let signatures = source.match_indices("fn ").map(|(at, _)| {
+        let line = source[..at].rfind('\n').map_or(0, |end| end + 1);
+        let end = source[at..].find(['{', ';']).map_or(source.len(), |end| at + end);
+        source[line..end].trim()
+    });
+    let arguments = |signature: &&str| signature.split("->").next().unwrap_or_default().contains("RawFd");
+    signatures.filter(arguments).collect()
+}
+
+/// What a number means, another thread can change between two calls, and with it how many bytes the kernel copies.
+#[test]
+fn no_safe_function_relies_on_what_the_number_of_a_descriptor_means() {
+    // It makes a descriptor of its own, whatever the number means, and looks at that one.
+    const ALLOWED: [&str; 2] = ["pub fn from_number(", "pub(crate) fn dup_cloexec("];
+    for path in sources(&workspace().join("kernel/src")) {
+        let text = std::fs::read_to_string(&path).expect("a source");
+        for signature in takes_a_number(&text) {
+            let allowed =
+                signature.contains("unsafe fn") || ALLOWED.iter().any(|name| signature.starts_with(name));
+            assert!(allowed, "{}: {signature}", path.display());
+        }
+        for call in ["dup2", "dup3", "borrow_raw"] {
+            assert!(!text.contains(call), "{}: {call}", path.display());
+        }
+    }
+}
+
+#[test]
+fn functions_that_take_a_number_are_recognised() {
+    let source = "/// A doc.\npub fn put(map: &impl AsFd,\n    onto: RawFd) -> Result<()> {\n}\nfn number() -> RawFd {}\n";
+    assert_eq!(takes_a_number(source), ["pub fn put(map: &impl AsFd,\n    onto: RawFd) -> Result<()>"]);
+}

@@ -36,14 +36,16 @@ impl Map {
     ) -> Result<(), E> {
         let (key_len, value_len) = (self.key_len(), self.value_len());
         let most = self.def().max_entries as usize;
-        let mut room = (ROOM / (key_len + value_len).max(1)).clamp(1, most.max(1));
+        let mut room = (ROOM / key_len.saturating_add(value_len).max(1)).clamp(1, most.max(1));
         // A hash map's position is the number of a bucket, that of the others a key.
         let mut position = vec![0; key_len.max(4)];
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut begun = false;
         loop {
-            keys.resize(room * key_len, 0);
-            values.resize(room * value_len, 0);
+            for (buffer, len) in [(&mut keys, key_len), (&mut values, value_len)] {
+                sys::resize(buffer, room.saturating_mul(len))
+                    .map_err(|source| self.error(BPF_MAP_LOOKUP_BATCH, source))?;
+            }
             let (found, ended) = match self.next_batch(&mut keys, &mut values, &mut position, begun) {
                 // A bucket of a hash map is given as a whole, and there was no room for the next one.
                 Err(error) if error.is(libc::ENOSPC) && room < most => {
@@ -66,6 +68,7 @@ impl Map {
     /// [`value_len`](Self::value_len) bytes.
     pub fn lookup_run(&self, first: u32, values: &mut [u8]) -> Result<()> {
         let wanted = values.len() / self.value_len().max(1);
+        self.check(BPF_MAP_LOOKUP_BATCH, "values", values.len(), wanted * self.value_len())?;
         if wanted == 0 {
             return Ok(());
         }
@@ -95,21 +98,31 @@ impl Map {
         // generic_map_lookup_batch in kernel/bpf/syscall.c), with the position moved on. It is repeated from the same
         // place.
         let from = if begun { position.to_vec() } else { Vec::new() };
-        let mut attr = MapBatch {
-            in_batch: sys::address(&from),
-            out_batch: sys::address_mut(position),
-            keys: sys::address_mut(keys),
-            values: sys::address_mut(values),
-            ..self.batch(count)
+        let mut call = || {
+            let mut attr = MapBatch {
+                in_batch: sys::address(&from),
+                out_batch: sys::address_mut(position),
+                keys: sys::address_mut(keys),
+                values: sys::address_mut(values),
+                ..self.batch(count)
+            };
+            // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room. It reads one
+            // position unless its address is null, and writes one: of a key's length, or of 4 bytes for hash maps.
+            match unsafe { sys::bpf(CALL, &mut attr) } {
+                Ok(_) => Ok((attr.count, false)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count, true)),
+                Err(source) => Err(self.error(CALL, source)),
+            }
         };
-        // SAFETY: the kernel writes at most `count` keys and values, for which both slices have room. It reads one
-        // position unless its address is null, and writes one: of a key's length, or of 4 bytes for hash maps.
-        let answer = unsafe { sys::bpf(CALL, &mut attr) };
-        match answer {
-            Ok(_) => Ok((attr.count as usize, false)),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count as usize, true)),
-            Err(source) => Err(self.error(CALL, source)),
+        let (found, ended) = match call()? {
+            // The last entries, or an answer of somebody who has not even looked: then the number is still ours.
+            (found, true) if found == count && count > 0 => call()?,
+            answer => answer,
+        };
+        if found > count {
+            return Err(self.refusal(CALL, format!("{found} entries where {count} have room")));
         }
+        Ok((found as usize, ended))
     }
 
     /// Writes entries, new ones and others: `keys` and `values` one after the other, each

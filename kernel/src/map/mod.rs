@@ -5,157 +5,21 @@
 #![allow(unsafe_code)]
 
 mod entries;
+pub(crate) mod measure;
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub use xdpd_types::{MapDef, MapInfo, ValueLayout, map_type_name};
+
 use crate::btf::Btf;
-use crate::cpu;
 use crate::error::{Error, PinError, Result};
-use crate::id::{BtfId, MapId};
-use crate::kind::ObjectKind;
+use xdpd_types::{BtfId, MapId, ObjectKind, layout};
+
 use crate::object::{self, Ids};
 use crate::sys;
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
 use crate::uapi::*;
-
-/// The definition of a map: what decides whether two maps are interchangeable. Sizes are in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct MapDef {
-    /// `enum bpf_map_type`; see [`map_type_name`].
-    pub map_type: u32,
-    /// The size of a key; 0 for maps without keys.
-    pub key_size: u32,
-    /// The size of a value, for per-CPU maps of one CPU's value.
-    pub value_size: u32,
-    /// The number of entries that the map has room for.
-    pub max_entries: u32,
-    /// `BPF_F_*` flags. The kernel may add some of its own when it makes the map.
-    pub flags: u32,
-    /// What some types want beside: for a bloom filter the number of hash functions.
-    pub map_extra: u64,
-}
-
-impl MapDef {
-    /// Whether the map holds a value for each possible CPU under each key.
-    pub fn is_per_cpu(&self) -> bool {
-        matches!(
-            self.map_type,
-            BPF_MAP_TYPE_PERCPU_HASH
-                | BPF_MAP_TYPE_PERCPU_ARRAY
-                | BPF_MAP_TYPE_LRU_PERCPU_HASH
-                | BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE
-        )
-    }
-
-    /// How another definition differs from this one, in words such as `key size 4 -> 8`; empty where it does not.
-    pub fn differences(&self, to: &Self) -> Vec<String> {
-        let number = |what: &str, from: u64, to: u64| (from != to).then(|| format!("{what} {from} -> {to}"));
-        let types = [self, to].map(|def| map_type_name(def.map_type));
-        let found = [
-            (self.map_type != to.map_type).then(|| format!("type {} -> {}", types[0], types[1])),
-            number("key size", self.key_size.into(), to.key_size.into()),
-            number("value size", self.value_size.into(), to.value_size.into()),
-            number("max entries", self.max_entries.into(), to.max_entries.into()),
-            (self.flags != to.flags).then(|| format!("flags {:#x} -> {:#x}", self.flags, to.flags)),
-            number("map_extra", self.map_extra, to.map_extra),
-        ];
-        found.into_iter().flatten().collect()
-    }
-
-    /// How many values there are under one key: the number of possible CPUs, or 1.
-    fn slots(&self) -> Result<usize> {
-        if self.is_per_cpu() { cpu::possible() } else { Ok(1) }
-    }
-
-    /// How far apart the values under one key are in what the kernel copies, in bytes: those of CPUs begin at multiples
-    /// of 8.
-    pub fn slot_len(&self) -> usize {
-        let size = self.value_size as usize;
-        if self.is_per_cpu() { size.next_multiple_of(8) } else { size }
-    }
-}
-
-impl fmt::Display for MapDef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match map_type_name(self.map_type) {
-            "unknown" => write!(f, "type {}", self.map_type)?,
-            name => f.write_str(name)?,
-        }
-        write!(
-            f,
-            " with {}-byte keys, {}-byte values, {} entries",
-            self.key_size, self.value_size, self.max_entries
-        )?;
-        if self.flags != 0 {
-            write!(f, ", flags {:#x}", self.flags)?;
-        }
-        if self.map_extra != 0 {
-            write!(f, ", map_extra {:#x}", self.map_extra)?;
-        }
-        Ok(())
-    }
-}
-
-/// The name of a map type as bpftool spells it, such as `percpu_array`; `unknown` for one that Linux 6.18 lacks.
-pub fn map_type_name(map_type: u32) -> &'static str {
-    // In the order of enum bpf_map_type.
-    const NAMES: [&str; 34] = [
-        "unspec",
-        "hash",
-        "array",
-        "prog_array",
-        "perf_event_array",
-        "percpu_hash",
-        "percpu_array",
-        "stack_trace",
-        "cgroup_array",
-        "lru_hash",
-        "lru_percpu_hash",
-        "lpm_trie",
-        "array_of_maps",
-        "hash_of_maps",
-        "devmap",
-        "sockmap",
-        "cpumap",
-        "xskmap",
-        "sockhash",
-        "cgroup_storage",
-        "reuseport_sockarray",
-        "percpu_cgroup_storage",
-        "queue",
-        "stack",
-        "sk_storage",
-        "devmap_hash",
-        "struct_ops",
-        "ringbuf",
-        "inode_storage",
-        "task_storage",
-        "bloom_filter",
-        "user_ringbuf",
-        "cgrp_storage",
-        "arena",
-    ];
-    usize::try_from(map_type).ok().and_then(|index| NAMES.get(index)).copied().unwrap_or("unknown")
-}
-
-/// What the kernel knows about a map. None of it changes while the map lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MapInfo {
-    /// Its id.
-    pub id: MapId,
-    /// Its name, of which the kernel keeps 15 bytes.
-    pub name: String,
-    /// Its definition, as the kernel normalised it.
-    pub def: MapDef,
-    /// The BTF object that describes key and value, if any.
-    pub btf_id: Option<BtfId>,
-    /// The type of the key in that BTF; 0 when it has none.
-    pub btf_key_type_id: u32,
-    /// The type of the value in that BTF; 0 when it has none.
-    pub btf_value_type_id: u32,
-}
 
 /// The type information that a new map is given.
 #[derive(Debug, Clone, Copy)]
@@ -186,9 +50,9 @@ pub struct Map {
     info: MapInfo,
     /// Bytes per key and value that the kernel copies: every access relies on them.
     key_len: usize,
-    value_len: usize,
-    slots: usize,
-    slot_len: usize,
+    layout: ValueLayout,
+    /// Why no entry may be read or written.
+    refusal: Option<String>,
     origin: String,
 }
 
@@ -267,11 +131,16 @@ impl Map {
             btf_key_type_id: raw.btf_key_type_id,
             btf_value_type_id: raw.btf_value_type_id,
         };
-        let (slots, slot_len) = (def.slots()?, def.slot_len());
-        let value_len = slots.checked_mul(slot_len).ok_or_else(|| {
-            Error::invalid(BPF_OBJ_GET_INFO_BY_FD.name, origin.as_str(), "its values are too large")
-        })?;
-        Ok(Self { fd, info, key_len: def.key_size as usize, value_len, slots, slot_len, origin })
+        let mut refusal = layout::refusal(def.map_type);
+        let mut cpus = 0;
+        if def.is_per_cpu() && refusal.is_none() {
+            match measure::by(fd.as_fd(), &def, &origin) {
+                Ok(count) => cpus = count,
+                Err(reason) => refusal = Some(reason),
+            }
+        }
+        let layout = ValueLayout::new(&def, cpus);
+        Ok(Self { fd, info, key_len: def.key_size as usize, layout, refusal, origin })
     }
 
     /// The ids of all maps in the kernel.
@@ -299,27 +168,23 @@ impl Map {
         self.key_len
     }
 
+    /// Where the values under one key are. Those of a per-CPU map whose number is not known, and of a map of a type whose
+    /// entries are not accessed here, have no length: each access is an error that says why.
+    pub fn layout(&self) -> ValueLayout {
+        self.layout
+    }
+
     /// The length in bytes of all that is under one key. For a per-CPU map that is one value per possible CPU, each
     /// rounded up to 8 bytes.
     pub fn value_len(&self) -> usize {
-        self.value_len
-    }
-
-    /// How many values there are under one key: the number of possible CPUs, or 1.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// How far apart the values under one key are, in bytes.
-    pub fn slot_len(&self) -> usize {
-        self.slot_len
+        self.layout.len()
     }
 
     /// Reads the value under `key`, which is [`key_len`](Self::key_len) bytes, into `value`, which is
     /// [`value_len`](Self::value_len) bytes. False when there is no such key.
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         self.check(BPF_MAP_LOOKUP_ELEM, "key", key.len(), self.key_len)?;
-        self.check(BPF_MAP_LOOKUP_ELEM, "value", value.len(), self.value_len)?;
+        self.check(BPF_MAP_LOOKUP_ELEM, "value", value.len(), self.value_len())?;
         let mut attr = self.elem(key);
         attr.value = sys::address_mut(value);
         // SAFETY: the kernel reads one key and writes one value, and both slices are as long as this map's.
@@ -331,7 +196,7 @@ impl Map {
     /// an error when it is not).
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
         self.check(BPF_MAP_UPDATE_ELEM, "key", key.len(), self.key_len)?;
-        self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len)?;
+        self.check(BPF_MAP_UPDATE_ELEM, "value", value.len(), self.value_len())?;
         let mut attr = MapElem { value: sys::address(value), flags, ..self.elem(key) };
         // SAFETY: the kernel reads one key and one value, and both slices are as long as this map's.
         let answer = unsafe { sys::bpf(BPF_MAP_UPDATE_ELEM, &mut attr) };
@@ -346,7 +211,9 @@ impl Map {
     /// Writes `value` under `key` unless an entry is there; false where the map has no room for another.
     pub fn add_if_room(&self, key: &[u8], value: &[u8]) -> Result<bool> {
         if_room(|| match self.update(key, value, BPF_NOEXIST) {
-            Err(error) if error.is(libc::EEXIST) && self.lookup(key, &mut vec![0; self.value_len])? => Ok(()),
+            Err(error) if error.is(libc::EEXIST) && self.lookup(key, &mut vec![0; self.value_len()])? => {
+                Ok(())
+            }
             other => other,
         })
     }
@@ -406,7 +273,11 @@ impl Map {
         MapElem { map_fd: sys::number(self.as_fd()), key: sys::address(key), ..MapElem::default() }
     }
 
+    /// To be called before the kernel reads or writes a buffer of this length.
     fn check(&self, call: Command, what: &str, found: usize, expected: usize) -> Result<()> {
+        if let Some(reason) = &self.refusal {
+            return Err(self.refusal(call, reason.clone()));
+        }
         if found == expected {
             return Ok(());
         }
@@ -481,45 +352,5 @@ impl Iterator for Keys<'_> {
                 Some(Err(error))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_definition_reads_like_a_sentence() {
-        let def = MapDef {
-            map_type: BPF_MAP_TYPE_PERCPU_ARRAY,
-            key_size: 4,
-            value_size: 16,
-            max_entries: 5,
-            flags: 0,
-            map_extra: 0,
-        };
-        assert_eq!(def.to_string(), "percpu_array with 4-byte keys, 16-byte values, 5 entries");
-        let def = MapDef { map_type: 999, flags: 0x80, map_extra: 3, ..def };
-        assert_eq!(
-            def.to_string(),
-            "type 999 with 4-byte keys, 16-byte values, 5 entries, flags 0x80, map_extra 0x3"
-        );
-    }
-
-    #[test]
-    fn map_types_are_named_as_bpftool_does() {
-        assert_eq!(map_type_name(BPF_MAP_TYPE_ARRAY), "array");
-        assert_eq!(map_type_name(BPF_MAP_TYPE_PERCPU_ARRAY), "percpu_array");
-        assert_eq!(map_type_name(BPF_MAP_TYPE_LRU_PERCPU_HASH), "lru_percpu_hash");
-        assert_eq!(map_type_name(31), "user_ringbuf");
-        assert_eq!(map_type_name(1000), "unknown");
-    }
-
-    #[test]
-    fn per_cpu_values_are_rounded_up_to_eight_bytes() {
-        let def = MapDef { map_type: BPF_MAP_TYPE_PERCPU_HASH, value_size: 12, ..MapDef::default() };
-        assert_eq!(def.slot_len(), 16);
-        let def = MapDef { map_type: BPF_MAP_TYPE_ARRAY, ..def };
-        assert_eq!(def.slot_len(), 12);
     }
 }

@@ -12,16 +12,16 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::attach::{self, Answer, Asked, AttachError, DetachError, Seen, Sight};
 use crate::error::{Error, Result};
-use crate::id::{IfIndex, ProgramId};
-use crate::mode::XdpMode;
 use crate::program::Program;
 use crate::sys;
 use crate::uapi::{
     IFLA_EXT_MASK, IFLA_XDP, IFLA_XDP_EXPECTED_FD, IFLA_XDP_FD, IFLA_XDP_FLAGS, NLM_F_ACK, NLM_F_DUMP,
     RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK, RTMGRP_LINK, XDP_FLAGS_REPLACE,
-    XDP_FLAGS_UPDATE_IF_NOEXIST,
+    XDP_FLAGS_UPDATE_IF_NOEXIST, flag_of,
 };
 use wire::{Message, Request};
+use xdpd_types::XdpMode;
+use xdpd_types::{IfIndex, ProgramId};
 
 mod wire;
 
@@ -186,7 +186,7 @@ pub fn detach_netlink(ifindex: IfIndex, mode: XdpMode, expected: &Program) -> Re
     let Err(Answer { errno, words }) = set_xdp(ifindex, None, mode, Some(expected)) else { return Ok(()) };
     let expected = expected.info().ok().map(|info| info.id);
     let why = attach::judge_detach(errno, mode, expected, look(ifindex, true));
-    Err(why.of(SET, object(ifindex, mode), errno, words.as_deref()))
+    Err(why.of(SET, object(ifindex, mode), errno, words))
 }
 
 /// Lets the kernel say in words why it does not attach a program, which it does not do where a link is made.
@@ -229,7 +229,7 @@ fn set_xdp(
     let _ = sys::ask_for_words(socket.0.as_fd());
     let fd = program.map_or(-1, |program| program.as_fd().as_raw_fd());
     let condition = if expected.is_some() { XDP_FLAGS_REPLACE } else { XDP_FLAGS_UPDATE_IF_NOEXIST };
-    let flags = mode.flag() | condition;
+    let flags = flag_of(mode) | condition;
     let mut request = Request::link(RTM_SETLINK, NLM_F_ACK, SEQUENCE, index);
     request.nested(IFLA_XDP, |request| {
         request.attribute(IFLA_XDP_FD, &fd.to_ne_bytes());

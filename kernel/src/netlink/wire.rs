@@ -1,13 +1,13 @@
 //! Netlink messages as bytes: making requests, taking answers apart. No system calls.
 
-use crate::id::{IfIndex, ProgramId};
-use crate::mode::XdpMode;
 use crate::uapi::{
     IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER, IFLA_MTU, IFLA_XDP, IFLA_XDP_ATTACHED,
     IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED,
     NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
     NLMSGERR_ATTR_MSG, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
 };
+use xdpd_types::XdpMode;
+use xdpd_types::{IfIndex, ProgramId};
 
 use super::{Attached, Change, Device, LinkEvent, Neighbour};
 

@@ -1,12 +1,14 @@
 //! What tests build on beside the labs of all crates: a bpffs that this crate has mounted, and a pair of devices in one
 //! namespace.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use xdpd_kernel::map_types::BPF_MAP_TYPE_PERCPU_ARRAY;
 use xdpd_kernel::netlink::{self, Device};
-use xdpd_kernel::{Dir, IfIndex, Map, MapDef, NetNs, Program, bpffs};
+use xdpd_kernel::program::XdpLoad;
+use xdpd_kernel::{Dir, IfIndex, Insn, Map, MapDef, NetNs, Program, bpffs};
 use xdpd_testlab::{DEADLINE, wait_until};
 
 /// A bpffs that lives as long as the test, and an empty directory on it. (Its root need not be empty: a kernel with
@@ -115,4 +117,33 @@ pub(crate) fn def(map_type: u32, key_size: u32, value_size: u32, max_entries: u3
 /// The shape of the counters: 16 bytes per action and CPU.
 pub(crate) fn counters(name: &str) -> Map {
     Map::create(name, &def(BPF_MAP_TYPE_PERCPU_ARRAY, 4, 16, 5), None).unwrap()
+}
+
+/// A program that writes into the first entry of an array: the value of the CPU that it runs on.
+pub(crate) fn counts_in(map: &Map) -> Program {
+    const LD_IMM64: u8 = 0x18;
+    const PSEUDO_MAP_FD: u8 = 1;
+    const LOOKUP: i32 = 1;
+    let fd = map.as_fd().as_raw_fd();
+    let insns = [
+        Insn::new(0x62, 10, 0, -4, 0),                // *(u32 *)(r10 - 4) = 0
+        Insn::new(0xbf, 2, 10, 0, 0),                 // r2 = r10
+        Insn::new(0x07, 2, 0, 0, -4),                 // r2 += -4
+        Insn::new(LD_IMM64, 1, PSEUDO_MAP_FD, 0, fd), // r1 = map
+        Insn::new(0, 0, 0, 0, 0),
+        Insn::new(0x85, 0, 0, 0, LOOKUP), // r0 = bpf_map_lookup_elem(r1, r2)
+        Insn::new(0x15, 0, 0, 1, 0),      // if r0 == 0 goto +1
+        Insn::new(0x7a, 0, 0, 0, 1),      // *(u64 *)r0 = 1
+        Insn::mov(0, 2),
+        Insn::exit(),
+    ];
+    let load = XdpLoad {
+        name: "counts",
+        insns: &insns,
+        license: c"Dual MIT/GPL",
+        frags: false,
+        attach_type: 0,
+        debug: None,
+    };
+    load.load(None).unwrap()
 }

@@ -3,6 +3,7 @@
 
 mod lab;
 
+mod cpus;
 mod links;
 mod locks;
 mod maps;

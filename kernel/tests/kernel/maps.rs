@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xdpd_kernel::map_types::{
     BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH,
     BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
-    BPF_MAP_TYPE_PROG_ARRAY,
+    BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
 };
 use xdpd_kernel::{Map, MapDef, MapExtras, MappedValue, cpu};
 use xdpd_testlab::require_root;
@@ -16,7 +16,7 @@ use crate::lab::{counters, def, eventually, pass};
 fn fill(map: &Map) {
     for key in 0..map.def().max_entries {
         let mut value = vec![0; map.value_len()];
-        for (slot, bytes) in value.chunks_mut(map.slot_len()).enumerate() {
+        for (slot, bytes) in value.chunks_mut(map.layout().stride()).enumerate() {
             bytes.fill(u8::try_from((key as usize * 10 + slot) % 255 + 1).unwrap());
         }
         map.update(&key.to_ne_bytes(), &value, 0).unwrap();
@@ -33,7 +33,7 @@ fn check_batch(map: &Map) {
         let mut value = vec![0; map.value_len()];
         assert!(map.lookup(&key.to_ne_bytes(), &mut value).unwrap());
         assert_eq!(found, value, "key {key}");
-        assert!(value.chunks(map.slot_len()).all(|slot| slot[0] != 0));
+        assert!(value.chunks(map.layout().stride()).all(|slot| slot[0] != 0));
     }
 }
 
@@ -60,12 +60,12 @@ fn a_batch_read_equals_single_lookups() {
 fn per_cpu_maps_have_a_slot_for_each_possible_cpu() {
     require_root!();
     let map = counters("m");
-    assert_eq!(map.slots(), cpu::possible().unwrap());
-    assert_eq!(map.value_len(), 16 * map.slots());
+    assert_eq!(map.layout().count(), cpu::possible().unwrap());
+    assert_eq!(map.value_len(), 16 * map.layout().count());
     let map = Map::create("m", &def(BPF_MAP_TYPE_PERCPU_ARRAY, 4, 12, 5), None).unwrap();
-    assert_eq!(map.slot_len(), 16);
+    assert_eq!(map.layout().stride(), 16);
     let map = Map::create("m", &def(BPF_MAP_TYPE_ARRAY, 4, 12, 5), None).unwrap();
-    assert_eq!((map.slots(), map.slot_len(), map.value_len()), (1, 12, 12));
+    assert_eq!((map.layout().count(), map.layout().stride(), map.value_len()), (1, 12, 12));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn all_entries_are_written_read_and_removed_at_once() {
             for n in 0..count {
                 // What lies between the values of two CPUs is the kernel's.
                 let slots = |value: &[u8]| {
-                    value.chunks(map.slot_len()).map(|slot| slot[..12].to_vec()).collect::<Vec<_>>()
+                    value.chunks(map.layout().stride()).map(|slot| slot[..12].to_vec()).collect::<Vec<_>>()
                 };
                 assert_eq!(slots(&found[&key(n)]), slots(&value(n)), "{wanted}: {n}");
             }
@@ -395,4 +395,41 @@ fn a_map_is_made_on_the_memory_node_that_its_flags_speak_of() {
     assert_eq!(on(BPF_F_NUMA_NODE, 0).unwrap(), BPF_F_NUMA_NODE);
     assert_eq!(on(BPF_F_NUMA_NODE, 9999).unwrap_err().errno(), Some(libc::EINVAL));
     assert_eq!(on(0, 9999).unwrap(), 0);
+}
+
+/// Of types whose entries are no entries, or whose size is not known here, nothing is asked for: see `map::layout`.
+#[test]
+#[ignore = "needs root"]
+fn maps_whose_entries_have_no_size_that_is_known_are_not_accessed() {
+    require_root!();
+    let page = u32::try_from(rustix::param::page_size()).unwrap();
+    let (perf_event_array, cgroup_array, reuseport_sockarray, user_ringbuf) = (4, 8, 20, 31);
+    for (map_type, sizes, entries) in [
+        (BPF_MAP_TYPE_RINGBUF, (0, 0), page),
+        (user_ringbuf, (0, 0), page),
+        (perf_event_array, (4, 4), 2),
+        (cgroup_array, (4, 4), 2),
+        (reuseport_sockarray, (4, 8), 2),
+    ] {
+        let map = Map::create("m", &def(map_type, sizes.0, sizes.1, entries), None).unwrap();
+        let (key, mut value) = (vec![0; map.key_len()], vec![0; map.value_len()]);
+        let (mut keys, mut values) = (key.clone(), value.clone());
+        let mut position = vec![0; map.key_len().max(4)];
+        let refused = [
+            map.lookup(&key, &mut value).map(drop),
+            map.update(&key, &value, 0),
+            map.delete(&key).map(drop),
+            map.keys().try_for_each(|key| key.map(drop)),
+            map.lookup_batch(&mut keys, &mut values, &mut position).map(drop),
+            map.for_each(|_, _| ()),
+            map.lookup_run(0, &mut values),
+            map.update_all(&keys, &values),
+            map.delete_all(&keys),
+        ];
+        let name = xdpd_kernel::map_type_name(map_type);
+        for error in refused.map(Result::unwrap_err) {
+            let reason = format!("its entries are neither read nor written here: its type is {name}");
+            assert_eq!((error.errno(), error.reason()), (None, reason));
+        }
+    }
 }

@@ -1,16 +1,15 @@
 //! Pins and the directories they are in.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 
-use xdpd_kernel::map_types::BPF_MAP_TYPE_HASH;
 use xdpd_kernel::{
     Access, Dir, EntryKind, Look, Map, ObjectKind, Other, PinError, PinnedObject, Program, XdpLink, XdpMode,
-    bpffs, fd, kind_of,
+    bpffs, kind_of,
 };
 use xdpd_testlab::{command, require_root};
 
-use crate::lab::{Bpffs, Lab, counters, def, eventually, pass};
+use crate::lab::{Bpffs, Lab, counters, eventually, pass};
 
 fn wrong_type(result: Result<impl std::fmt::Debug, PinError>) -> (Other, ObjectKind, String) {
     match result {
@@ -345,25 +344,9 @@ fn descriptors_tell_their_kind() {
     assert_eq!(kind_of(&program).unwrap(), Some(ObjectKind::Program));
     assert_eq!(kind_of(&link).unwrap(), Some(ObjectKind::Link));
     assert_eq!(kind_of(std::io::stdin()).unwrap(), None);
-    let fd = fd::dup_raw(program.as_fd().as_raw_fd()).unwrap();
+    let fd = program.as_fd().try_clone_to_owned().unwrap();
     assert_eq!(wrong_type(Map::from_fd(fd, "theirs")).2, "theirs is a program, not a map");
-    assert_eq!(fd::dup_raw(-1).unwrap_err().errno(), Some(libc::EBADF));
     assert!(Program::from_fd(tempfile::tempfile().unwrap().into(), "file").is_err());
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_foreign_descriptor_is_given_only_a_map_of_the_same_shape() {
-    require_root!();
-    let ours = counters("ours");
-    let theirs: OwnedFd = counters("theirs").into();
-    fd::dup_onto(&ours, theirs.as_raw_fd()).unwrap();
-    assert_eq!(Map::from_fd(theirs, "theirs").unwrap().id(), ours.id());
-    let other: OwnedFd = Map::create("other", &def(BPF_MAP_TYPE_HASH, 4, 8, 5), None).unwrap().into();
-    assert_eq!(fd::dup_onto(&ours, other.as_raw_fd()).unwrap_err().errno(), None);
-    let program = pass("p");
-    assert!(fd::dup_onto(&ours, program.as_fd().as_raw_fd()).is_err());
-    assert_eq!(fd::dup_onto(&ours, 1_000_000).unwrap_err().errno(), Some(libc::EBADF));
 }
 
 #[test]
@@ -394,5 +377,21 @@ fn a_mount_namespace_is_told_from_that_of_process_1() {
         let name = "pins::a_mount_namespace_is_told_from_that_of_process_1";
         let output = command("unshare", &[&arguments[..], &[name]].concat());
         assert!(output.contains("1 passed"), "{output}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn of_a_number_only_a_program_is_taken() {
+    require_root!();
+    let (program, map) = (pass("p"), counters("m"));
+    let again = Program::from_number(program.as_fd().as_raw_fd(), "theirs").unwrap();
+    assert_eq!(again.info().unwrap().id, program.info().unwrap().id);
+    assert_ne!(again.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
+    let error = Program::from_number(map.as_fd().as_raw_fd(), "theirs").unwrap_err();
+    assert_eq!(error.to_string(), "theirs is a map, not a program");
+    for number in [-1, 1_000_000] {
+        let error = Program::from_number(number, "theirs").unwrap_err();
+        assert_eq!(error.to_string(), "fcntl(F_DUPFD_CLOEXEC) of theirs: Bad file descriptor (EBADF)");
     }
 }

@@ -157,6 +157,7 @@ impl Survey {
 
 /// Reads of the pinned maps what a plan for this desired state depends on.
 fn read_maps(desired: &Desired, observed: &mut Observed) -> Result<(), xdpd_kernel::Error> {
+    observed.read_cpus()?;
     // First: a program that has lost those that it jumps to is loaded anew, and then the others matter.
     observed.read_programs(&plan::filled_arrays(desired, observed))?;
     observed.read_layouts(&plan::reloads(desired, observed))?;

@@ -13,7 +13,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::object::Dialect;
+use crate::object::{DataReference, Dialect};
 
 /// Longest message taken: a verifier log of the kernel's largest size fits.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -33,6 +33,8 @@ pub(super) struct Request {
     pub(super) maps: Vec<MapPin>,
     /// Maps made of data sections: likewise.
     pub(super) data: Vec<MapPin>,
+    /// Where the object takes descriptors of the maps of data sections.
+    pub(super) data_references: Vec<DataReference>,
     /// The licence to declare.
     pub(super) license: String,
     /// The program takes packets of several buffers.

@@ -4,23 +4,22 @@
 //! whatever runs on the device. Its errors carry no errno and no verifier log, those go to `tracing`: a subscriber
 //! that collects them for the time of the call gets them back.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redbpf::{Map, ModuleBuilder, Program};
 use tracing::field::{Field, Visit};
 use tracing::span;
-use xdpd_kernel::Dir;
-use xdpd_kernel::{Access, Map as KernelMap, fd};
+use xdpd_kernel::{Access, Dir, Map as KernelMap, Program as KernelProgram};
 
 use super::protocol::{MapPin, Reply, Request};
 
 /// Loads `request.function` of the object with the maps pinned in `maps`.
-pub(super) fn load(object: &[u8], request: &Request, maps: &Dir) -> Result<OwnedFd, Reply> {
+pub(super) fn load(mut object: Vec<u8>, request: &Request, maps: &Dir) -> Result<OwnedFd, Reply> {
     let log = Log::default();
     let loaded =
-        tracing::subscriber::with_default(Collector(log.clone()), || load_inner(object, request, maps));
+        tracing::subscriber::with_default(Collector(log.clone()), || load_inner(&mut object, request, maps));
     loaded.map_err(|failure| {
         let lines = log.take();
         match failure {
@@ -40,7 +39,8 @@ fn other(what: &str) -> impl FnOnce(redbpf::Error) -> Failure {
     move |e| Failure::Other(format!("redbpf: {what}: {e:?}"))
 }
 
-fn load_inner(object: &[u8], request: &Request, maps: &Dir) -> Result<OwnedFd, Failure> {
+fn load_inner(object: &mut [u8], request: &Request, maps: &Dir) -> Result<OwnedFd, Failure> {
+    let _data = put_data_maps(object, request, maps)?;
     let mut builder = ModuleBuilder::parse(object).map_err(other("cannot parse the object"))?;
     for MapPin { name, pin } in &request.maps {
         let path = format!("/proc/self/fd/{}/{pin}", maps.as_fd().as_raw_fd());
@@ -48,9 +48,6 @@ fn load_inner(object: &[u8], request: &Request, maps: &Dir) -> Result<OwnedFd, F
         builder.replace_map(name, map).map_err(other("cannot hand over a map"))?;
     }
     let mut module = builder.to_module().map_err(other("cannot relocate the object"))?;
-    for data in &request.data {
-        replace_data_map(data, maps)?;
-    }
     let (version, license) = (module.version, module.license.clone());
     let program = module
         .programs
@@ -59,37 +56,26 @@ fn load_inner(object: &[u8], request: &Request, maps: &Dir) -> Result<OwnedFd, F
         .ok_or_else(|| Failure::Other(format!("redbpf finds no XDP program `{}`", request.function)))?;
     program.load(version, license).map_err(|_| Failure::Load)?;
     let fd = (*program.fd()).ok_or_else(|| Failure::Other("redbpf loaded no program".into()))?;
-    fd::dup_raw(fd).map_err(|e| Failure::Other(e.to_string()))
+    let program = KernelProgram::from_number(fd, &*request.function);
+    program.map(KernelProgram::into).map_err(|e| Failure::Other(e.to_string()))
 }
 
-/// Puts our map in the place of the one that redbpf made for a data section. `replace_map` refuses those, but the
-/// program refers to its maps by descriptor number until it is loaded, and this process's descriptors are known: the
-/// number is made to mean our map.
-fn replace_data_map(data: &MapPin, maps: &Dir) -> Result<(), Failure> {
-    let failed = |e: &dyn std::fmt::Display| Failure::Other(format!("data section `{}`: {e}", data.name));
-    let ours = maps.open_map(&data.pin, Access::ReadWrite).map_err(|e| failed(&e))?;
-    // The kernel keeps 15 characters of a name.
-    let kernel_name: String = data.name.chars().take(15).collect();
-    let mut candidates = open_maps().map_err(|e| failed(&e))?;
-    candidates.retain(|(_, map)| map.info().name == kernel_name && map.id() != ours.id());
-    match &*candidates {
-        [(number, _)] => fd::dup_onto(&ours, *number).map_err(|e| failed(&e)),
-        _ => Err(failed(&"cannot tell its map from others of the object")),
-    }
-}
-
-/// The maps that this process has open, by descriptor number.
-fn open_maps() -> std::io::Result<Vec<(RawFd, KernelMap)>> {
-    let mut maps = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let number: Option<RawFd> = entry?.file_name().to_str().and_then(|n| n.parse().ok());
-        // The descriptor of this very listing is gone by the time it is asked for; others are no maps.
-        let Some(copy) = number.and_then(|n| fd::dup_raw(n).ok()) else { continue };
-        if let (Some(number), Ok(map)) = (number, KernelMap::from_fd(copy, "a map of the object")) {
-            maps.push((number, map));
+/// Writes the descriptors of our maps where the program refers to global variables. redbpf would make maps of its own, so
+/// the object that it gets has no other trace of them. The maps are to stay open until the program is loaded.
+fn put_data_maps(object: &mut [u8], request: &Request, maps: &Dir) -> Result<Vec<KernelMap>, Failure> {
+    let mut open = Vec::new();
+    for MapPin { name, pin } in &request.data {
+        let failed = |e: &dyn std::fmt::Display| Failure::Other(format!("data section `{name}`: {e}"));
+        let map = maps.open_map(pin, Access::ReadWrite).map_err(|e| failed(&e))?;
+        let number = map.as_fd().as_raw_fd().to_le_bytes();
+        for reference in request.data_references.iter().filter(|reference| reference.map == *name) {
+            let place =
+                reference.at.checked_add(number.len()).and_then(|end| object.get_mut(reference.at..end));
+            place.ok_or_else(|| failed(&"a reference outside of the object"))?.copy_from_slice(&number);
         }
+        open.push(map);
     }
-    Ok(maps)
+    Ok(open)
 }
 
 /// redbpf's line reads `error loading BPF program … os error=WORDS: LOG`.

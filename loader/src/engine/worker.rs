@@ -100,6 +100,7 @@ impl Engine for Worker {
             functions: request.object.functions(program).collect(),
             maps: pins(MapOrigin::Declared),
             data: pins(MapOrigin::Data),
+            data_references: request.object.data_references(program).map_err(failed)?,
             license: request.object.license().to_owned(),
             frags: program.frags,
             attach_type: request.attach_type,
@@ -159,7 +160,7 @@ pub fn run() -> io::Result<()> {
             drop(object);
             let maps = Dir::from_fd(maps, "maps")?;
             Ok(match request.dialect {
-                Dialect::Redbpf => super::redbpf::load(&bytes, &request, &maps),
+                Dialect::Redbpf => super::redbpf::load(bytes, &request, &maps),
                 Dialect::Libbpf => super::aya::load(&bytes, &request, &maps),
             })
         });

@@ -1,6 +1,6 @@
 //! What a map of the kernel's holds, in the form in which contents are compared.
 
-use xdpd_kernel::{Map, MapDef};
+use xdpd_kernel::{Map, MapDef, ValueLayout};
 
 use super::{BPF_MAP_TYPE_LPM_TRIE, Content, is_array, prefix};
 
@@ -11,19 +11,16 @@ use super::{BPF_MAP_TYPE_LPM_TRIE, Content, is_array, prefix};
 pub fn read(map: &Map) -> Result<Content, xdpd_kernel::Error> {
     let mut content = Content::new();
     map.for_each(|key, value| {
-        if let Some((key, value)) = entry(map.def(), key, value) {
+        if let Some((key, value)) = entry(map.def(), map.layout(), key, value) {
             content.insert(key, value);
         }
     })?;
     Ok(content)
 }
 
-fn entry(def: &MapDef, key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+fn entry(def: &MapDef, layout: ValueLayout, key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut value = value.to_vec();
-    let size = def.value_size as usize;
-    if def.is_per_cpu() {
-        value.chunks_mut(def.slot_len()).filter_map(|slot| slot.get_mut(size..)).for_each(|gap| gap.fill(0));
-    }
+    layout.clear_gaps(&mut value);
     if is_array(def.map_type) && value.iter().all(|byte| *byte == 0) {
         return None;
     }
@@ -38,12 +35,7 @@ pub fn canonical(def: &MapDef, key: &[u8]) -> Vec<u8> {
 
 /// What is under a key of a per-CPU map where each of `cpus` has the same value; of others, the value.
 pub(super) fn spread(def: &MapDef, value: &[u8], cpus: usize) -> Vec<u8> {
-    if !def.is_per_cpu() {
-        return value.to_vec();
-    }
-    let mut slot = value.to_vec();
-    slot.resize(def.slot_len(), 0);
-    slot.repeat(cpus)
+    ValueLayout::new(def, cpus).repeated(value)
 }
 
 #[cfg(test)]
@@ -60,6 +52,7 @@ mod tests {
 
     #[test]
     fn what_does_not_count_is_no_difference() {
+        let entry = |def: &MapDef, key: &[u8], value: &[u8]| entry(def, ValueLayout::new(def, 2), key, value);
         let key = [24, 0, 0, 0, 192, 0, 2, 255];
         let masked = vec![24, 0, 0, 0, 192, 0, 2, 0];
         assert_eq!(entry(&def(BPF_MAP_TYPE_LPM_TRIE, 1), &key, &[1]), Some((masked, vec![1])));

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use xdpd_config::entries::Cell;
 use xdpd_config::{Entry, EntryValue, Located, Span, Value};
-use xdpd_kernel::MapDef;
+use xdpd_kernel::{MapDef, ValueLayout};
 
 use super::{BPF_MAP_TYPE_LPM_TRIE, plain, prefix};
 use crate::object::typed::{TypeProblem, decode, describe, encode};
@@ -184,14 +184,12 @@ impl Notation {
 
     /// A value as the file would write it: of a per-CPU map an array, where CPUs differ.
     pub fn show_value(&self, value: &[u8]) -> Value {
-        let size = self.def.value_size as usize;
-        let mut slots = value.chunks(self.def.slot_len().max(1)).filter_map(|slot| slot.get(..size));
-        let first = slots.next().unwrap_or(value);
-        if slots.clone().all(|slot| slot == first) {
+        let values = ValueLayout::of_len(&self.def, value.len()).bare_values(value);
+        let first = values.clone().next().unwrap_or(value);
+        if values.clone().all(|value| value == first) {
             return decode(&self.btf, self.value, first);
         }
-        let all = std::iter::once(first).chain(slots);
-        Value::Array(all.map(|slot| decode(&self.btf, self.value, slot).unplaced()).collect())
+        Value::Array(values.map(|value| decode(&self.btf, self.value, value).unplaced()).collect())
     }
 
     /// What keys are sorted by where people read them.

@@ -284,7 +284,7 @@ fn settle_in_the_kernel(
         let size = u32::try_from(value.len()).unwrap();
         let map = Map::create("settle", &def(map_type, 4, size, 1), None).unwrap();
         let mut slots = vec![0; map.value_len()];
-        slots.chunks_mut(map.slot_len()).for_each(|slot| slot[..value.len()].copy_from_slice(value));
+        slots.chunks_mut(map.layout().stride()).for_each(|slot| slot[..value.len()].copy_from_slice(value));
         map.update(&[0; 4], &slots, 0).unwrap();
         map
     });
@@ -302,7 +302,7 @@ fn settle_in_the_kernel(
     let is = maps.each_ref().map(|map| {
         let mut value = vec![0; map.value_len()];
         assert!(map.lookup(&[0; 4], &mut value).unwrap());
-        value[last * map.slot_len()..][..map.def().value_size as usize].to_vec()
+        value[last * map.layout().stride()..][..map.def().value_size as usize].to_vec()
     });
     let [mut old, mut base, mut new] = values.map(<[u8]>::to_vec);
     match direction {

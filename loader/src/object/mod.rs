@@ -4,6 +4,7 @@
 //! read: an object that passes [`Object::inspect`] has every offset, size and reference checked that they rely on.
 
 mod btf;
+mod data_references;
 pub mod explain;
 pub mod features;
 mod helpers;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
+pub use data_references::DataReference;
 pub use lines::SourceLine;
 pub use values::{Inner, Slots, Values};
 pub use variables::{NoVariable, Store, Variable};
@@ -296,7 +298,8 @@ impl Object {
     /// `constants` take the place of what the object says they are.
     ///
     /// redbpf gets no BTF: newer kinds make it panic, and it would load it into the kernel a second time, while the maps
-    /// are made by us and carry it already. aya gets BTF that is completed. Neither gets the other programs' sections.
+    /// are made by us and carry it already. Nor does it get global variables, see [`data_references`](Self::data_references).
+    /// aya gets BTF that is completed. Neither gets the other programs' sections.
     pub fn engine_bytes<'a>(
         &self,
         program: &XdpProgram,
@@ -318,7 +321,11 @@ impl Object {
             put(elf.section_at(&constant.section)? + constant.offset, &constant.bytes);
         }
         let patches = match self.dialect {
-            Dialect::Redbpf => elf.hide_other_programs(program)?,
+            Dialect::Redbpf => {
+                let mut patches = elf.hide_other_programs(program)?;
+                patches.extend(elf.resolve_data_references(program)?);
+                patches
+            }
             Dialect::Libbpf => libbpf::patches(&elf, self.btf.as_ref(), &program.section)?,
         };
         for patch in patches {

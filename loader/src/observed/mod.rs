@@ -51,13 +51,20 @@ pub struct Observed {
     pub interrupted: Vec<Interrupted>,
     /// Programs on the file's devices that none of our links holds, by where they run.
     pub foreign_programs: BTreeMap<(ProgramId, IfIndex), ForeignProgram>,
-    /// Possible CPUs, by which the kernel rounds the size of some maps.
+    /// Possible CPUs, by which the kernel rounds the size of some maps; 0 until [`read_cpus`](Self::read_cpus).
     pub possible_cpus: u32,
     /// What maps hold; read only of those of which the file says it.
     pub contents: BTreeMap<MapId, Content>,
 }
 
 impl Observed {
+    /// Finds out how many CPUs are possible, on which the entries and the size of maps depend. What a plan for a file needs,
+    /// and a look at pins does not: it may take a map to measure it with.
+    pub fn read_cpus(&mut self) -> Result<(), xdpd_kernel::Error> {
+        self.possible_cpus = u32::try_from(xdpd_kernel::cpu::possible()?).unwrap_or(u32::MAX);
+        Ok(())
+    }
+
     /// The interface that is pinned in a directory.
     pub fn pinned_in(&self, directory: &str) -> Option<&Pinned> {
         self.interfaces.values().find(|pinned| pinned.directory == directory)
@@ -70,11 +77,7 @@ pub fn observe(
     devices: Devices,
     leftovers: Leftovers,
 ) -> Result<Observed, xdpd_kernel::Error> {
-    let mut observed = Observed {
-        devices,
-        possible_cpus: u32::try_from(xdpd_kernel::cpu::possible()?).unwrap_or(u32::MAX),
-        ..Observed::default()
-    };
+    let mut observed = Observed { devices, ..Observed::default() };
     let dir = match Dir::find(pin_root)? {
         Look::Found(dir) if dir.is_bpffs()? => Some(dir),
         Look::Other(_) => {

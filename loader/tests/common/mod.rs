@@ -115,7 +115,7 @@ pub const PASS: u32 = 2;
 pub fn packets(map: &Map, action: u32) -> u64 {
     let mut value = vec![0; map.value_len()];
     assert!(map.lookup(&action.to_ne_bytes(), &mut value).expect("an entry"));
-    value.chunks(map.slot_len()).map(|slot| u64::from_ne_bytes(slot[..8].try_into().unwrap())).sum()
+    value.chunks(map.layout().stride()).map(|slot| u64::from_ne_bytes(slot[..8].try_into().unwrap())).sum()
 }
 
 /// The builtin object as a file, changed by `edit`, which gets the bytes and the range of a section.

@@ -27,8 +27,8 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Reads a map with one system call into `reading`, whose memory is used again.
     pub(crate) fn read(&mut self, map: &Map, reading: &mut Reading) -> Result<(), String> {
-        let (value_len, slot_len) = (map.value_len(), map.slot_len());
-        self.values.resize(ACTIONS.len() * value_len, 0);
+        let layout = map.layout();
+        self.values.resize(ACTIONS.len().saturating_mul(layout.len()), 0);
         let found = map.lookup_batch(&mut self.keys, &mut self.values, &mut self.position);
         reading.at = monotonic_ns();
         reading.map = map.id();
@@ -37,9 +37,8 @@ impl Buffers {
             Ok(found) => return Err(format!("map {}: {found} of {} entries", map.id(), ACTIONS.len())),
             Err(error) => return Err(error.to_string()),
         }
-        let values = self.values.chunks_exact(value_len).flat_map(|value| value.chunks_exact(slot_len));
         reading.slots.clear();
-        reading.slots.extend(values.map(counter));
+        reading.slots.extend(layout.values(&self.values).map(counter));
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ pub fn add(map: &Map, action: u32, packets: u64) {
 pub fn set(map: &Map, action: u32, cpu: usize, packets: u64, bytes: u64) {
     let mut value = vec![0; map.value_len()];
     assert!(map.lookup(&action.to_ne_bytes(), &mut value).unwrap());
-    let at = cpu * map.slot_len();
+    let at = cpu * map.layout().stride();
     value[at..at + 8].copy_from_slice(&packets.to_ne_bytes());
     value[at + 8..at + 16].copy_from_slice(&bytes.to_ne_bytes());
     map.update(&action.to_ne_bytes(), &value, 0).unwrap();
@@ -205,7 +205,7 @@ fn get(map: &Map, action: u32, cpu: usize) -> (u64, u64) {
     let mut value = vec![0; map.value_len()];
     assert!(map.lookup(&action.to_ne_bytes(), &mut value).unwrap());
     let number = |at: usize| u64::from_ne_bytes(value[at..at + 8].try_into().unwrap());
-    (number(cpu * map.slot_len()), number(cpu * map.slot_len() + 8))
+    (number(cpu * map.layout().stride()), number(cpu * map.layout().stride() + 8))
 }
 
 /// Does `work` while the reader waits between two ticks: it sees all of it at once, at the next one.

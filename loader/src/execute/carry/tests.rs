@@ -105,7 +105,7 @@ impl Side<'_> {
         let mut value = vec![0; self.map.value_len()];
         // A trie finds shorter prefixes as well, of which there are none here.
         self.map.lookup(&self.key(number), &mut value).unwrap().then(|| {
-            let slot = value.chunks(self.map.slot_len()).next_back().unwrap();
+            let slot = value.chunks(self.map.layout().stride()).next_back().unwrap();
             let number = |(at, size): (usize, usize), fill: u8| {
                 let mut word = [fill; 8];
                 word[..size].copy_from_slice(&slot[at..at + size]);
@@ -120,7 +120,7 @@ impl Side<'_> {
     fn write(&self, number: usize, count: u64, state: i64) {
         let mut value = vec![0; self.map.value_len()];
         self.map.lookup(&self.key(number), &mut value).unwrap();
-        let slot = value.chunks_mut(self.map.slot_len()).next_back().unwrap();
+        let slot = value.chunks_mut(self.map.layout().stride()).next_back().unwrap();
         let fill = |slot: &mut [u8], (at, size): (usize, usize), word: [u8; 8]| {
             slot[at..at + size].copy_from_slice(&word[..size]);
         };

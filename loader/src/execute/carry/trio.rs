@@ -26,7 +26,7 @@ pub(super) struct Trio {
     settings: Settings,
     forward: Settler,
     back: Settler,
-    /// The CPUs by the slots of a value.
+    /// The CPUs in the order of their values under a key; any one where they share a value.
     cpus: Vec<usize>,
 }
 
@@ -105,10 +105,7 @@ impl Trio {
         if !self.old.def().is_per_cpu() {
             return Ok(());
         }
-        for cpu in cpu::online_list()? {
-            cpu::run_on(cpu, || ())?;
-        }
-        Ok(())
+        Ok(self.cpus.iter().try_for_each(|cpu| cpu::run_on(*cpu, || ()).map(drop))?)
     }
 
     /// Copies all entries as they are now into the base and, converted, into the new map. Both are nobody else's yet.
@@ -129,7 +126,9 @@ impl Trio {
                     continue;
                 }
                 let mut converted = initial.clone();
-                self.slots(value, &mut converted, |old, new| self.mapping.convert(old, new));
+                fill((&self.new, &mut converted), (&self.old, value), |new, old| {
+                    self.mapping.convert(old, new);
+                });
                 new_keys.extend(key);
                 new_values.extend(converted);
                 base_keys.extend(canonical(self.old.def(), key));
@@ -171,7 +170,7 @@ impl Trio {
                 let base_key = canonical(self.old.def(), key);
                 if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.new.value_len()];
-                    self.slots(value, &mut seed, |old, new| self.mapping.seed(old, new));
+                    fill((&self.new, &mut seed), (&self.old, value), |new, old| self.mapping.seed(old, new));
                     if !self.appear(&self.new, key, &seed, &base_key)? {
                         if self.settings.lossy {
                             continue;
@@ -183,7 +182,7 @@ impl Trio {
                 if family == Some(Family::Trie) {
                     present.insert(base_key);
                 }
-                for (slot, (old, base)) in pairs(&self.old, value, &base).enumerate() {
+                for (slot, (old, base)) in pairs((&self.old, value), (&self.base, &base)).enumerate() {
                     if self.mapping.changed(old, base) {
                         queue.add(slot, key);
                     }
@@ -208,7 +207,8 @@ impl Trio {
                     continue;
                 }
                 if self.new.lookup(key, &mut new)?
-                    && pairs(&self.base, base, &new).all(|(base, new)| self.mapping.untouched(base, new))
+                    && pairs((&self.base, base), (&self.new, &new))
+                        .all(|(base, new)| self.mapping.untouched(base, new))
                 {
                     self.new.delete(key)?;
                 }
@@ -232,14 +232,16 @@ impl Trio {
                 let base_key = canonical(self.old.def(), key);
                 if !bases.find(&base_key, &mut base)? {
                     let mut seed = vec![0; self.old.value_len()];
-                    self.slots(value, &mut seed, |new, old| self.mapping.seed_back(new, old));
+                    fill((&self.old, &mut seed), (&self.new, value), |old, new| {
+                        self.mapping.seed_back(new, old);
+                    });
                     if !self.appear(&self.old, key, &seed, &base_key)? {
                         homeless += 1;
                         continue;
                     }
                     base.fill(0);
                 }
-                for (slot, (new, base)) in pairs(&self.new, value, &base).enumerate() {
+                for (slot, (new, base)) in pairs((&self.new, value), (&self.base, &base)).enumerate() {
                     if self.mapping.counted(new, base) {
                         queue.add(slot, key);
                     }
@@ -297,7 +299,7 @@ impl Trio {
         if !(self.old.lookup(key, old)? && self.base.lookup(&base_key, base)? && self.new.lookup(key, new)?) {
             return Ok(());
         }
-        let of = |map: &Map| slot * map.slot_len()..(slot + 1) * map.slot_len();
+        let of = |map: &Map| map.layout().range(slot);
         let (o, b, n) = (&mut old[of(&self.old)], &mut base[of(&self.base)], &mut new[of(&self.new)]);
         match direction {
             Direction::Forward => {
@@ -329,13 +331,6 @@ impl Trio {
         Ok(Bases { base: &self.base, run })
     }
 
-    /// Fills the values of all CPUs from others.
-    fn slots(&self, from: &[u8], to: &mut [u8], each: impl Fn(&[u8], &mut [u8])) {
-        let slots = self.cpus.len();
-        let (from_len, to_len) = (from.len() / slots, to.len() / slots);
-        from.chunks_exact(from_len).zip(to.chunks_exact_mut(to_len)).for_each(|(from, to)| each(from, to));
-    }
-
     fn full(&self) -> CarryError {
         CarryError::Impossible(format!(
             "map {}: more entries than the new map has room for; allow their loss with lossy = true, or make it larger",
@@ -353,14 +348,17 @@ fn entries<'v>(
     keys.chunks_exact(map.key_len()).zip(values.chunks_exact(map.value_len()))
 }
 
-/// The values of all CPUs, side by side: `value` is of this map.
+/// The values of all CPUs under a key of two maps, side by side.
 fn pairs<'v>(
-    map: &Map,
-    value: &'v [u8],
-    other: &'v [u8],
+    (one, values): (&Map, &'v [u8]),
+    (other, others): (&Map, &'v [u8]),
 ) -> impl Iterator<Item = (&'v [u8], &'v [u8])> + use<'v> {
-    let slots = map.slots();
-    value.chunks_exact(map.slot_len()).zip(other.chunks_exact(other.len() / slots))
+    one.layout().values(values).zip(other.layout().values(others))
+}
+
+/// Fills the values of all CPUs under a key of one map from those of another.
+fn fill((to, values): (&Map, &mut [u8]), (from, others): (&Map, &[u8]), each: impl Fn(&mut [u8], &[u8])) {
+    to.layout().values_mut(values).zip(from.layout().values(others)).for_each(|(to, from)| each(to, from));
 }
 
 /// The base of the entries of a batch.

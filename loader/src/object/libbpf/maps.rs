@@ -110,7 +110,7 @@ pub(super) fn declared_maps(
             values_at.insert(name.clone(), u64::from(values.offset / 8));
         }
         spec.values = referents(btf, &map, &mut spec.def, values)?;
-        complete(&mut spec.def);
+        complete(&mut spec.def, &map)?;
         if maps.insert(name.clone(), spec).is_some() {
             return Err(corrupt(format!("two maps are called `{name}`")));
         }
@@ -242,18 +242,27 @@ fn referents(
             "`pinning` in the pattern of its inner maps, which is never pinned".to_owned(),
         ));
     }
-    complete(&mut inner.def);
+    complete(&mut inner.def, map)?;
     let MapSpec { def, btf, layout, numa_node, .. } = inner;
     Ok(Values::Maps { inner: Box::new(Inner { def, btf, layout, numa_node }), slots: Slots::new() })
 }
 
 /// Completes what libbpf would: an array of perf events has a slot per CPU unless it says otherwise, and the size of a
 /// ring buffer is a power of two of pages.
-fn complete(def: &mut MapDef) {
+fn complete(def: &mut MapDef, map: &str) -> Result<(), ObjectError> {
     match def.map_type {
         BPF_MAP_TYPE_PERF_EVENT_ARRAY if def.max_entries == 0 => {
-            let cpus = cpu::possible().ok().and_then(|n| u32::try_from(n).ok());
-            def.max_entries = cpus.unwrap_or(1);
+            let cpus = match cpu::possible() {
+                // To check a file takes no rights.
+                Err(e) if e.is_denied() => cpu::possible_by_sysfs(),
+                measured => measured,
+            };
+            let cpus = cpus.map_err(|e| {
+                ObjectError::Unsupported(format!(
+                    "{map} has a slot per CPU, and their number is not known: {e}"
+                ))
+            })?;
+            def.max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
         }
         BPF_MAP_TYPE_RINGBUF if def.max_entries > 0 => {
             let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
@@ -262,4 +271,5 @@ fn complete(def: &mut MapDef) {
         }
         _ => {}
     }
+    Ok(())
 }

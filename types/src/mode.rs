@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::uapi::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE};
-
 /// Where an XDP program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum XdpMode {
@@ -22,14 +20,6 @@ impl XdpMode {
             Self::Native => "native",
             Self::Generic => "generic",
             Self::Offload => "offload",
-        }
-    }
-
-    pub(crate) fn flag(self) -> u32 {
-        match self {
-            Self::Native => XDP_FLAGS_DRV_MODE,
-            Self::Generic => XDP_FLAGS_SKB_MODE,
-            Self::Offload => XDP_FLAGS_HW_MODE,
         }
     }
 }
