@@ -478,8 +478,8 @@ fn fresh(stand: &Stand) -> Vec<Start<'_>> {
 /// Cut off while staging, between link and directories, between two directories, while cleaning up.
 fn interrupted(stand: &Stand) -> Vec<Start<'_>> {
     let kills: &[(&str, usize)] = match stand.way.1 {
-        TAKEN => &[("mkdirat", 1), ("BPF_LINK_CREATE", 0), ("renameat2", 0), ("unlinkat", 0)],
-        MIGRATED => &[("BPF_PROG_TEST_RUN", 0), ("renameat2", 0), ("unlinkat", 0)],
+        TAKEN => &[("mkdirat", 1), ("BPF_LINK_CREATE", 0), ("renameat2", 0), ("unlinkat", 1)],
+        MIGRATED => &[("BPF_MAP_UPDATE_BATCH", 1), ("renameat2", 0), ("xdp_stats_map-new\", 0", 0)],
         _ => &[("mkdirat", 4), ("renameat2", 0), ("renameat2", 3), ("unlinkat", 2)],
     };
     kills.iter().map(|(words, nth)| killed(stand, words, *nth)).collect()
@@ -491,7 +491,7 @@ fn a_fault_in_an_apply_leaves_what_was_or_what_is_wished() {
     require_root!();
     let stand = Stand::new("sweepapply", (BEFORE, AFTER));
     let command = Command::Apply { is_recovery: false };
-    assert_none(&sweep(&Scene { name: "apply", stand: &stand, command, starts: fresh(&stand), sample: 120 }));
+    assert_none(&sweep(&Scene { name: "apply", stand: &stand, command, starts: fresh(&stand), sample: 200 }));
 }
 
 #[test]
@@ -591,7 +591,7 @@ fn a_fault_in_a_look_is_told_and_changes_no_answer() {
     ] {
         let command = Command::Look(arguments);
         let starts = fresh(&stand).into_iter().chain(interrupted(&stand)).collect();
-        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 120 }));
+        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 200 }));
     }
     assert_none(&failures);
 }
@@ -613,7 +613,13 @@ fn a_fault_in_a_repair_is_told_and_what_was_lost_is_repaired() {
         None
     };
     let starts = vec![Start { name: "drifted".to_owned(), make: Box::new(drift) }];
-    assert_none(&sweep(&Scene { name: "watch", stand: &stand, command: Command::Watch, starts, sample: 60 }));
+    assert_none(&sweep(&Scene {
+        name: "watch",
+        stand: &stand,
+        command: Command::Watch,
+        starts,
+        sample: 150,
+    }));
 }
 
 #[test]
@@ -642,7 +648,7 @@ fn a_fault_in_the_reader_is_told_for_the_interface_it_is_of() {
         };
         let starts = vec![Start { name: "applied".to_owned(), make: Box::new(applied) }];
         let command = Command::Read { arguments, is_root };
-        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 100 }));
+        failures.extend(sweep(&Scene { name, stand: &stand, command, starts, sample: 150 }));
     }
     assert_none(&failures);
 }
