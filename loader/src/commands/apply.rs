@@ -146,7 +146,7 @@ fn execute(
                 return Ok(Exit::Done);
             }
             let leftovers = leftovers.join("; ");
-            let error = anyhow!("applied{chosen}, but not everything old could be removed: {leftovers}");
+            let error = anyhow!("applied, but not everything old could be removed: {leftovers}{chosen}");
             failed(inputs, options, &plan, Exit::Incomplete, error)
         }
         Err(failure) => {
