@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xdpd::object::Btf;
-use xdpd::object::typed::{decode, describe};
+use xdpd_object::Btf;
+use xdpd_object::typed::{decode, describe};
 
 fuzz_target!(|raw: &[u8]| {
     let Ok(btf) = Btf::parse(raw) else { return };

@@ -18,7 +18,6 @@ pub mod inner;
 mod interrupt;
 pub mod migrate;
 mod mode;
-pub mod object;
 pub mod objects;
 pub mod observed;
 pub mod output;
@@ -30,3 +29,5 @@ mod root;
 mod service;
 mod trial;
 mod triggers;
+
+pub use xdpd_object as object;

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use xdpd_config::trust::{self, OpenError};
 use xdpd_config::{Config, Diagnostic, ObjectRef, Program, suggest};
+use xdpd_kernel::cpu;
 
 use crate::builtin;
 use crate::globals::Globals;
 use crate::migrate::check_rule;
-use crate::object::{MAX_OBJECT_SIZE, Object, ObjectError};
+use crate::object::{MAX_OBJECT_SIZE, Machine, Object, ObjectError};
 
 /// The objects of one file.
 #[derive(Debug)]
@@ -169,9 +170,22 @@ pub fn read(reference: &ObjectRef) -> Result<Loaded, ObjectProblem> {
         ObjectRef::Builtin => (builtin::OBJECT.to_vec(), "builtin", Path::new("builtin")),
         ObjectRef::File(path) => (read_file(path)?, "sha256", &**path),
     };
-    let object =
-        Object::inspect(bytes).map_err(|source| ObjectProblem::Invalid { path: path.to_owned(), source })?;
+    let object = Object::inspect_for(bytes, machine())
+        .map_err(|source| ObjectProblem::Invalid { path: path.to_owned(), source })?;
     Ok(Loaded { digest: format!("{kind}:{}", object.digest()), object })
+}
+
+/// The machine that this process runs on.
+fn machine() -> Machine<'static> {
+    let possible_cpus = &|| {
+        let cpus = match cpu::possible() {
+            // To check a file takes no rights.
+            Err(e) if e.is_denied() => cpu::possible_by_sysfs(),
+            measured => measured,
+        };
+        cpus.map(|cpus| u32::try_from(cpus).unwrap_or(u32::MAX)).map_err(|e| e.to_string())
+    };
+    Machine { page_size: u32::try_from(rustix::param::page_size()).unwrap_or(4096), possible_cpus }
 }
 
 /// Reads a regular file of sensible size: a device or a fifo would block or never end.

@@ -7,7 +7,7 @@ use object::{SectionIndex, SymbolIndex, elf};
 
 use super::Sections;
 use super::maps::MapSymbol;
-use crate::object::{Elf, INSN_LEN, LD_IMM64, LE, ObjectError, XdpProgram, check_name, corrupt, section_of};
+use crate::{Elf, INSN_LEN, LD_IMM64, LE, ObjectError, XdpProgram, check_name, corrupt, section_of};
 
 /// `BPF_JMP | BPF_CALL`.
 const CALL: u8 = 0x85;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use xdpd_kernel::map::{MapDef, map_type_name};
-use xdpd_kernel::map_types::BPF_F_NUMA_NODE;
+use xdpd_types::map_types::BPF_F_NUMA_NODE;
+use xdpd_types::{MapDef, map_type_name};
 
 use super::btf::{Layout, Variable};
 use super::features::{CodeFacts, Feature, Version};

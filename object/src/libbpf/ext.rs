@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use object::read::elf::SectionHeader;
 
-use crate::object::{Btf, Elf, LE, ObjectError, Patch, corrupt};
+use crate::{Btf, Elf, LE, ObjectError, Patch, corrupt};
 
 /// The references to types of the running kernel (CO-RE) in `.BTF.ext`.
 pub(super) struct CoreRelocations<'a> {
@@ -72,7 +72,7 @@ pub(super) fn core_relocations<'a>(
 }
 
 /// The blocks of one kind of record: the size of a record, then per section its name, how many there are, and they.
-pub(in crate::object) fn info_blocks<'a>(
+pub(crate) fn info_blocks<'a>(
     data: &[u8],
     range: Range<usize>,
     min_record: usize,
@@ -97,7 +97,7 @@ pub(in crate::object) fn info_blocks<'a>(
     Some(blocks)
 }
 
-pub(in crate::object) fn read_word(data: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn read_word(data: &[u8], at: usize) -> Option<usize> {
     let bytes = data.get(at..at.checked_add(4)?)?;
     usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
 }

@@ -11,7 +11,7 @@ use super::{Btf, BtfError, Kind, Type, kind};
 /// knows them: `section_size` and `symbol_offset` look them up by name. And the kernel takes identifiers as names
 /// (`btf_name_valid_identifier` in kernel/bpf/btf.c), while Rust's generic types and redbpf's sections have others:
 /// every other character becomes `_`, except in the names of numbers, which may be any.
-pub(in crate::object) fn make_loadable(
+pub(crate) fn make_loadable(
     raw: &mut [u8],
     section_size: impl Fn(&str) -> Option<u32>,
     symbol_offset: impl Fn(&str) -> Option<u32>,

@@ -15,8 +15,8 @@ use object::read::elf::{FileHeader, SectionHeader};
 use object::{SectionIndex, elf};
 
 use super::{
-    Btf, Dialect, Elf, LE, MAX_OBJECT_SIZE, ObjectBtf, ObjectError, Parsed, Patch, corrupt, data_map,
-    data_types, is_code, license_text, too_many_maps,
+    Btf, Dialect, Elf, LE, MAX_OBJECT_SIZE, Machine, ObjectBtf, ObjectError, Parsed, Patch, corrupt,
+    data_map, data_types, is_code, license_text, too_many_maps,
 };
 use code::{functions, programs, references};
 use ext::core_relocations;
@@ -47,7 +47,7 @@ impl Sections {
     }
 }
 
-pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
+pub(super) fn inspect(elf: &Elf<'_>, machine: Machine<'_>) -> Result<Parsed, ObjectError> {
     let mut sections = Sections::default();
     let mut license = String::new();
     let mut maps = BTreeMap::new();
@@ -99,7 +99,7 @@ pub(super) fn inspect(elf: &Elf<'_>) -> Result<Parsed, ObjectError> {
     let btf = match elf.raw_btf()? {
         Some(btf) => {
             let parsed = Btf::parse(&btf.raw).map_err(corrupt)?;
-            let values_at = declared_maps(&parsed, &map_symbols, &mut maps)?;
+            let values_at = declared_maps(&parsed, machine, &map_symbols, &mut maps)?;
             data_types(&parsed, &mut maps);
             let (sections, symbols, functions) = (&sections, &map_symbols, &functions);
             let context = slots::Context { elf, sections, symbols, values_at: &values_at, functions };

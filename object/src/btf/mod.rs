@@ -10,7 +10,7 @@ mod parse;
 mod shape;
 
 pub use layout::{Field, FieldKind, Layout};
-pub(in crate::object) use loadable::make_loadable;
+pub(crate) use loadable::make_loadable;
 pub use shape::Shape;
 pub(super) use shape::{Enumerators, StructMember};
 

@@ -5,13 +5,12 @@ use std::ops::Range;
 
 use object::elf;
 use object::read::elf::Sym;
-use xdpd_kernel::cpu;
-use xdpd_kernel::map::{MapDef, map_type_name};
 #[allow(clippy::wildcard_imports, reason = "the kernel's names are prefixed already")]
-use xdpd_kernel::map_types::*;
+use xdpd_types::map_types::*;
+use xdpd_types::{MapDef, map_type_name};
 
-use crate::object::{
-    Btf, Elf, Inner, LE, MapOrigin, MapSpec, ObjectError, Shape, Slots, Values, btf::StructMember,
+use crate::{
+    Btf, Elf, Inner, LE, Machine, MapOrigin, MapSpec, ObjectError, Shape, Slots, Values, btf::StructMember,
     check_name, corrupt, map_layout, section_of, too_many_maps,
 };
 
@@ -86,6 +85,7 @@ pub(super) fn map_symbols(
 /// may hold something from the start where in the variable that is, in bytes.
 pub(super) fn declared_maps(
     btf: &Btf,
+    machine: Machine<'_>,
     symbols: &BTreeMap<usize, MapSymbol>,
     maps: &mut BTreeMap<String, MapSpec>,
 ) -> Result<BTreeMap<String, u64>, ObjectError> {
@@ -109,8 +109,8 @@ pub(super) fn declared_maps(
         if let Some(values) = &values {
             values_at.insert(name.clone(), u64::from(values.offset / 8));
         }
-        spec.values = referents(btf, &map, &mut spec.def, values)?;
-        complete(&mut spec.def, &map)?;
+        spec.values = referents(btf, machine, &map, &mut spec.def, values)?;
+        complete(&mut spec.def, machine, &map)?;
         if maps.insert(name.clone(), spec).is_some() {
             return Err(corrupt(format!("two maps are called `{name}`")));
         }
@@ -195,6 +195,7 @@ fn definition<'a>(
 /// what user space writes there, a descriptor.
 fn referents(
     btf: &Btf,
+    machine: Machine<'_>,
     map: &str,
     def: &mut MapDef,
     member: Option<StructMember<'_>>,
@@ -242,30 +243,24 @@ fn referents(
             "`pinning` in the pattern of its inner maps, which is never pinned".to_owned(),
         ));
     }
-    complete(&mut inner.def, map)?;
+    complete(&mut inner.def, machine, map)?;
     let MapSpec { def, btf, layout, numa_node, .. } = inner;
     Ok(Values::Maps { inner: Box::new(Inner { def, btf, layout, numa_node }), slots: Slots::new() })
 }
 
 /// Completes what libbpf would: an array of perf events has a slot per CPU unless it says otherwise, and the size of a
 /// ring buffer is a power of two of pages.
-fn complete(def: &mut MapDef, map: &str) -> Result<(), ObjectError> {
+fn complete(def: &mut MapDef, machine: Machine<'_>, map: &str) -> Result<(), ObjectError> {
     match def.map_type {
         BPF_MAP_TYPE_PERF_EVENT_ARRAY if def.max_entries == 0 => {
-            let cpus = match cpu::possible() {
-                // To check a file takes no rights.
-                Err(e) if e.is_denied() => cpu::possible_by_sysfs(),
-                measured => measured,
-            };
-            let cpus = cpus.map_err(|e| {
+            def.max_entries = (machine.possible_cpus)().map_err(|e| {
                 ObjectError::Unsupported(format!(
                     "{map} has a slot per CPU, and their number is not known: {e}"
                 ))
             })?;
-            def.max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
         }
         BPF_MAP_TYPE_RINGBUF if def.max_entries > 0 => {
-            let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+            let page = machine.page_size;
             let pages = def.max_entries.div_ceil(page).checked_next_power_of_two();
             def.max_entries = pages.and_then(|n| n.checked_mul(page)).unwrap_or(def.max_entries);
         }

@@ -10,6 +10,7 @@ pub mod features;
 mod helpers;
 mod libbpf;
 mod lines;
+mod machine;
 pub mod typed;
 pub mod values;
 mod variables;
@@ -27,13 +28,12 @@ use xdpd_config::sha256;
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use data_references::DataReference;
 pub use lines::SourceLine;
+pub use machine::Machine;
 pub use values::{Inner, Slots, Values};
 pub use variables::{NoVariable, Store, Variable};
-use xdpd_kernel::map::MapDef;
-use xdpd_kernel::map_types::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
-};
-use xdpd_kernel::program::ATTACH_TYPE_XDP;
+use xdpd_types::ATTACH_TYPE_XDP;
+use xdpd_types::MapDef;
+use xdpd_types::map_types::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY};
 
 /// Objects above this size are refused: real ones are far below a megabyte.
 pub const MAX_OBJECT_SIZE: u64 = 16 << 20;
@@ -214,9 +214,14 @@ fn corrupt(what: impl fmt::Display) -> ObjectError {
 }
 
 impl Object {
-    /// Parses and checks an object.
+    /// Parses and checks an object, of which nothing depends on the machine.
     pub fn inspect(bytes: Vec<u8>) -> Result<Self, ObjectError> {
-        let parsed = Elf::parse(&bytes)?.inspect()?;
+        Self::inspect_for(bytes, Machine::default())
+    }
+
+    /// Parses and checks an object, and completes the definitions of its maps for a machine.
+    pub fn inspect_for(bytes: Vec<u8>, machine: Machine<'_>) -> Result<Self, ObjectError> {
+        let parsed = Elf::parse(&bytes)?.inspect(machine)?;
         let digest = sha256(&bytes);
         let Parsed { dialect, license, programs, maps, btf, data } = parsed;
         Ok(Self { bytes, digest, dialect, license, programs, maps, btf, data })
@@ -454,10 +459,10 @@ impl<'a> Elf<'a> {
         std::str::from_utf8(raw).map_err(|_| corrupt("a symbol's name is not UTF-8"))
     }
 
-    fn inspect(&self) -> Result<Parsed, ObjectError> {
+    fn inspect(&self, machine: Machine<'_>) -> Result<Parsed, ObjectError> {
         match self.dialect()? {
             Dialect::Redbpf => self.inspect_redbpf(),
-            Dialect::Libbpf => libbpf::inspect(self),
+            Dialect::Libbpf => libbpf::inspect(self, machine),
         }
     }
 

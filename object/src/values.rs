@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_kernel::map::MapDef;
-use xdpd_kernel::map_types::{BPF_F_INNER_MAP, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_XSKMAP};
+use xdpd_types::MapDef;
+use xdpd_types::map_types::{BPF_F_INNER_MAP, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_XSKMAP};
 
 use super::{FieldKind, MapLayout, MapOrigin, MapSpec};
 
@@ -94,7 +94,7 @@ pub(super) fn have_the_same_kernel_fields(one: Option<&MapLayout>, other: Option
 
 #[cfg(test)]
 mod tests {
-    use xdpd_kernel::map_types::BPF_MAP_TYPE_HASH;
+    use xdpd_types::map_types::BPF_MAP_TYPE_HASH;
 
     use super::*;
 

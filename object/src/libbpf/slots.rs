@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::read::elf::{Rel, SectionHeader, Sym};
 use object::{SectionIndex, SymbolIndex, elf};
-use xdpd_kernel::MapDef;
-use xdpd_kernel::map_types::BPF_MAP_TYPE_HASH_OF_MAPS;
+use xdpd_types::MapDef;
+use xdpd_types::map_types::BPF_MAP_TYPE_HASH_OF_MAPS;
 
 use super::Sections;
 use super::code::{At, Function};
 use super::maps::MapSymbol;
-use crate::object::values::{differences, have_the_same_kernel_fields};
-use crate::object::{Elf, LE, MapSpec, ObjectError, Values, XdpProgram, corrupt, section_of};
+use crate::values::{differences, have_the_same_kernel_fields};
+use crate::{Elf, LE, MapSpec, ObjectError, Values, XdpProgram, corrupt, section_of};
 
 /// Slots of an object: what is done for each of them takes bounded time then.
 const MAX_SLOTS: usize = 1024;
