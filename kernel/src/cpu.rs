@@ -42,8 +42,10 @@ pub(crate) fn remember(count: usize) -> usize {
 /// loop may depend on it.
 pub fn possible_by_sysfs() -> Result<usize> {
     let text = std::fs::read_to_string(POSSIBLE).map_err(|source| Error::new("read", POSSIBLE, source))?;
-    let refusal = || Error::invalid("read", POSSIBLE, format!("not a list of CPUs: {:?}", text.trim()));
-    parse(&text).map(|cpus| cpus.len()).ok_or_else(refusal)
+    count_of(&text).ok_or_else(|| {
+        let begin: String = text.trim().chars().take(40).collect();
+        Error::invalid("read", POSSIBLE, format!("not a list of CPUs: {begin:?}"))
+    })
 }
 
 /// The numbers of the possible CPUs, in the order in which a per-CPU map holds their values: ascending
@@ -143,19 +145,15 @@ pub fn run_on<T>(cpu: usize, work: impl FnOnce() -> T) -> Result<Option<T>> {
     Ok(Some(result))
 }
 
-/// The numbers in a list such as `0-3,5`.
-fn parse(list: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
+/// How many CPUs there are in a list such as `0-3,5`.
+fn count_of(list: &str) -> Option<usize> {
+    let mut count = 0_usize;
     for range in list.trim().split(',') {
         let (low, high) = range.split_once('-').unwrap_or((range, range));
         let (low, high) = (low.parse::<usize>().ok()?, high.parse::<usize>().ok()?);
-        // The kernel has room for 8192.
-        if high < low || high > 1 << 16 {
-            return None;
-        }
-        cpus.extend(low..=high);
+        count = high.checked_sub(low)?.checked_add(1)?.checked_add(count)?;
     }
-    Some(cpus)
+    Some(count)
 }
 
 #[cfg(test)]
@@ -163,12 +161,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_cpus_is_read() {
-        assert_eq!(parse("0\n"), Some(vec![0]));
-        assert_eq!(parse("0-1\n"), Some(vec![0, 1]));
-        assert_eq!(parse("0-3,5,8-9"), Some(vec![0, 1, 2, 3, 5, 8, 9]));
-        assert_eq!(parse(""), None);
-        assert_eq!(parse("3-1"), None);
-        assert_eq!(parse("0-x"), None);
+    fn the_cpus_of_a_list_are_counted() {
+        assert_eq!(count_of("0\n"), Some(1));
+        assert_eq!(count_of("0-1\n"), Some(2));
+        assert_eq!(count_of("0-3,5,8-9"), Some(7));
+        let too_many = format!("0-{}", usize::MAX);
+        for nonsense in ["", "3-1", "0-x", "-1", &too_many] {
+            assert_eq!(count_of(nonsense), None, "{nonsense}");
+        }
     }
 }
