@@ -1,6 +1,5 @@
 //! Errors that point into the file, and how they are shown.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::Config;
+use crate::terminal::{acts_on_terminal, printable};
 
 /// Bytes of the file, from start to end.
 pub type Span = Range<usize>;
@@ -265,27 +265,10 @@ struct Excerpt {
     marked: Span,
 }
 
-/// `text` without anything that a terminal would act on: control characters and those that reorder text
-/// become `\u{…}`.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(acts_on_terminal) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if acts_on_terminal(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    Cow::Owned(shown)
-}
-
 /// A word from the file as messages quote it: in backticks, printable, and not too long.
 pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(LONGEST_QUOTE) {
         Some((end, _)) => format!("`{}…`", printable(&word[..end])),
         None => format!("`{}`", printable(word)),
     }
-}
-
-pub(crate) fn acts_on_terminal(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -10,6 +10,7 @@
 
 mod config;
 mod diagnostic;
+mod digest;
 pub mod entries;
 pub mod escape;
 pub mod follow;
@@ -26,6 +27,7 @@ pub mod retired;
 mod shell;
 mod suggest;
 mod syntax;
+pub mod terminal;
 pub mod trust;
 mod value;
 
@@ -33,6 +35,7 @@ pub use config::{
     Config, Global, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
+pub use digest::{hex, sha256};
 pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};

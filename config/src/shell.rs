@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::diagnostic::acts_on_terminal;
+use crate::terminal::acts_on_terminal;
 
 /// A path as one word, quoted where it has to be. What a terminal would act on, and what is not UTF-8, is written as
 /// `$'\xNN'`, which bash, zsh, ksh and busybox understand.

@@ -131,7 +131,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// The same value in another format, such as JSON.
+/// The same value in another format, such as JSON. Members of a table stay in their order: that of the file, and of what is
+/// read from a map that of the type in the object.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -150,7 +151,9 @@ impl Serialize for Value {
     }
 }
 
-/// A basic string of TOML. Whatever a terminal would act on is escaped as well.
+/// A basic string of TOML. Control characters and those that reorder text are escaped as well. The spelling is for ever:
+/// records keep it, and digests of it, and another one would make a difference of an unchanged value. What a terminal must
+/// not get beyond that is for [`crate::terminal`].
 fn quote(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for c in text.chars() {
@@ -159,11 +162,15 @@ fn quote(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
             '\n' => f.write_str("\\n")?,
             '\t' => f.write_str("\\t")?,
             '\r' => f.write_str("\\r")?,
-            c if crate::diagnostic::acts_on_terminal(c) => write!(f, "\\u{:04X}", u32::from(c))?,
+            c if c.is_control() || reorders(c) => write!(f, "\\u{:04X}", u32::from(c))?,
             c => f.write_char(c)?,
         }
     }
     f.write_char('"')
+}
+
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sha2::{Digest as _, Sha256};
-use xdpd_config::{Diagnostic, Program, Value, listed, suggest};
+use xdpd_config::{Diagnostic, Program, Value, listed, sha256, suggest};
 
 use crate::object::typed::{decode, encode};
-use crate::object::{NoVariable, Object, Store, hex};
+use crate::object::{NoVariable, Object, Store};
 
 /// Records hold this in front of the digest of a value that would be too long itself. No value of TOML begins so.
 const DIGEST_MARK: char = '#';
@@ -95,7 +94,7 @@ impl Globals {
             let _ = writeln!(text, "{name:?} = {}", global.value); // a String takes everything
             text
         });
-        Some(format!("sha256:{}", hex(&Sha256::digest(text))))
+        Some(format!("sha256:{}", sha256(text)))
     }
 
     /// The values as a record holds them.
@@ -125,7 +124,7 @@ pub fn shorten(values: &mut BTreeMap<String, String>) -> bool {
 }
 
 fn digest_of(text: &str) -> String {
-    format!("{DIGEST_MARK}{}", hex(&Sha256::digest(text)[..DIGEST_LEN]))
+    format!("{DIGEST_MARK}{}", &sha256(text)[..2 * DIGEST_LEN])
 }
 
 fn set(object: &Object, program: &Program, global: &xdpd_config::Global) -> Result<Global, Diagnostic> {

@@ -6,11 +6,11 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest as _, Sha256};
+use xdpd_config::sha256;
 use xdpd_kernel::MapDef;
 
 use crate::object::values::differences;
-use crate::object::{Inner, MapLayout, MapSpec, Slots, hex};
+use crate::object::{Inner, MapLayout, MapSpec, Slots};
 
 /// Bytes of a digest.
 const DIGEST_LEN: usize = 4;
@@ -76,7 +76,7 @@ fn digest(lines: impl Iterator<Item = String>) -> String {
         let _ = writeln!(text, "{line}"); // a String takes everything
         text
     });
-    hex(&Sha256::digest(text)[..DIGEST_LEN])
+    sha256(text)[..2 * DIGEST_LEN].to_owned()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use xdpd::exit::Exit;
 use xdpd::output;
 use xdpd::plan::Allow;
 use xdpd::privileges::{self, Scope};
+use xdpd_config::terminal::parse_arguments;
 use xdpd_kernel::open_files;
 
 fn main() -> ExitCode {
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let command = Cli::parse().command;
+    let command =
+        parse_arguments(std::env::args_os(), Cli::try_parse_from).unwrap_or_else(|e| e.exit()).command;
     privileges::start(scope(&command));
     // Where that fails the limit is as it was, and whether it is enough is found before anything is changed.
     _ = open_files::raise_limit();
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
         Command::Man => man::run(),
     };
     let exit: Exit = outcome.unwrap_or_else(|failure| {
-        output::say(&failure.error);
+        output::say_error(&failure.error);
         failure.exit
     });
     exit.into()

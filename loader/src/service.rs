@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use xdpd_config::terminal::printable;
 use xdpd_kernel::clock;
 
 /// The manager, if there is one that wants to know.
@@ -27,7 +28,7 @@ impl Service {
 
     /// It is up; `systemctl status` shows how it is.
     pub(crate) fn ready(&mut self, status: &str) {
-        self.tell(format!("READY=1\nSTATUS={status}"));
+        self.tell(format!("READY=1\nSTATUS={}", printable(status)));
     }
 
     /// The file is read again because somebody asked for it.

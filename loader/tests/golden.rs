@@ -412,7 +412,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
             .collect(),
     };
     let plan = plan::plan(&desired, &observed, Allow { adopt: state.adopt, takeover: state.takeover });
-    let mut text = human::plan(&plan, false);
+    let mut text = human::plan(&plan, false).to_string();
     for note in &plan.notes {
         writeln!(text, "xdpd: {note}").unwrap();
     }

@@ -27,6 +27,7 @@ use clap::Parser as _;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use xdpd_config::terminal::parse_arguments;
 use xdpd_config::{Config, LoadError};
 use xdpd_kernel::clock::boot_id;
 use xdpd_kernel::open_files;
@@ -47,7 +48,8 @@ const KEPT: [Capability; 3] = [Capability::SysAdmin, Capability::SysPtrace, Capa
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = parse_arguments(std::env::args_os(), Arguments::try_parse_from);
+    match run(arguments.unwrap_or_else(|e| e.exit())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(TROUBLE),
         Err(error) => {

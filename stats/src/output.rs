@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use xdpd_config::LoadError;
+use xdpd_config::terminal::printable;
 use xdpd_kernel::ready::{self, Wait, Written};
 
 use crate::clock::TimeOfDay;
@@ -163,9 +164,9 @@ impl Stdout {
     }
 }
 
-/// Tells people something, on stderr. That nobody listens is no reason to stop.
+/// Tells people something, on stderr, in one line whatever is in it. That nobody listens is no reason to stop.
 pub(crate) fn say(message: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "xdp-stats: {message}");
+    let _ = writeln!(std::io::stderr(), "xdp-stats: {}", printable(&message.to_string()));
 }
 
 /// Tells people on stderr what is wrong with the config: every error, with the place in the file.

@@ -2,7 +2,8 @@
 //! line for everything else. Nothing is wider than 80 columns but long names and messages.
 
 use std::fmt::Display;
-use std::io::Write as _;
+
+use xdpd_config::terminal::printable;
 
 use crate::clock::{Stamp, TimeOfDay};
 use crate::record::{ACTIONS, Counter, Event, Facts, Notice, Sample};
@@ -141,9 +142,10 @@ fn columns(
     );
 }
 
+/// Every line goes through here: whatever is in it, it stays one, and a terminal only shows it.
 fn line(text: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
-    // A Vec takes all that is written to it.
-    let _ = writeln!(text, "{line}");
+    text.extend_from_slice(printable(&line.to_string()).as_bytes());
+    text.push(b'\n');
 }
 
 /// A number without decimals, or a short form where that is wider than its column.

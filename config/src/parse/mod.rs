@@ -5,14 +5,13 @@ mod program;
 mod stats;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Source, quoted};
+use crate::digest::sha256;
 use crate::names;
 use crate::reader::{Errors, Shape, Value};
 use crate::syntax::Document;
@@ -51,10 +50,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
     let File { pin_root, reuse, programs, unsound, interfaces, stats } = reader.file(&document.root);
     let is_toml = document.errors.is_empty();
     let errors = document.all_errors(reader.errors);
-    let sha256 = Sha256::digest(text).iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}"); // a String takes everything
-        digits
-    });
+    let sha256 = sha256(text);
     let mut config =
         Config { path, sha256, pin_root, reuse, programs, interfaces, stats, source: Arc::clone(&source) };
     if errors.is_empty() {

@@ -15,8 +15,7 @@ use crate::execute::{self, Done, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
-use crate::output::human::{printable, printable_lines};
-use crate::output::{self, Told, human, json};
+use crate::output::{self, Listed, Screen, Told, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
@@ -147,12 +146,16 @@ fn execute(
                 return Ok(Exit::Done);
             }
             let leftovers = leftovers.join("; ");
-            let error = anyhow!("applied{chosen}, but not everything old could be removed: {leftovers}");
+            let error = anyhow!("applied, but not everything old could be removed: {leftovers}{chosen}");
             failed(inputs, options, &plan, Exit::Incomplete, error)
         }
         Err(failure) => {
             if let Some(log) = failure.error.verifier_log() {
-                output::say(format_args!("{}\nthe verifier's log:\n{}", failure.error, printable_lines(log)));
+                let mut refusal = Screen::default();
+                refusal.line(&failure.error);
+                refusal.line("the verifier's log:");
+                refusal.lines(log);
+                output::say_screen(&refusal);
             }
             let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired.pin_root);
             failed(inputs, options, plan, exit, error)
@@ -167,11 +170,12 @@ pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path)
         not_restored.extend(not_as_before(before, pin_root));
     }
     let (exit, what) = match (failure.committed, not_restored.is_empty()) {
-        (_, false) => (Exit::Incomplete, format!("not restored:\n  {}", not_restored.join("\n  "))),
-        (true, true) => (Exit::Restored, "the previous state is restored".to_owned()),
-        (false, true) => (Exit::Refused, "nothing was changed".to_owned()),
+        (_, false) => (Exit::Incomplete, "not restored:"),
+        (true, true) => (Exit::Restored, "the previous state is restored"),
+        (false, true) => (Exit::Refused, "nothing was changed"),
     };
-    Failure { exit, error: anyhow!("{}; {what}", failure.error) }
+    let error = Listed { error: format!("{}; {what}", failure.error), items: not_restored };
+    Failure { exit, error: error.into() }
 }
 
 /// After the commit the kernel is asked again: of what was desired, nothing may be left to do.
@@ -195,8 +199,11 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     if plan.is_empty() {
         return Ok(());
     }
-    let what = human::plan(&plan, false);
-    Err(StepError::Verification(format!("the result is not as planned; still to do:\n{what}")))
+    let mut difference = Screen::default();
+    difference.line("the result is not as planned; still to do:");
+    difference.append(&human::plan(&plan, false));
+    output::say_screen(&difference);
+    Err(StepError::Verification("the result is not as planned".to_owned()))
 }
 
 /// What differs from the state before a run that was taken back.
@@ -252,7 +259,7 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> O
 /// Why a plan cannot be carried out, in one line.
 pub fn blocked(plan: &Plan) -> String {
     const SHOWN: usize = 3;
-    let reasons: Vec<String> = plan.blocks().map(|why| printable(&why)).collect();
+    let reasons: Vec<String> = plan.blocks().collect();
     let more = reasons.len().saturating_sub(SHOWN);
     let shown = reasons[..reasons.len() - more].join("; ");
     if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }

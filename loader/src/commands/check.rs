@@ -44,8 +44,8 @@ fn run_object(path: &Path, json: bool) -> Outcome {
 }
 
 fn print(report: &Report<'_>, json: bool) -> Outcome {
-    let text = if json { json::line(report) } else { text(report) };
-    output::data(&text).map_err(Failure::refused)?;
+    if json { output::data(&json::line(report)) } else { output::show(&text(report)) }
+        .map_err(Failure::refused)?;
     Ok(Exit::Done)
 }
 

@@ -18,18 +18,18 @@ pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
 
 /// Prints a plan and tells the exit code for having found it.
 pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
-    let text = if as_json {
-        json::plan(&inputs.config, &survey.plan, None, None)
-    } else {
-        human::plan(&survey.plan, output::stdout_colour())
-    };
     if !survey.plan.is_empty()
         && let Some(holder) = root::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?
     {
         output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
     }
     output::say_all(&survey.plan.notes);
-    let delivery = output::data(&text).map_err(Failure::refused)?;
+    let delivery = if as_json {
+        output::data(&json::plan(&inputs.config, &survey.plan, None, None))
+    } else {
+        output::show(&human::plan(&survey.plan, output::stdout_colour()))
+    };
+    let delivery = delivery.map_err(Failure::refused)?;
     Ok(if delivery == Delivery::Unwanted {
         Exit::Done
     } else if survey.plan.is_blocked() {

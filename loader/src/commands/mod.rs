@@ -23,7 +23,7 @@ use crate::execute::CarryError;
 use crate::exit::Exit;
 use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
-use crate::output;
+use crate::output::{self, Screen};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
@@ -123,8 +123,7 @@ fn load_failure(error: LoadError) -> Failure {
 /// Errors that point into the file and into its lists.
 fn diagnosed(in_config: Option<&Diagnostics>, in_lists: &[Diagnostics]) -> Failure {
     let colour = output::stderr_colour();
-    let texts = in_config.into_iter().chain(in_lists).map(|found| found.render(colour).trim_end().to_owned());
-    Failure::refused(anyhow!("{}", texts.collect::<Vec<_>>().join("\n\n")))
+    Failure::refused(Screen::diagnosed(in_config.into_iter().chain(in_lists), colour))
 }
 
 /// Everything that a plan is made of, and the plan.

@@ -1,7 +1,6 @@
 //! `xdpd status`: what is attached and pinned, as the kernel tells it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::exit::Exit;
 use crate::globals::recorded_value;
 use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
-use crate::output::{self, human::printable, json};
+use crate::output::{self, Screen, json};
 use crate::plan::{self, Drift, Note};
 use crate::root;
 
@@ -119,8 +118,11 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     }
     observed.read_contents(&filled_maps(&path, &filled, &observed)).map_err(kernel_failure)?;
     let status = collect(&path, &pin_root, &observed, &entries).map_err(kernel_failure)?;
-    let text = if as_json { json::line(&status) } else { table(&status, output::stdout_width()) };
-    output::data(&text).map_err(Failure::refused)?;
+    if as_json {
+        output::data(&json::line(&status)).map_err(Failure::refused)?;
+    } else {
+        output::show(&table(&status, output::stdout_width())).map_err(Failure::refused)?;
+    }
     Ok(Exit::Done)
 }
 
@@ -265,64 +267,59 @@ fn foreign_programs(observed: &Observed) -> Vec<ForeignProgram> {
 }
 
 /// A table of this width, and notes below it.
-fn table(status: &Status, width: usize) -> String {
-    let mut out = String::new();
+fn table(status: &Status, width: usize) -> Screen {
+    let mut out = Screen::default();
     if status.interfaces.is_empty() {
-        let _ = writeln!(out, "Nothing of xdpd's is pinned under {}.", status.pin_root);
+        out.line(format_args!("Nothing of xdpd's is pinned under {}.", status.pin_root));
     } else {
         let rows: Vec<[String; 6]> = status.interfaces.iter().map(row).collect();
         // Names are whole in the notes below, and in the JSON.
         let head = ["INTERFACE", "DEVICE", "MODE", "PROGRAM", "ID", "SINCE"];
-        out.push_str(&output::table(head, &rows, width, &[&[0, 1], &[3]]));
+        out.append(&output::table(head, &rows, width, &[&[0, 1], &[3]]));
     }
     for interface in &status.interfaces {
         if !interface.globals.is_empty() {
             let values = interface.globals.iter().map(|(name, value)| match value {
-                Some(value) => format!("{} = {value}", printable(name)),
-                None => format!("{} (a long value)", printable(name)),
+                Some(value) => format!("{name} = {value}"),
+                None => format!("{name} (a long value)"),
             });
             let values: Vec<String> = values.collect();
-            let _ = writeln!(out, "{}: {}", printable(&interface.label), values.join(", "));
+            out.line(format_args!("{}: {}", interface.label, values.join(", ")));
         }
         if let Some(error) = &interface.error {
-            let _ = writeln!(out, "{}: its record cannot be read: {error}", printable(&interface.label));
+            out.line(format_args!("{}: its record cannot be read: {error}", interface.label));
         }
         if let Some(owner) = interface.owner.as_ref().filter(|owner| **owner != status.config) {
-            let _ = writeln!(out, "{}: belongs to {}", printable(&interface.label), printable(owner));
+            out.line(format_args!("{}: belongs to {owner}", interface.label));
         }
     }
     for interface in &status.interfaces {
         for PinnedMap { name, entries, .. } in &interface.maps {
             let Some(count) = entries else { continue };
-            let (label, name) = (printable(&interface.label), printable(name));
-            let _ = writeln!(out, "{label}: map {name} holds {}", entry_count(*count));
+            let label = &interface.label;
+            out.line(format_args!("{label}: map {name} holds {}", entry_count(*count)));
         }
     }
     // The note of an absent device tells the same, and more.
     let noted = |label: &str| status.notes.iter().any(|note| note.interface.as_deref() == Some(label));
     for drift in status.drift.iter().filter(|drift| !(drift.device_gone && noted(&drift.interface))) {
-        let _ = writeln!(out, "drift of {}: {}", printable(&drift.interface), printable(&drift.what));
+        out.line(format_args!("drift of {}: {}", drift.interface, drift.what));
     }
     for note in &status.notes {
-        let _ = writeln!(out, "{}", printable(&note.to_string()));
+        out.line(note);
     }
     for foreign in &status.foreign_programs {
-        let place =
-            foreign.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {}", printable(n)));
-        let _ = writeln!(
-            out,
+        let place = foreign.netns.as_ref().map_or_else(String::new, |n| format!(" in netns {n}"));
+        out.line(format_args!(
             "foreign: {}{place} runs {}, id {}, in {} mode",
-            printable(&foreign.device),
-            printable(&foreign.what),
-            foreign.program_id,
-            foreign.mode
-        );
+            foreign.device, foreign.what, foreign.program_id, foreign.mode
+        ));
     }
     for pin in &status.foreign_pins {
-        let _ = writeln!(out, "foreign: {} is {}", printable(&pin.path), pin.what);
+        out.line(format_args!("foreign: {} is {}", pin.path, pin.what));
     }
     for leftover in &status.interrupted {
-        let _ = writeln!(out, "interrupted run: {leftover} is settled by the next apply or detach");
+        out.line(format_args!("interrupted run: {leftover} is settled by the next apply or detach"));
     }
     out
 }
@@ -331,10 +328,10 @@ fn row(interface: &Interface) -> [String; 6] {
     let dash = || "-".to_owned();
     let program = interface.program.as_ref();
     [
-        printable(&interface.label),
+        interface.label.clone(),
         interface.device.as_deref().map_or_else(dash, |device| match &interface.netns {
-            Some(netns) => printable(&format!("{netns}:{device}")),
-            None => printable(device),
+            Some(netns) => format!("{netns}:{device}"),
+            None => device.to_owned(),
         }),
         // What does not run has no mode.
         if interface.state == "attached" {
@@ -342,7 +339,7 @@ fn row(interface: &Interface) -> [String; 6] {
         } else {
             interface.state.to_owned()
         },
-        program.map_or_else(dash, |p| printable(p.function.as_ref().unwrap_or(&p.name))),
+        program.map_or_else(dash, |p| p.function.as_ref().unwrap_or(&p.name).clone()),
         program.map_or_else(dash, |p| p.id.to_string()),
         program.and_then(|p| p.loaded_at.clone()).unwrap_or_else(dash),
     ]

@@ -1,7 +1,6 @@
 //! `xdpd watch`: keeps the kernel as the file says.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
-use crate::output::human::printable;
 use crate::output::{self, Told};
 use crate::plan::Allow;
 use crate::privileges;
@@ -36,8 +34,8 @@ struct Watch {
     service: Service,
     /// What is wrong with the file as it is now: `inputs` are what it was before.
     rejected: Option<String>,
-    /// What was said last: the same is not said twice.
-    said: Option<String>,
+    /// What was said last, with what it means: the same is not said twice.
+    said: Option<(String, Option<&'static str>)>,
     /// What of plans and their notes was told, likewise.
     told: Told,
     /// How often in a row the file could not be made so.
@@ -123,7 +121,7 @@ impl Watch {
             self.told.notes(&survey.plan.notes);
         } else {
             for drift in &survey.plan.drift {
-                output::say(format_args!("{}: {}", printable(&drift.interface), printable(&drift.what)));
+                output::say(format_args!("{}: {}", drift.interface, drift.what));
             }
             apply::converge(&self.inputs, self.options, &mut self.told, Some(&self.interrupt))?;
         }
@@ -152,25 +150,25 @@ impl Watch {
                 }
             }
             Err(failure) => {
-                let text = failure.error.to_string();
-                self.say_once(format!("{text}\nxdpd: the state of before stays in force"));
-                self.rejected = Some(text);
+                self.rejected = Some(failure.error.to_string());
+                self.say_once(&failure.error, Some("the state of before stays in force"));
             }
         }
     }
 
-    fn complain(&mut self, error: &impl Display) {
+    fn complain(&mut self, error: &anyhow::Error) {
         self.failures += 1;
-        let text = error.to_string();
         // It is up all the same: what fails is tried again.
-        self.service.ready(&first_line(&text));
-        self.say_once(text);
+        self.service.ready(&first_line(&error.to_string()));
+        self.say_once(error, None);
     }
 
-    fn say_once(&mut self, text: String) {
-        if self.said.as_ref() != Some(&text) {
-            output::say(&text);
-            self.said = Some(text);
+    fn say_once(&mut self, error: &anyhow::Error, consequence: Option<&'static str>) {
+        let said = Some((error.to_string(), consequence));
+        if self.said != said {
+            output::say_error(error);
+            consequence.into_iter().for_each(output::say);
+            self.said = said;
         }
     }
 }

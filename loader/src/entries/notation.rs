@@ -231,7 +231,7 @@ pub struct Text<'a>(pub &'a Value);
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Value::String(text) => f.write_str(&crate::output::human::printable(text)),
+            Value::String(text) => f.write_str(text),
             other => other.fmt(f),
         }
     }

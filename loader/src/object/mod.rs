@@ -22,7 +22,7 @@ use object::elf;
 use object::read::elf::{FileHeader, Rel, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use xdpd_config::sha256;
 
 pub use btf::{Btf, BtfError, Field, FieldKind, Layout, Shape};
 pub use data_references::DataReference;
@@ -217,7 +217,7 @@ impl Object {
     /// Parses and checks an object.
     pub fn inspect(bytes: Vec<u8>) -> Result<Self, ObjectError> {
         let parsed = Elf::parse(&bytes)?.inspect()?;
-        let digest = hex(&Sha256::digest(&bytes));
+        let digest = sha256(&bytes);
         let Parsed { dialect, license, programs, maps, btf, data } = parsed;
         Ok(Self { bytes, digest, dialect, license, programs, maps, btf, data })
     }
@@ -333,15 +333,6 @@ impl Object {
         }
         Ok(bytes)
     }
-}
-
-/// Lowercase hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
 }
 
 impl Patch {

@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::human::printable;
-use super::write_wrapped;
+use super::Screen;
 use crate::entries::entry_count;
 use crate::object::Object;
 use crate::object::explain::{
@@ -113,52 +112,50 @@ pub struct RunBy {
 }
 
 /// The report as text.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
+pub fn text(report: &Report<'_>) -> Screen {
+    let mut out = Screen::default();
     if let Some(config) = &report.config {
-        let _ = writeln!(out, "{}: ok", printable(&config.path));
+        out.line(format_args!("{}: ok", config.path));
     }
     for interface in &report.interfaces {
         write_interface(&mut out, interface);
     }
     for program in &report.programs {
-        let (name, object) = (printable(&program.program), printable(&program.object));
-        let _ = writeln!(out, "program {name}: {} of {object}", program.function);
+        let ProgramUse { program: name, object, function, .. } = program;
+        out.line(format_args!("program {name}: {function} of {object}"));
         for (variable, value) in &program.globals {
-            let _ = writeln!(out, "  sets {} = {}", printable(variable), printable(value));
+            out.line(format_args!("  sets {variable} = {value}"));
         }
         for (map, count) in &program.entries {
-            let _ = writeln!(out, "  fills map {} with {}", printable(map), entry_count(*count));
+            out.line(format_args!("  fills map {map} with {}", entry_count(*count)));
         }
     }
     for note in &report.notes {
-        write_wrapped(&mut out, "note: ", "  ", &printable(&note.to_string()));
+        out.wrapped("note: ", "  ", &note.to_string());
     }
     for object in &report.objects {
         if !out.is_empty() {
-            out.push('\n');
+            out.blank();
         }
         write_object(&mut out, object);
     }
     out
 }
 
-fn write_interface(out: &mut String, interface: &InterfaceFacts) {
-    let name = printable(&interface.interface);
-    let _ = match &interface.device {
-        None => write!(out, "interfaces {name}"),
-        Some(device) if *device == interface.interface => write!(out, "interface {name}"),
-        Some(device) => write!(out, "interface {name} (device {})", printable(device)),
+fn write_interface(out: &mut Screen, interface: &InterfaceFacts) {
+    let InterfaceFacts { interface: name, device, netns, program, .. } = interface;
+    let what = match device {
+        None => format!("interfaces {name}"),
+        Some(device) if device == name => format!("interface {name}"),
+        Some(device) => format!("interface {name} (device {device})"),
     };
-    if let Some(netns) = &interface.netns {
-        let _ = write!(out, " in netns {}", printable(netns));
-    }
+    let netns = netns.as_ref().map_or_else(String::new, |netns| format!(" in netns {netns}"));
     let optional = if interface.optional { ", optional" } else { "" };
     let modes = interface.modes.join(" or ");
-    let _ = writeln!(out, ": program {}, {modes}{optional}", printable(&interface.program));
+    out.line(format_args!("{what}{netns}: program {program}, {modes}{optional}"));
 }
 
-fn write_object(out: &mut String, object: &ObjectFacts<'_>) {
+fn write_object(out: &mut Screen, object: &ObjectFacts<'_>) {
     let explanation = &object.explanation;
     let btf = if explanation.btf { "BTF" } else { "no BTF" };
     let license = match (explanation.license, explanation.gpl_compatible) {
@@ -166,7 +163,7 @@ fn write_object(out: &mut String, object: &ObjectFacts<'_>) {
         (license, true) => format!("license {license}"),
         (license, false) => format!("license {license} (for the kernel not the GPL)"),
     };
-    let _ = writeln!(out, "object {}: {}, {btf}, {license}", printable(&object.object), explanation.dialect);
+    out.line(format_args!("object {}: {}, {btf}, {license}", object.object, explanation.dialect));
     // The builtin object is the same for everybody: who uses one function of it wants to read of that one.
     let is_builtin = object.object == "builtin" && !object.run_by.is_empty();
     let mut others = Vec::new();
@@ -179,36 +176,32 @@ fn write_object(out: &mut String, object: &ObjectFacts<'_>) {
         }
     }
     if !others.is_empty() {
-        let _ = writeln!(out, "  and {}, which the file does not use", others.join(", "));
+        out.line(format_args!("  and {}, which the file does not use", others.join(", ")));
     }
     for map in &explanation.maps {
         write_map(out, map);
     }
 }
 
-fn write_program(out: &mut String, program: &ProgramFacts<'_>, run_by: Option<&RunBy>) {
+fn write_program(out: &mut Screen, program: &ProgramFacts<'_>, run_by: Option<&RunBy>) {
     let count = program.instructions;
     let instructions = if count == 1 { "instruction" } else { "instructions" };
-    let _ = writeln!(
-        out,
+    out.line(format_args!(
         "  program {}: {count} {instructions} in section {}",
-        program.name,
-        printable(program.section)
-    );
+        program.name, program.section
+    ));
     match run_by.map(|run_by| &*run_by.interfaces) {
         None => {}
         Some([]) => detail(out, "run by", "no interface"),
         Some(interfaces) => {
-            let names: Vec<String> = interfaces.iter().map(|name| printable(name)).collect();
-            detail(out, "run by", &names.join(", "));
+            detail(out, "run by", &interfaces.join(", "));
         }
     }
     if let Some(defect) = program.defect {
         detail(out, "defect", defect);
     }
     if !program.maps.is_empty() {
-        let maps: Vec<String> = program.maps.iter().map(|name| printable(name)).collect();
-        detail(out, "maps", &maps.join(", "));
+        detail(out, "maps", &program.maps.join(", "));
     }
     if !program.helpers.is_empty() {
         detail(out, "helpers", &program.helpers.join(", "));
@@ -230,14 +223,13 @@ fn kernel(program: &ProgramFacts<'_>) -> String {
     format!("{} or newer, for {}", program.kernel, program.kernel_reasons.join(", "))
 }
 
-fn write_map(out: &mut String, map: &MapFacts<'_>) {
-    let _ = writeln!(
-        out,
+fn write_map(out: &mut Screen, map: &MapFacts<'_>) {
+    out.line(format_args!(
         "  map {}: {}{}",
-        printable(map.name),
+        map.name,
         shape(&map.def),
         if map.pinned { "" } else { ", not pinned" }
-    );
+    ));
     if !map.def.flags.is_empty() {
         detail(out, "flags", &map.def.flags.join(", "));
     }
@@ -249,14 +241,14 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
     }
     for (what, side) in [("key", &map.key), ("value", &map.value)] {
         if let Some(side) = side {
-            detail(out, what, &printable(&side.spelling));
+            detail(out, what, &side.spelling);
         }
     }
     if let Some(inner) = &map.inner {
         write_inner(out, inner);
     }
     if !map.values.is_empty() {
-        let value = |SlotFacts { index, name }: &SlotFacts<'_>| format!("[{index}] = {}", printable(name));
+        let value = |SlotFacts { index, name }: &SlotFacts<'_>| format!("[{index}] = {name}");
         let mut values: Vec<String> = map.values.iter().map(value).collect();
         if map.values_left_out > 0 {
             values.push(format!("and {} more", map.values_left_out));
@@ -267,12 +259,12 @@ fn write_map(out: &mut String, map: &MapFacts<'_>) {
         write_variable(out, variable);
     }
     if map.variables_left_out > 0 {
-        let _ = writeln!(out, "    and {} more variables", map.variables_left_out);
+        out.line(format_args!("    and {} more variables", map.variables_left_out));
     }
 }
 
 /// The pattern of inner maps in a line.
-fn write_inner(out: &mut String, inner: &InnerFacts) {
+fn write_inner(out: &mut Screen, inner: &InnerFacts) {
     let mut text = shape(&inner.def);
     if !inner.def.flags.is_empty() {
         let _ = write!(text, "; flags {}", inner.def.flags.join(", "));
@@ -282,7 +274,7 @@ fn write_inner(out: &mut String, inner: &InnerFacts) {
     }
     for (what, side) in [("key", &inner.key), ("value", &inner.value)] {
         if let Some(side) = side {
-            let _ = write!(text, "; {what} {}", printable(&side.spelling));
+            let _ = write!(text, "; {what} {}", side.spelling);
         }
     }
     detail(out, "inner", &text);
@@ -294,21 +286,15 @@ fn shape(DefFacts { kind, key_size, value_size, max_entries, .. }: &DefFacts) ->
     format!("{kind}, key {key_size} B, value {value_size} B, {max_entries} {entries}")
 }
 
-fn write_variable(out: &mut String, variable: &VariableFacts) {
+fn write_variable(out: &mut Screen, variable: &VariableFacts) {
     let bytes = if variable.size == 1 { "byte" } else { "bytes" };
     let initial = variable.initial.as_ref().map_or_else(String::new, |value| format!(" = {value}"));
-    let text = format!(
-        "{}: {}, {} {bytes}{}",
-        printable(&variable.name),
-        printable(&variable.spelling),
-        variable.size,
-        printable(&initial)
-    );
-    write_wrapped(out, "    ", "      ", &text);
+    let text = format!("{}: {}, {} {bytes}{}", variable.name, variable.spelling, variable.size, initial);
+    out.wrapped("    ", "      ", &text);
 }
 
 /// A line below a program or map: what it is about, and the text.
-fn detail(out: &mut String, what: &str, text: &str) {
+fn detail(out: &mut Screen, what: &str, text: &str) {
     const REST: &str = "             ";
-    write_wrapped(out, &format!("    {what:<9}"), REST, text);
+    out.wrapped(&format!("    {what:<9}"), REST, text);
 }

@@ -1,15 +1,15 @@
 //! Changed entries of a map, as people read them.
 
-use std::fmt::Write;
-
+use super::Screen;
 use crate::entries::{Text, grouped};
 use crate::plan::{Change, EntryFacts, Facts};
 
 /// As many lines are written for each kind of change.
 const LINES: usize = 10;
+const INDENT: &str = "        ";
 
 /// Writes some of the entries that come, change and go, and how many more there are.
-pub(super) fn write(out: &mut String, change: &Change, paint: impl Fn(char) -> String) {
+pub(super) fn write(out: &mut Screen, change: &Change) {
     let (Some(Facts::Entries(before)), Some(Facts::Entries(after))) = (&change.before, &change.after) else {
         return;
     };
@@ -31,11 +31,10 @@ pub(super) fn write(out: &mut String, change: &Change, paint: impl Fn(char) -> S
             }
             written += 1;
             let to = to.map_or_else(String::new, |to| format!(" -> {to}"));
-            let _ =
-                writeln!(out, "        {} {} = {}{to}", paint(mark), Text(&entry.key), Text(&entry.value));
+            out.marked(INDENT, mark, format_args!("{} = {}{to}", Text(&entry.key), Text(&entry.value)));
         }
         if count > written {
-            let _ = writeln!(out, "        {} … and {} more", paint(mark), grouped(count - written));
+            out.marked(INDENT, mark, format_args!("… and {} more", grouped(count - written)));
         }
     }
 }

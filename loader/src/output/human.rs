@@ -1,10 +1,10 @@
 //! The plan as people read it.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use xdpd_config::listed;
 
-use super::{entries, write_wrapped};
+use super::{Screen, entries};
 use crate::entries::entry_count;
 use crate::plan::{Action, Address, Change, Choice, Choices, Drift, Facts, Plan, RefusedMode, Verdict};
 
@@ -12,43 +12,35 @@ use crate::plan::{Action, Address, Change, Choice, Choices, Drift, Facts, Plan, 
 const DETAIL: &str = "        ";
 const LEGEND: &str = "+ apply adds   ~ changes   - removes   ! blocked";
 
-/// Paints the marks.
-#[derive(Debug, Clone, Copy)]
-struct Paint(bool);
-
-impl Paint {
-    fn mark(self, mark: char) -> String {
-        let colour = match mark {
-            '+' => "32",
-            '~' => "33",
-            '-' | '!' => "31",
-            _ => return mark.to_string(),
-        };
-        if self.0 { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() }
-    }
-}
-
 /// The whole plan; empty where there is nothing to do.
-pub fn plan(plan: &Plan, colour: bool) -> String {
-    if plan.is_empty() { String::new() } else { format!("{LEGEND}\n{}", changes(plan, colour)) }
+pub fn plan(plan: &Plan, colour: bool) -> Screen {
+    let mut out = Screen::new(colour);
+    if !plan.is_empty() {
+        out.line(LEGEND);
+        out.append(&changes(plan, colour));
+    }
+    out
 }
 
 /// The same without the legend.
-pub fn changes(plan: &Plan, colour: bool) -> String {
-    let mut out = String::new();
+pub fn changes(plan: &Plan, colour: bool) -> Screen {
+    let mut out = Screen::new(colour);
     if plan.is_empty() {
         return out;
     }
-    let paint = Paint(colour);
+    let block = |out: &mut Screen, mark, title: &dyn Display| {
+        out.blank();
+        out.marked("", mark, title);
+    };
     if plan.mount {
-        let _ = writeln!(out, "\n{} a bpffs is mounted at /sys/fs/bpf", paint.mark('+'));
+        block(&mut out, '+', &"a bpffs is mounted at /sys/fs/bpf");
     }
     if let Some(root) = &plan.root {
-        let path = printable(&root.path.display().to_string());
-        let _ = writeln!(out, "\n{} {path}: {}", paint.mark('~'), root.from.difference(root.to));
+        let difference = root.from.difference(root.to);
+        block(&mut out, '~', &format_args!("{}: {difference}", root.path.display()));
     }
     for leftover in &plan.interrupted {
-        let _ = writeln!(out, "\n{} {}: {}", paint.mark('~'), leftover.directory(), leftover.settlement());
+        block(&mut out, '~', &format_args!("{}: {}", leftover.directory(), leftover.settlement()));
     }
     for (label, interface) in &plan.interfaces {
         let mark = match interface.verdict {
@@ -57,22 +49,23 @@ pub fn changes(plan: &Plan, colour: bool) -> String {
             Verdict::Remove => '-',
             Verdict::Blocked => '!',
         };
-        let _ = writeln!(out, "\n{} {}", paint.mark(mark), printable(label.as_str()));
+        block(&mut out, mark, label);
         for change in &interface.changes {
-            write_change(&mut out, change, paint);
+            write_change(&mut out, change);
         }
     }
     for drift in plan.drift.iter().filter(|drift| !is_told_elsewhere(plan, drift)) {
-        let _ = writeln!(out, "\n  drift of {}: {}", printable(&drift.interface), printable(&drift.what));
+        out.blank();
+        out.line(format_args!("  drift of {}: {}", drift.interface, drift.what));
     }
-    let _ = writeln!(
-        out,
-        "\nPlan: {} to add, {} to change, {} to remove, {} blocked.",
+    out.blank();
+    out.line(format_args!(
+        "Plan: {} to add, {} to change, {} to remove, {} blocked.",
         plan.count(Verdict::Add),
         plan.count(Verdict::Change),
         plan.count(Verdict::Remove),
         plan.count(Verdict::Blocked)
-    );
+    ));
     out
 }
 
@@ -82,7 +75,7 @@ fn is_told_elsewhere(plan: &Plan, drift: &Drift) -> bool {
     plan.blocks().any(|why| why.contains(&drift.what)) || (drift.device_gone && is_noted())
 }
 
-fn write_change(out: &mut String, change: &Change, paint: Paint) {
+fn write_change(out: &mut Screen, change: &Change) {
     let mark = match (change.blocked_by.is_some(), change.action) {
         (true, _) => '!',
         (_, Action::Create) => '+',
@@ -93,20 +86,17 @@ fn write_change(out: &mut String, change: &Change, paint: Paint) {
         Address::Program => "program".to_owned(),
         Address::Mode => "mode".to_owned(),
         Address::Link => "link".to_owned(),
-        Address::Map(name) => format!("map {}", printable(name)),
-        Address::Global(name) => format!("global {}", printable(name)),
+        Address::Map(name) => format!("map {name}"),
+        Address::Global(name) => format!("global {name}"),
     };
     let (headline, detail) = words(change);
-    let mut lines = String::new();
-    write_wrapped(&mut lines, &format!("    {mark} {what}: "), DETAIL, &headline);
-    // Painted afterwards: a colour takes no room.
-    out.push_str(&lines.replacen(mark, &paint.mark(mark), 1));
-    entries::write(out, change, |mark| paint.mark(mark));
+    out.marked_wrapped("    ", mark, &format!("{what}: "), DETAIL, &headline);
+    entries::write(out, change);
     let blocked = change.blocked_by.as_ref().map(|why| format!("blocked: {why}"));
     // What differs is often all of the reason for not doing it.
     let detail = detail.filter(|detail| blocked.as_ref().is_none_or(|blocked| !blocked.contains(detail)));
     for detail in detail.into_iter().chain(blocked) {
-        write_wrapped(out, DETAIL, DETAIL, &printable(&detail));
+        out.wrapped(DETAIL, DETAIL, &detail);
     }
 }
 
@@ -121,7 +111,7 @@ fn words(change: &Change) -> (String, Option<String>) {
             _,
             Some(Facts::Link { config: Some(before), .. }),
             Some(Facts::Link { config: Some(after), .. }),
-        ) => (format!("owner {} -> {}", printable(before), printable(after)), change.reason.clone()),
+        ) => (format!("owner {before} -> {after}"), change.reason.clone()),
         (Address::Link, Action::Replace, _, Some(after)) => {
             (format!("attached anew, {}", facts(after)), change.reason.clone())
         }
@@ -154,12 +144,12 @@ fn facts(facts: &Facts) -> String {
         Facts::Permissions(permissions) => permissions.to_string(),
         Facts::Link { device, ifindex, netns, modes, .. } => {
             let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
-            let mut text = format!("{} on {}", modes.join(" or "), printable(device));
+            let mut text = format!("{} on {device}", modes.join(" or "));
             if let Some(ifindex) = ifindex {
                 let _ = write!(text, " (ifindex {ifindex})");
             }
             if let Some(netns) = netns {
-                let _ = write!(text, " in netns {}", printable(netns));
+                let _ = write!(text, " in netns {netns}");
             }
             text
         }
@@ -180,7 +170,7 @@ pub fn choices(choices: &Choices<'_>) -> String {
     const NAMED: usize = 10;
     let mut groups: Vec<(&Choice, Vec<String>)> = Vec::new();
     for (label, choice) in choices {
-        let label = printable(label.as_str());
+        let label = label.to_string();
         match groups.iter_mut().find(|(known, _)| *known == choice) {
             Some((_, labels)) => labels.push(label),
             None => groups.push((choice, vec![label])),
@@ -189,33 +179,13 @@ pub fn choices(choices: &Choices<'_>) -> String {
     let mut out = String::new();
     for (Choice { mode, refused }, labels) in groups {
         let _ = write!(out, "; {} attached in {mode} mode", listed(labels, NAMED));
-        let reasons = refused
-            .iter()
-            .map(|RefusedMode { mode, reason }| format!("{mode} refused: {}", printable(reason)));
+        let reasons = refused.iter().map(|RefusedMode { mode, reason }| format!("{mode} refused: {reason}"));
         let reasons: Vec<String> = reasons.collect();
         if !reasons.is_empty() {
             let _ = write!(out, " ({})", reasons.join("; "));
         }
     }
     out
-}
-
-/// Names come from files and from other people's programs: nothing of them may steer a terminal.
-pub fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
-}
-
-/// The same for text of several lines.
-pub fn printable_lines(text: &str) -> String {
-    let lines = text.trim_end().lines().map(|line| {
-        // The verifier's log quotes the source, which is indented with tabs.
-        if line.contains(|c: char| c.is_control() && c != '\t') {
-            line.escape_debug().to_string()
-        } else {
-            line.to_owned()
-        }
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -227,13 +197,13 @@ mod tests {
     #[test]
     fn modes_that_were_taken_are_told_with_the_reasons_and_equal_ones_together() {
         let labels = ["a", "b", "c"].map(|label| Label::try_new(label).unwrap());
-        let refused = RefusedMode { mode: Mode::Native, reason: "too\x1blarge".into() };
+        let refused = RefusedMode { mode: Mode::Native, reason: "too large".into() };
         let native = Choice { mode: Mode::Native, refused: Vec::new() };
         let generic = Choice { mode: Mode::Generic, refused: vec![refused] };
         let taken = [&generic, &native, &generic].map(Clone::clone);
         assert_eq!(
             choices(&labels.iter().zip(taken).collect()),
-            "; a, c attached in generic mode (native refused: too\\u{1b}large); b attached in native mode"
+            "; a, c attached in generic mode (native refused: too large); b attached in native mode"
         );
         assert_eq!(choices(&Choices::new()), "");
     }

@@ -5,16 +5,18 @@ mod entries;
 pub mod human;
 pub mod json;
 mod progress;
+mod screen;
 mod table;
 mod told;
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write as _};
 
 /// A terminal's usual width.
 const WIDTH: usize = 80;
 
 pub use progress::Progress;
+pub use screen::{Listed, Screen};
 pub use table::table;
 pub use told::Told;
 
@@ -27,7 +29,12 @@ pub enum Delivery {
     Unwanted,
 }
 
-/// Writes data to stdout.
+/// Writes to stdout what people asked for.
+pub fn show(screen: &Screen) -> io::Result<Delivery> {
+    data(&screen.to_string())
+}
+
+/// Writes to stdout what tools read: JSON, or what is generated from our own sources.
 pub fn data(text: &str) -> io::Result<Delivery> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -36,9 +43,21 @@ pub fn data(text: &str) -> io::Result<Delivery> {
     }
 }
 
-/// Tells people something. That nobody can read it is no failure.
+/// Tells people something, in one line whatever is in it. That nobody can read it is no failure.
 pub fn say(message: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "xdpd: {message}");
+    let mut screen = Screen::default();
+    screen.line(message);
+    say_screen(&screen);
+}
+
+/// Tells people something that has lines.
+pub fn say_screen(screen: &Screen) {
+    let _ = write!(io::stderr().lock(), "xdpd: {screen}");
+}
+
+/// Tells people what went wrong.
+pub fn say_error(error: &anyhow::Error) {
+    say_screen(&Screen::of_error(error));
 }
 
 /// Tells people several things, each on a line of its own.
@@ -66,23 +85,4 @@ pub fn stdout_width() -> usize {
 /// <https://no-color.org>: set and not empty means none.
 fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// Writes text behind `first`, its further lines behind `rest`, at most [`WIDTH`] columns wide unless a single word is
-/// wider.
-fn write_wrapped(out: &mut String, first: &str, rest: &str, text: &str) {
-    let (mut line, mut empty) = (first.to_owned(), true);
-    for word in text.split(' ') {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(out, "{line}");
-            rest.clone_into(&mut line);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    let _ = writeln!(out, "{line}");
 }

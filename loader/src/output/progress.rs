@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use xdpd_config::terminal::printable;
+
 use crate::entries::grouped;
 
 /// What ends sooner is not shown, and nothing is rewritten more often.
@@ -25,7 +27,7 @@ impl Progress {
     pub fn of(what: impl Display, all: usize) -> Self {
         let now = Instant::now();
         let next = if all < MANY { now + INTERVAL } else { now };
-        Self { what: what.to_string(), all, next, shown: false }
+        Self { what: printable(&what.to_string()).into_owned(), all, next, shown: false }
     }
 
     /// So many are done. Where stderr is no terminal, nothing is said.

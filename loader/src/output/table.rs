@@ -1,6 +1,11 @@
 //! Tables for people: columns that fit a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+
+use xdpd_config::terminal::printable;
+
+use super::Screen;
 
 /// No column is made narrower.
 const NARROWEST: usize = 10;
@@ -15,9 +20,12 @@ pub fn table<const N: usize>(
     rows: &[[String; N]],
     width: usize,
     elastic: &[&[usize]],
-) -> String {
+) -> Screen {
     let mut widths = head.map(str::len);
-    for row in rows {
+    // As wide as they are shown.
+    let rows: Vec<[Cow<'_, str>; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -25,17 +33,17 @@ pub fn table<const N: usize>(
     for columns in elastic {
         narrow(&mut widths, width, columns);
     }
-    let mut out = String::new();
+    let mut out = Screen::default();
     let mut write_row = |cells: [&str; N]| {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
             let _ = write!(line, "{:<width$}{:GAP$}", shortened(cell, width), "");
         }
-        let _ = writeln!(out, "{}", line.trim_end());
+        out.line(line.trim_end());
     };
     write_row(head);
-    for row in rows {
-        write_row(row.each_ref().map(String::as_str));
+    for row in &rows {
+        write_row(row.each_ref().map(|cell| &**cell));
     }
     out
 }
@@ -71,14 +79,16 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
-        let text = table(["A", "LONGER", "C"], &rows(&[["name", "x", "1"], ["n", "y", ""]]), 80, &[&[0, 1]]);
+        let text = table(["A", "LONGER", "C"], &rows(&[["name", "x", "1"], ["n", "y", ""]]), 80, &[&[0, 1]])
+            .to_string();
         assert_eq!(text, "A     LONGER  C\nname  x       1\nn     y\n");
     }
 
     #[test]
     fn long_names_lose_their_middle_and_what_matters_most_stays_whole() {
         let long = "a-namespace-with-a-very-long-name:eth0";
-        let text = table(["A", "B", "C"], &rows(&[[long, "short", "2026-11-23T01:41:05Z"]]), 60, &[&[0, 1]]);
+        let text = table(["A", "B", "C"], &rows(&[[long, "short", "2026-11-23T01:41:05Z"]]), 60, &[&[0, 1]])
+            .to_string();
         let [head, row] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
         assert_eq!(row, "a-namespace-wit…-long-name:eth0  short  2026-11-23T01:41:05Z");
         assert!(row.chars().count() <= 60 && head.starts_with("A "), "{text}");
@@ -87,15 +97,16 @@ mod tests {
     #[test]
     fn the_widest_column_gives_first_and_none_becomes_too_narrow_to_read() {
         let (long, longer) = ("x".repeat(50), "y".repeat(70));
-        let fits = table(["A", "B", "C"], &rows(&[[&long, &longer, "z"]]), 80, &[&[0, 1]]);
+        let fits = table(["A", "B", "C"], &rows(&[[&long, &longer, "z"]]), 80, &[&[0, 1]]).to_string();
         let widths: Vec<usize> =
             fits.lines().last().unwrap().split("  ").map(|cell| cell.chars().count()).collect();
         assert_eq!(widths, [38, 37, 1]);
-        let cannot = table(["A", "B", "C"], &rows(&[[&long, &longer, &long]]), 40, &[&[0, 1]]);
+        let cannot = table(["A", "B", "C"], &rows(&[[&long, &longer, &long]]), 40, &[&[0, 1]]).to_string();
         let widths: Vec<usize> =
             cannot.lines().last().unwrap().split("  ").map(|cell| cell.chars().count()).collect();
         assert_eq!(widths, [10, 10, 50]);
-        let next = table(["A", "B", "C"], &rows(&[[&long, &longer, &long]]), 40, &[&[0, 1], &[2]]);
+        let next =
+            table(["A", "B", "C"], &rows(&[[&long, &longer, &long]]), 40, &[&[0, 1], &[2]]).to_string();
         assert_eq!(next.lines().last().unwrap().chars().count(), 40, "{next}");
     }
 }

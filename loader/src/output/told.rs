@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{data, human, say, stdout_colour};
+use super::{human, say, show, stdout_colour};
 use crate::plan::{Note, Plan};
 
 /// What was told already.
@@ -28,6 +28,6 @@ impl Told {
     pub fn plan(&mut self, plan: &Plan) -> io::Result<()> {
         let text = if self.legend { human::changes } else { human::plan };
         self.legend |= !plan.is_empty();
-        data(&text(plan, stdout_colour())).map(drop)
+        show(&text(plan, stdout_colour())).map(drop)
     }
 }

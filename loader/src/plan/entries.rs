@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use xdpd_config::Value;
 use xdpd_kernel::MapId;
 
@@ -36,10 +36,8 @@ pub struct EntriesFacts {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntryFacts {
     /// Its key.
-    #[serde(serialize_with = "as_json")]
     pub key: Value,
     /// Its value.
-    #[serde(serialize_with = "as_json")]
     pub value: Value,
 }
 
@@ -142,20 +140,17 @@ fn listed<'e>(
     listed
 }
 
-/// A value of the file in JSON, which has the same types.
-fn as_json<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
-    json(value).serialize(serializer)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Integer(number) => (*number).into(),
-        Value::Boolean(truth) => (*truth).into(),
-        Value::String(text) => text.as_str().into(),
-        Value::Array(elements) => elements.iter().map(|element| json(&element.value)).collect(),
-        Value::Table(members) => {
-            let members = members.iter().map(|(name, member)| (name.value.clone(), json(&member.value)));
-            serde_json::Value::Object(members.collect())
-        }
+    #[test]
+    fn a_value_has_one_form_in_json_whether_it_is_of_an_entry_or_of_a_global_variable() {
+        let value = Value::parse("{ b = 1, a = [{ d = true, c = \"x\" }] }").unwrap();
+        let json = r#"{"b":1,"a":[{"d":true,"c":"x"}]}"#;
+        let global = serde_json::to_string(&Facts::Global { value: value.clone() }).unwrap();
+        assert_eq!(global, format!(r#"{{"value":{json}}}"#));
+        let entry = serde_json::to_string(&EntryFacts { key: value.clone(), value }).unwrap();
+        assert_eq!(entry, format!(r#"{{"key":{json},"value":{json}}}"#));
     }
 }

@@ -1,9 +1,8 @@
 //! From the bytes of a type to a value, for showing what is in the kernel.
 
-use xdpd_config::{Located, Value};
+use xdpd_config::{Located, Value, hex};
 
 use super::super::btf::Btf;
-use super::super::hex;
 use super::address::Family;
 use super::{Integer, MAX_DEPTH, Type};
 

@@ -1,10 +1,9 @@
 //! What each type takes, what it refuses, and that nothing is lost on the way there and back.
 
 use proptest::prelude::*;
-use xdpd_config::{Located, Value};
+use xdpd_config::{Located, Value, hex};
 
 use super::super::btf::Btf;
-use super::super::hex;
 use super::{TypeProblem, decode, describe, encode};
 
 /// Writes BTF as a compiler would.
