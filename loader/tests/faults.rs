@@ -72,7 +72,10 @@ fn fail_each(what: &str, stand: &Stand) {
                 0 => {}
                 // The new state was verified, and what is left is told.
                 4 => {
-                    assert!(output.stderr.contains("applied, but not everything"), "{context}: {output}");
+                    let is_told = ["xdpd: applied", "but not everything"]
+                        .iter()
+                        .all(|words| output.stderr.contains(words));
+                    assert!(is_told, "{context}: {output}");
                     stand.xdpd("apply config.toml --takeover").expect_code(0);
                 }
                 _ => panic!("{context}: {output}"),

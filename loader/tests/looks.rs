@@ -316,6 +316,24 @@ fn a_pin_root_that_cannot_be_opened_is_not_one_that_does_not_exist() {
     }
 }
 
+/// Whether others can change where its path leads is asked of each directory on the way, by each of these commands.
+#[test]
+#[ignore = "needs root"]
+fn a_look_at_the_way_to_the_pin_root_that_fails_is_no_pin_root_without_interfaces() {
+    require_root!();
+    let pair = Pair::new("way");
+    for command in ["detach", "apply", "diff", "status"] {
+        for (nth, errno) in (0..).flat_map(|nth| ["EIO", "EACCES", "ENOENT"].map(|errno| (nth, errno))) {
+            let is_wanted = |line: &str| {
+                line.starts_with("openat(AT_FDCWD, \"/\",") || line.contains(", \"tmp\", O_RDONLY")
+            };
+            let reset = || drop(pair.run("apply").expect_code(0));
+            let Some(output) = pair.try_fault(command, errno, (is_wanted, nth), reset) else { break };
+            pair.assert_right_or_told(command, errno, &output);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_lock_that_cannot_be_taken_is_exit_2_and_changes_nothing() {
