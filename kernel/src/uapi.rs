@@ -355,6 +355,8 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_XDP: u16 = 43;
+pub(crate) const IFLA_PROP_LIST: u16 = 52;
+pub(crate) const IFLA_ALT_IFNAME: u16 = 53;
 
 // rtnetlink.h
 pub(crate) const RTM_NEWLINK: u16 = 16;

@@ -3,9 +3,10 @@
 use crate::id::{IfIndex, ProgramId};
 use crate::mode::XdpMode;
 use crate::uapi::{
-    IFLA_IFNAME, IFLA_MTU, IFLA_XDP, IFLA_XDP_ATTACHED, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID,
-    IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED, NLA_TYPE_MASK, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
+    IFLA_ALT_IFNAME, IFLA_IFNAME, IFLA_MTU, IFLA_PROP_LIST, IFLA_XDP, IFLA_XDP_ATTACHED,
+    IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED,
+    NLA_TYPE_MASK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, RTM_DELLINK, RTM_NEWLINK,
+    XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
 };
 
 use super::{Attached, Change, Device, LinkEvent};
@@ -124,10 +125,12 @@ impl Message<'_> {
             return Ok(None);
         }
         let (_, ifindex) = self.link()?;
-        let mut device = Device { ifindex, name: String::new(), mtu: 0, xdp: Vec::new() };
+        let mut device =
+            Device { ifindex, name: String::new(), alt_names: Vec::new(), mtu: 0, xdp: Vec::new() };
         for attribute in self.link_attributes()? {
             match attribute? {
                 (IFLA_IFNAME, value) => device.name = text(value),
+                (IFLA_PROP_LIST, value) => device.alt_names = alt_names(value)?,
                 (IFLA_MTU, value) => device.mtu = u32_at(value, 0)?,
                 (IFLA_XDP, value) => device.xdp = attached(value)?,
                 _ => {}
@@ -191,6 +194,17 @@ fn split_attribute<'a>(bytes: &mut &'a [u8]) -> Result<(u16, &'a [u8])> {
     let value = bytes.get(ATTRIBUTE_LEN..len).ok_or(Malformed)?;
     *bytes = bytes.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
     Ok((kind, value))
+}
+
+/// The alternative names in an `IFLA_PROP_LIST` attribute (`rtnl_fill_prop_list` in the kernel's `net/core/rtnetlink.c`),
+/// which may come to hold other properties, too.
+fn alt_names(bytes: &[u8]) -> Result<Vec<String>> {
+    let names = attributes(bytes).filter_map(|attribute| match attribute {
+        Ok((IFLA_ALT_IFNAME, value)) => Some(Ok(text(value))),
+        Ok(_) => None,
+        Err(malformed) => Some(Err(malformed)),
+    });
+    names.collect()
 }
 
 /// The programs in an `IFLA_XDP` attribute.
@@ -295,6 +309,7 @@ mod tests {
             Device {
                 ifindex: IfIndex(3),
                 name: "eth0".into(),
+                alt_names: Vec::new(),
                 mtu: 1500,
                 xdp: vec![program(XdpMode::Native, 11), program(XdpMode::Generic, 12)],
             }
@@ -305,6 +320,44 @@ mod tests {
         assert_eq!(only_device(&device(RTM_NEWLINK, "e", &none)).xdp, []);
         let without_mode = [(IFLA_XDP_ATTACHED, &[3][..]), (IFLA_XDP_PROG_ID, &id(5))];
         assert_eq!(only_device(&device(RTM_NEWLINK, "e", &without_mode)).xdp, [program(XdpMode::Offload, 5)]);
+    }
+
+    /// A message about a device that has these properties.
+    fn properties(properties: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+        message.attribute(IFLA_IFNAME, b"eth0\0");
+        message.nested(IFLA_PROP_LIST, |message| {
+            for (kind, value) in properties {
+                message.attribute(*kind, value);
+            }
+        });
+        message.finish()
+    }
+
+    #[test]
+    fn alternative_names_are_read_in_order() {
+        let long = [b'x'; 127];
+        let device = only_device(&properties(&[
+            (IFLA_ALT_IFNAME, b"uplink\0"),
+            (99, b"another property"),
+            (IFLA_ALT_IFNAME, &[&long[..], b"\0"].concat()),
+            (IFLA_ALT_IFNAME, b"e\xffth\0"),
+        ]));
+        assert_eq!(device.alt_names, ["uplink", &"x".repeat(127), "e\u{fffd}th"]);
+        assert_eq!(device.name, "eth0");
+        assert_eq!(only_device(&properties(&[])).alt_names, [""; 0]);
+    }
+
+    #[test]
+    fn a_broken_list_of_names_is_malformed() {
+        let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+        // An attribute that is longer than the list.
+        message
+            .attribute(IFLA_PROP_LIST, &[&[100, 0][..], &IFLA_ALT_IFNAME.to_ne_bytes(), b"up\0\0"].concat());
+        let bytes = message.finish();
+        let found: Vec<_> =
+            messages(&bytes).map(|message| message.and_then(|message| message.device())).collect();
+        assert_eq!(found, [Err(Malformed)]);
     }
 
     #[test]
@@ -361,13 +414,23 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let xdp = [(IFLA_XDP_ATTACHED, &[1][..]), (IFLA_XDP_DRV_PROG_ID, &[9, 0, 0, 0][..])];
-            let mut bytes = [device(kind, "eth0", &xdp), device(RTM_NEWLINK, "eth1", &[])].concat();
+            let names = properties(&[(IFLA_ALT_IFNAME, b"uplink\0"), (IFLA_ALT_IFNAME, b"another-name\0")]);
+            let mut bytes = [device(kind, "eth0", &xdp), names, device(RTM_NEWLINK, "eth1", &[])].concat();
             for (at, byte) in damage {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
             parse(&bytes);
             parse(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn alternative_names_are_those_that_were_written(
+            names in proptest::collection::vec("[^\0]{0,40}", 0..8),
+        ) {
+            let ended: Vec<_> = names.iter().map(|name| format!("{name}\0")).collect();
+            let written: Vec<_> = ended.iter().map(|name| (IFLA_ALT_IFNAME, name.as_bytes())).collect();
+            prop_assert_eq!(only_device(&properties(&written)).alt_names, names);
         }
 
         #[test]
