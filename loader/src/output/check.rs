@@ -74,6 +74,9 @@ pub struct InterfaceFacts {
     pub modes: Vec<String>,
     /// The device may be absent.
     pub optional: bool,
+    /// Of a glob: the patterns of devices that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
 }
 
 /// An entry of `programs`, or the default program where it is used.
@@ -152,6 +155,9 @@ fn write_interface(out: &mut String, interface: &InterfaceFacts) {
     };
     if let Some(netns) = &interface.netns {
         let _ = write!(out, " in netns {}", printable(netns));
+    }
+    if !interface.except.is_empty() {
+        let _ = write!(out, " except {}", printable(&interface.except.join(", ")));
     }
     let optional = if interface.optional { ", optional" } else { "" };
     let modes = interface.modes.join(" or ");
