@@ -122,11 +122,26 @@ pub enum Selector {
     Device {
         /// The entry's key.
         label: Label,
-        /// The device's name in its network namespace.
+        /// The device's name in its network namespace, or one of its alternative names there.
         device: String,
     },
     /// Every matching device that no entry of its own names.
-    Glob(Glob),
+    Glob {
+        /// The entry's key, for the names of devices.
+        glob: Glob,
+        /// `except`: patterns for the names and alternative names of devices that are left out.
+        except: Vec<Glob>,
+    },
+}
+
+impl Selector {
+    /// Whether it is a pattern that stands for the device with this name and these alternative names, as far as no entry
+    /// of its own names that device.
+    pub fn is_pattern_for(&self, name: &str, alt_names: &[impl AsRef<str>]) -> bool {
+        let Self::Glob { glob, except } = self else { return false };
+        let is_left_out = |name: &str| except.iter().any(|except| except.matches(name));
+        glob.matches(name) && !is_left_out(name) && !alt_names.iter().any(|name| is_left_out(name.as_ref()))
+    }
 }
 
 /// `[stats]`: what `xdp-stats` reads.
@@ -200,17 +215,21 @@ impl Interface {
     pub fn key(&self) -> &str {
         match &self.selector {
             Selector::Device { label, .. } => label.as_str(),
-            Selector::Glob(glob) => glob.as_str(),
+            Selector::Glob { glob, .. } => glob.as_str(),
         }
     }
 
     /// The label of `device` under this entry: its key, or for a pattern the device's name, after `<netns>:`
-    /// where the entry has one. Only a pattern's can fail, where `netns` is a long path.
+    /// where the entry has one. Only a pattern's can fail: by what the device is called, or where `netns` is a long path.
     pub fn label_of(&self, device: &str) -> Result<Label, LabelError> {
         match (&self.selector, &self.netns) {
             (Selector::Device { label, .. }, _) => Ok(label.clone()),
-            (Selector::Glob(_), None) => Label::try_new(device),
-            (Selector::Glob(_), Some(netns)) => Label::try_new(&format!("{netns}:{device}")),
+            // Others may have become the same text.
+            (Selector::Glob { .. }, _) if device.contains(char::REPLACEMENT_CHARACTER) => {
+                Err(LabelError::NotUtf8)
+            }
+            (Selector::Glob { .. }, None) => Label::try_new(device),
+            (Selector::Glob { .. }, Some(netns)) => Label::try_new(&format!("{netns}:{device}")),
         }
     }
 }
@@ -269,21 +288,10 @@ impl Config {
 
     /// The error that `a` and `b`, entries of this file, both claim `device`.
     ///
-    /// Two entries that name it do so in any file; two patterns, or two namespaces that turn out to be one,
-    /// only on a machine where they match.
+    /// Two entries that name it do so in any file; two patterns, two names of one device, or two namespaces that turn
+    /// out to be one, only on a machine where they match.
     pub fn two_claims(&self, device: &str, a: &Interface, b: &Interface) -> Diagnostic {
         two_claims(device, a, b)
-    }
-
-    /// The error that two devices, one of each of the entries `a` and `b`, would both be pinned under `label`: one
-    /// has it as its key, with another `name`, and the other is a pattern that matches a device of this name.
-    pub fn two_labels(&self, label: &Label, a: &Interface, b: &Interface) -> Diagnostic {
-        let (first, second) = if a.span.start <= b.span.start { (a, b) } else { (b, a) };
-        Diagnostic::new(format!("two devices would have the label {}", quoted(label.as_str())))
-            .at(second.span.clone())
-            .label("one is of this entry")
-            .related(first.span.clone(), "the other of this one")
-            .help("give the entry that is no pattern another key")
     }
 }
 
@@ -292,8 +300,13 @@ pub(crate) fn two_claims(device: &str, a: &Interface, b: &Interface) -> Diagnost
     let netns = first.netns.as_deref().or(second.netns.as_deref());
     let place = netns.map(|netns| format!(" in netns {}", quoted(netns))).unwrap_or_default();
     let help = match (&first.selector, &second.selector) {
-        (Selector::Glob(_), Selector::Glob(_)) => "an entry that names the device wins over patterns",
-        _ => "a device has one entry: remove one of the two",
+        (Selector::Glob { .. }, Selector::Glob { .. }) => {
+            "an entry that names the device wins over patterns, and `except` takes it out of one".to_owned()
+        }
+        (Selector::Device { device: a, .. }, Selector::Device { device: b, .. }) if a != b => {
+            format!("{} and {} are names of this device: remove one of the two entries", quoted(a), quoted(b))
+        }
+        _ => "a device has one entry: remove one of the two".to_owned(),
     };
     let (by_first, by_second) = (quoted(first.key()), quoted(second.key()));
     Diagnostic::new(format!(

@@ -1,4 +1,4 @@
-//! Keys of `[interfaces]` that stand for every device with a matching name.
+//! Patterns: keys of `[interfaces]` that stand for every device with a matching name, and those of `except`.
 
 use std::fmt;
 

@@ -31,6 +31,9 @@ pub enum LabelError {
     /// It would garble every output that names it.
     #[error("it holds a control character")]
     Control,
+    /// Bytes of a device's name were replaced: another device may have become the same text.
+    #[error("it is not UTF-8")]
+    NotUtf8,
     /// Its spelling does not fit a file name.
     #[error("it takes {0} bytes as a directory name, and {MAX_FILE_NAME} is the limit")]
     TooLong(usize),

@@ -40,7 +40,7 @@ pub struct Record {
     pub generation: u64,
     /// The absolute path of the config that owns the interface.
     pub config: PathBuf,
-    /// The name of the device when it was attached.
+    /// The name of the device when it was attached: of its names, alternative ones among them, the one that the file says.
     pub device: String,
     /// The device's index in its network namespace.
     pub ifindex: u32,

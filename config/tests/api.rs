@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use xdpd_config::escape::escape;
 use xdpd_config::{
-    BUILTIN_FUNCTIONS, Config, Diagnostic, Interface, Label, Mode, ObjectRef, Reuse, Selector, parse_interval,
+    BUILTIN_FUNCTIONS, Config, Diagnostic, Interface, Label, LabelError, Mode, ObjectRef, Reuse, Selector,
+    parse_interval,
 };
 
 fn parse(text: &str) -> Config {
@@ -90,7 +91,7 @@ fn a_pattern_matches_whole_names_and_labels_what_it_matches() {
          [interfaces.'*']\nnetns = 'a'\n\
          [interfaces.'tap*']\nnetns = '/run/netns/b'\n",
     );
-    let Selector::Glob(glob) = &interface(&config, "veth[0-9]?").selector else {
+    let Selector::Glob { glob, .. } = &interface(&config, "veth[0-9]?").selector else {
         panic!("expected a pattern")
     };
     assert!(glob.matches("veth12") && glob.matches("veth1é"));
@@ -104,7 +105,7 @@ fn a_pattern_matches_whole_names_and_labels_what_it_matches() {
 #[test]
 fn a_leading_dot_of_a_device_is_nothing_special_to_a_pattern() {
     let config = parse("[interfaces.'*']");
-    let Selector::Glob(glob) = &config.interfaces[0].selector else { panic!("expected a pattern") };
+    let Selector::Glob { glob, .. } = &config.interfaces[0].selector else { panic!("expected a pattern") };
     assert!(glob.matches(".hidden"));
 }
 
@@ -136,12 +137,37 @@ fn errors_found_later_point_into_the_file() {
 }
 
 #[test]
-fn two_devices_under_one_label_are_an_error_that_names_both_entries() {
-    let config = parse("[interfaces.'veth*']\n[interfaces.veth0]\nname = 'eth9'\n");
-    let label = Label::try_new("veth0").unwrap();
+fn two_names_of_one_device_are_two_claims_that_say_so() {
+    let config = parse("[interfaces.uplink-of-this-host]\n[interfaces.wan]\nname = 'eth0'\n");
     let [a, b] = config.interfaces.as_slice() else { panic!("expected two entries") };
-    let error = config.diagnostic(config.two_labels(&label, b, a)).to_string();
-    assert!(error.contains(":1:13") && error.contains(":2:13") && error.contains("`veth0`"), "{error}");
+    let error = config.diagnostic(config.two_claims("eth0", b, a)).to_string();
+    assert!(
+        error.contains("device `eth0` is claimed twice, by `uplink-of-this-host` and by `wan`"),
+        "{error}"
+    );
+    assert!(error.contains("`uplink-of-this-host` and `eth0` are names of this device"), "{error}");
+    assert!(error.contains(":1:13") && error.contains(":2:13"), "{error}");
+}
+
+#[test]
+fn a_pattern_is_for_names_and_its_exceptions_are_for_any_name() {
+    let config = parse("[interfaces.'veth*']\nexcept = ['veth-mgmt*', 'uplink']\n[interfaces.veth0]\n");
+    let selector = |key: &str| interface(&config, key).selector.clone();
+    let is_for = |name: &str, alt_names: &[&str]| selector("veth*").is_pattern_for(name, alt_names);
+    assert!(is_for("veth0", &[]) && is_for("veth0", &["downlink", "uplink0"]));
+    assert!(!is_for("veth-mgmt0", &[]));
+    assert!(!is_for("veth0", &["veth-mgmt0"]) && !is_for("veth0", &["other", "uplink"]));
+    assert!(!is_for("eth0", &["veth0"]), "a pattern is held against names alone");
+    assert!(!selector("veth0").is_pattern_for("veth0", &[""; 0]), "it is no pattern");
+}
+
+#[test]
+fn names_that_lost_bytes_label_no_device_of_a_pattern() {
+    let config = parse("[interfaces.'*']\nnetns = 'a'\n[interfaces.veth0]\n");
+    let label = |key: &str, device| interface(&config, key).label_of(device);
+    assert_eq!(label("*", "v\u{fffd}"), Err(LabelError::NotUtf8));
+    assert_eq!(label("*", "v\u{1b}[2J"), Err(LabelError::Control));
+    assert_eq!(label("veth0", "v\u{fffd}").unwrap().as_str(), "veth0");
 }
 
 #[test]

@@ -141,10 +141,11 @@ fn selector(config: &Config, interface: &Interface) -> String {
                 config.pin_root.join(label.file_name()).display()
             )
         }
-        Selector::Glob(glob) => {
+        Selector::Glob { glob, except } => {
             let label = interface.label_of("DEVICE").unwrap();
+            let except: String = except.iter().map(|except| format!(" but {except}")).collect();
             format!(
-                "{glob}: every match{netns}, pinned in {}",
+                "{glob}: every match{except}{netns}, pinned in {}",
                 config.pin_root.join(label.file_name()).display()
             )
         }

@@ -476,7 +476,13 @@ mod tests {
     }
 
     fn there(xdp: &[Attached], uppers: &[&str]) -> Sight {
-        let device = Device { ifindex: IfIndex(3), name: "eth0".into(), mtu: 1500, xdp: xdp.to_vec() };
+        let device = Device {
+            ifindex: IfIndex(3),
+            name: "eth0".into(),
+            alt_names: Vec::new(),
+            mtu: 1500,
+            xdp: xdp.to_vec(),
+        };
         Sight::There(Seen { device, uppers: uppers.iter().map(ToString::to_string).collect() })
     }
 

@@ -370,6 +370,8 @@ pub(crate) const IFLA_MASTER: u16 = 10;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_XDP: u16 = 43;
+pub(crate) const IFLA_PROP_LIST: u16 = 52;
+pub(crate) const IFLA_ALT_IFNAME: u16 = 53;
 
 // rtnetlink.h
 pub(crate) const RTM_NEWLINK: u16 = 16;

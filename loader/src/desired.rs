@@ -1,12 +1,13 @@
 //! What the file asks for, resolved against the devices that exist: program instances and the attachments that run
 //! them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use xdpd_config::{Config, Diagnostic, Interface, Label, MapSettings, Mode, Program, Reuse, Selector};
-use xdpd_kernel::NetNsId;
+use xdpd_kernel::{IfIndex, NetNsId};
 
 use crate::devices::{Devices, Space};
 use crate::entries::{Declared, Lists};
@@ -34,6 +35,22 @@ pub struct Desired {
     pub instances: BTreeMap<InstanceId, Instance>,
     /// Devices and what they run.
     pub attachments: BTreeMap<Label, Attachment>,
+    /// Devices that patterns match and that have no attachment, since they can have no label.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A device that a pattern matches and whose name makes no label. Who may name devices in a namespace of the file, such as
+/// a tenant there, must not be able to stop the whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The entry's key.
+    pub entry: String,
+    /// The device's network namespace as the file writes it.
+    pub netns: Option<String>,
+    /// The device's name.
+    pub device: String,
+    /// Why it can have no label.
+    pub reason: String,
 }
 
 /// One loaded copy of a program, with maps of its own.
@@ -71,7 +88,8 @@ pub struct DesiredMap {
 pub struct Attachment {
     /// What it runs.
     pub instance: InstanceId,
-    /// Name of the device.
+    /// A name of the device: the one that the file says, which may be an alternative name, or of a pattern the name that it
+    /// matched.
     pub device: String,
     /// Its network namespace as the file writes it; `None` is the one `xdpd` runs in.
     pub netns: Option<String>,
@@ -102,24 +120,26 @@ pub fn resolve(
         stats_map: config.stats.map.clone(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
+        left_out: Vec::new(),
     };
-    let explicit = explicit_claims(config, devices);
+    let explicit = Explicit::of(config, devices);
     let mut claims = Claims::default();
-    let mut labels = BTreeMap::new();
     for (index, interface) in config.interfaces.iter().enumerate() {
         let program = config.program_of(interface);
         let Some(instance) = instance(config, interface, program, objects, lists) else { continue };
-        for (label, device) in matches(interface, devices, &explicit, &mut problems) {
+        for (label, device) in matches(interface, devices, &explicit, &mut desired.left_out) {
             if let Err(other) = claims.claim(interface, &device, index, devices) {
-                problems.push(config.two_claims(&device, &config.interfaces[other], interface));
+                let name = devices.device(interface.netns.as_deref(), &device).map_or(&*device, |d| &d.name);
+                problems.push(config.two_claims(name, &config.interfaces[other], interface));
                 continue;
             }
-            if let Some(&other) = labels.get(&label) {
-                let other: &Interface = &config.interfaces[other];
-                problems.push(config.two_labels(&label, other, interface));
+            if desired.attachments.contains_key(&label) {
+                // Of names that are no UTF-8, two can read alike.
+                let reason = "another device has this name, as far as it is UTF-8".to_owned();
+                let (entry, netns) = (interface.key().to_owned(), interface.netns.clone());
+                desired.left_out.push(LeftOut { entry, netns, device, reason });
                 continue;
             }
-            labels.insert(label.clone(), index);
             let attachment = Attachment {
                 instance: label.clone(),
                 device,
@@ -180,53 +200,78 @@ fn settings(map: &MapSettings) -> Settings {
 fn matches(
     interface: &Interface,
     devices: &Devices,
-    explicit: &BTreeSet<Claim>,
-    problems: &mut Vec<Diagnostic>,
+    explicit: &Explicit<'_>,
+    left_out: &mut Vec<LeftOut>,
 ) -> Vec<(Label, String)> {
-    let glob = match &interface.selector {
-        Selector::Device { label, device } => return vec![(label.clone(), device.clone())],
-        Selector::Glob(glob) => glob,
-    };
+    if let Selector::Device { label, device } = &interface.selector {
+        return vec![(label.clone(), device.clone())];
+    }
     let Space::Present { id, devices } = devices.space(interface.netns.as_deref()) else { return Vec::new() };
     let mut found = Vec::new();
-    for device in devices.iter().filter(|d| glob.matches(&d.name)) {
-        if explicit.contains(&(Some(*id), device.name.clone())) {
+    for device in devices.iter().filter(|d| interface.selector.is_pattern_for(&d.name, &d.alt_names)) {
+        if explicit.claims.contains(&Claim::Present(*id, device.ifindex)) {
             continue;
         }
-        match interface.label_of(&device.name) {
-            Ok(label) => found.push((label, device.name.clone())),
-            Err(e) => problems.push(
-                Diagnostic::new(format!("device `{}` cannot be a label: {e}", device.name))
-                    .at(interface.span.clone())
-                    .help("give it an entry of its own, with `name`"),
-            ),
-        }
+        let reason = match interface.label_of(&device.name) {
+            Ok(label) if explicit.labels.contains(&label) => {
+                "the file gives this label to another device".to_owned()
+            }
+            Ok(label) => {
+                found.push((label, device.name.clone()));
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        left_out.push(LeftOut {
+            entry: interface.key().to_owned(),
+            netns: interface.netns.clone(),
+            device: device.name.clone(),
+            reason,
+        });
     }
     found
 }
 
 fn is_glob(interface: &Interface) -> bool {
-    matches!(interface.selector, Selector::Glob(_))
+    matches!(interface.selector, Selector::Glob { .. })
 }
 
-/// A device by the real identity of its namespace: two spellings of one are one. `None`: the namespace is absent.
-type Claim = (Option<NetNsId>, String);
-
-fn claim(interface: &Interface, device: &str, devices: &Devices) -> Claim {
-    let space = match devices.space(interface.netns.as_deref()) {
-        Space::Present { id, .. } => Some(*id),
-        Space::Absent(_) => None,
-    };
-    (space, device.to_owned())
+/// A device by the real identity of its namespace: two spellings of one are one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It is there: all its names mean the same one.
+    Present(NetNsId, IfIndex),
+    /// No device has this name.
+    Absent(NetNsId, String),
 }
 
-/// The devices that have an entry of their own, which no glob takes.
-fn explicit_claims(config: &Config, devices: &Devices) -> BTreeSet<Claim> {
-    let entries = config.interfaces.iter().filter_map(|interface| match &interface.selector {
-        Selector::Device { device, .. } => Some(claim(interface, device, devices)),
-        Selector::Glob(_) => None,
-    });
-    entries.collect()
+/// `None`: the namespace is absent and has no identity; the file's own check has compared names.
+fn claim(interface: &Interface, device: &str, devices: &Devices) -> Option<Claim> {
+    let netns = interface.netns.as_deref();
+    let Space::Present { id, .. } = devices.space(netns) else { return None };
+    Some(match devices.device(netns, device) {
+        Some(found) => Claim::Present(*id, found.ifindex),
+        None => Claim::Absent(*id, device.to_owned()),
+    })
+}
+
+/// What no pattern takes: the devices that have an entry of their own, and the labels of such entries.
+struct Explicit<'a> {
+    claims: BTreeSet<Claim>,
+    labels: BTreeSet<&'a Label>,
+}
+
+impl<'a> Explicit<'a> {
+    fn of(config: &'a Config, devices: &Devices) -> Self {
+        let (mut claims, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        for interface in &config.interfaces {
+            if let Selector::Device { label, device } = &interface.selector {
+                claims.extend(claim(interface, device, devices));
+                labels.insert(label);
+            }
+        }
+        Self { claims, labels }
+    }
 }
 
 /// Which entry has which device.
@@ -242,12 +287,11 @@ impl Claims {
         index: usize,
         devices: &Devices,
     ) -> Result<(), usize> {
-        let claim = claim(interface, device, devices);
-        match self.0.get(&claim) {
-            // Absent namespaces have no identity; the file's own check compared their names.
-            Some(&other) if claim.0.is_some() => Err(other),
-            _ => {
-                self.0.insert(claim, index);
+        let Some(claim) = claim(interface, device, devices) else { return Ok(()) };
+        match self.0.entry(claim) {
+            Entry::Occupied(other) => Err(*other.get()),
+            Entry::Vacant(unclaimed) => {
+                unclaimed.insert(index);
                 Ok(())
             }
         }

@@ -55,10 +55,10 @@ impl Devices {
         self.spaces.get(&netns.map(str::to_owned)).unwrap_or(&UNKNOWN)
     }
 
-    /// A device by name.
+    /// A device by its name or an alternative name, see [`netlink::called`].
     pub fn device(&self, netns: Option<&str>, name: &str) -> Option<&Device> {
         match self.space(netns) {
-            Space::Present { devices, .. } => devices.iter().find(|d| d.name == name),
+            Space::Present { devices, .. } => netlink::called(devices, name),
             Space::Absent(_) => None,
         }
     }

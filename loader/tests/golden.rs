@@ -131,6 +131,8 @@ struct Directory {
 struct DeviceState {
     name: String,
     ifindex: u32,
+    #[serde(default)]
+    alt_names: Vec<String>,
     netns: Option<String>,
     #[serde(default)]
     xdp: Vec<(Mode2, u32)>,
@@ -227,6 +229,7 @@ fn devices(state: &State, config: &Config) -> Devices {
         spaces.entry(device.netns.clone()).or_default().push(Device {
             ifindex: IfIndex(device.ifindex),
             name: device.name.clone(),
+            alt_names: device.alt_names.clone(),
             mtu: 1500,
             xdp: device.xdp.iter().map(attached).collect(),
         });

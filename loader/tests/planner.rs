@@ -212,6 +212,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
         stats_map: "map0".into(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
+        left_out: Vec::new(),
     };
     for (on, (name, wanted)) in wanted {
         let spec = |entries: u32| MapSpec::plain(def(entries), MapOrigin::Declared);
@@ -248,7 +249,7 @@ fn desired(wanted: &BTreeMap<u32, (u32, Wanted)>, readers: Option<Readers>) -> D
 }
 
 fn new_device(n: u32) -> Device {
-    Device { ifindex: IfIndex(n + 2), name: device(n), mtu: 1500, xdp: Vec::new() }
+    Device { ifindex: IfIndex(n + 2), name: device(n), alt_names: Vec::new(), mtu: 1500, xdp: Vec::new() }
 }
 
 /// The model of a host: devices with what runs on them, and the pins.

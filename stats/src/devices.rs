@@ -92,10 +92,10 @@ impl Devices {
         }
     }
 
-    /// What is seen of a device.
+    /// What is seen of a device, by its name or an alternative name.
     pub(crate) fn sight(&self, netns: Option<&str>, device: &str) -> Sight {
         match self.find(netns).map(|namespace| &namespace.state) {
-            Some(State::Open { devices, .. }) => match devices.iter().find(|found| found.name == device) {
+            Some(State::Open { devices, .. }) => match netlink::called(devices, device) {
                 Some(found) => Sight::Present(found.ifindex),
                 None => Sight::Absent,
             },
@@ -104,13 +104,12 @@ impl Devices {
         }
     }
 
-    /// The names of the devices that are visible in a namespace.
-    pub(crate) fn names(&self, netns: Option<&str>) -> impl Iterator<Item = &str> {
-        let devices = match self.find(netns).map(|namespace| &namespace.state) {
-            Some(State::Open { devices, .. }) => devices.as_slice(),
+    /// The devices that are visible in a namespace.
+    pub(crate) fn visible(&self, netns: Option<&str>) -> &[Device] {
+        match self.find(netns).map(|namespace| &namespace.state) {
+            Some(State::Open { devices, .. }) => devices,
             _ => &[],
-        };
-        devices.iter().map(|device| device.name.as_str())
+        }
     }
 
     fn find(&self, netns: Option<&str>) -> Option<&Namespace> {

@@ -187,10 +187,14 @@ impl Reader {
     /// Looks at everything and writes what there is to say.
     fn tick(&mut self) -> Result<(), Stopped> {
         self.time = TimeOfDay::now();
-        if self.look() || self.looked == 0 {
+        let may_differ = self.look();
+        if may_differ || self.looked == 0 {
             self.find_targets(&[]);
         }
         self.observe(0)?;
+        if may_differ {
+            self.leave_claimed();
+        }
         self.output.flush(self.signals.as_fd())?;
         self.looked = monotonic_ns();
         if self.interval() > HOLD {
@@ -250,7 +254,7 @@ impl Reader {
         let has_patterns = targets::has_patterns(&self.config);
         let directories = if has_patterns { self.root.labels() } else { Vec::new() };
         self.mention_trouble();
-        let devices = |netns: Option<&str>| self.devices.names(netns).collect::<Vec<_>>();
+        let devices = |netns: Option<&str>| self.devices.visible(netns);
         for target in targets::resolve(&self.config, &self.options.choice, devices, &directories) {
             if self.followed.iter().any(|followed| followed.target.label == target.label) {
                 continue;
@@ -274,6 +278,23 @@ impl Reader {
             let drop = excess > 0 && followed.is_dormant();
             if drop {
                 excess -= 1;
+                followed.pins.close(root);
+            }
+            !drop
+        });
+    }
+
+    /// Drops interfaces of patterns whose device has got an alternative name since that is excepted, or that has an entry of
+    /// its own. While there are pins, packets are counted there.
+    fn leave_claimed(&mut self) {
+        let Self { followed, root, devices, config, options, .. } = self;
+        followed.retain_mut(|followed| {
+            let visible = |netns: Option<&str>| devices.visible(netns);
+            let label = &followed.target.label;
+            let drop = followed.is_of_pattern()
+                && matches!(followed.pins.found().pin, Pin::Absent(_))
+                && targets::target(config, &options.choice, visible, label.clone()).is_none();
+            if drop {
                 followed.pins.close(root);
             }
             !drop
@@ -352,7 +373,8 @@ impl Reader {
         let followed = std::mem::take(&mut self.followed);
         for mut followed in followed {
             let label = followed.target.label.clone();
-            match targets::target(&config, &self.options.choice, label).filter(|_| !moved) {
+            let visible = |netns: Option<&str>| self.devices.visible(netns);
+            match targets::target(&config, &self.options.choice, visible, label).filter(|_| !moved) {
                 Some(target) => {
                     followed.retarget(target);
                     self.followed.push(followed);
@@ -459,11 +481,14 @@ impl Followed {
         }
     }
 
+    fn is_of_pattern(&self) -> bool {
+        self.target.entry != self.target.label.as_str()
+    }
+
     /// Whether it is one of a pattern, and there is nothing of it.
     fn is_dormant(&self) -> bool {
-        let has_entry = self.target.entry == self.target.label.as_str();
         let has_device = matches!(self.sight, Sight::Present(_));
-        !has_entry && !has_device && matches!(self.pins.found().pin, Pin::Absent(_))
+        self.is_of_pattern() && !has_device && matches!(self.pins.found().pin, Pin::Absent(_))
     }
 
     /// Judges what was read, appends what there is to say about it, and returns when that was.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use xdpd_config::{Config, Glob, Interface, Label, Selector, listed};
+use xdpd_kernel::{Device, netlink};
 
 /// An interface to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) label: Label,
-    /// The name of its device.
+    /// The name of its device: the one in the config, which may be an alternative name, or the one that a pattern matched.
     pub(crate) device: String,
     /// The network namespace of its device as the config names it; `None`: our own.
     pub(crate) netns: Option<String>,
@@ -28,7 +29,8 @@ impl Choice {
     /// The first label that names no interface of `config`, with what may have been meant.
     pub(crate) fn unknown(&self, config: &Config) -> Option<String> {
         let unknown = self.0.iter().find(|label| {
-            let names = |entry: &Interface| entry.key() == label.as_str() || matched(entry, label).is_some();
+            let names =
+                |entry: &Interface| entry.key() == label.as_str() || device_of(entry, label).is_some();
             !config.interfaces.iter().any(names)
         })?;
         let keys = config.interfaces.iter().map(Interface::key);
@@ -55,17 +57,17 @@ fn list(config: &Config) -> String {
 
 /// Whether following `config` takes knowing the devices and the pin directories that there are.
 pub(crate) fn has_patterns(config: &Config) -> bool {
-    config.interfaces.iter().any(|entry| matches!(entry.selector, Selector::Glob(_)))
+    config.interfaces.iter().any(|entry| matches!(entry.selector, Selector::Glob { .. }))
 }
 
 /// The interfaces to follow, each label once: in the order of the file, then those that only have a pin directory.
 ///
-/// `devices` gives the names of the devices that are visible in a network namespace, `directories` are the labels that
-/// have a pin directory.
-pub(crate) fn resolve<'a, D: IntoIterator<Item = &'a str>>(
+/// `devices` gives the devices that are visible in a network namespace, `directories` are the labels that have a pin
+/// directory. A device whose name makes no label is left out, as `xdpd` does and tells.
+pub(crate) fn resolve<'a>(
     config: &Config,
     choice: &Choice,
-    devices: impl Fn(Option<&str>) -> D,
+    devices: impl Fn(Option<&str>) -> &'a [Device],
     directories: &[Label],
 ) -> Vec<Target> {
     let mut targets = Vec::new();
@@ -74,9 +76,9 @@ pub(crate) fn resolve<'a, D: IntoIterator<Item = &'a str>>(
     for entry in &config.interfaces {
         match &entry.selector {
             Selector::Device { label, .. } => candidates.push(label.clone()),
-            Selector::Glob(_) => {
-                let visible = devices(entry.netns.as_deref()).into_iter();
-                candidates.extend(visible.filter_map(|device| entry.label_of(device).ok()));
+            Selector::Glob { .. } => {
+                let visible = devices(entry.netns.as_deref()).iter();
+                candidates.extend(visible.filter_map(|device| entry.label_of(&device.name).ok()));
             }
         }
     }
@@ -86,23 +88,33 @@ pub(crate) fn resolve<'a, D: IntoIterator<Item = &'a str>>(
     candidates.extend(chosen.filter_map(|label| Label::try_new(label).ok()));
     for label in candidates {
         if labels.insert(label.clone()) {
-            targets.extend(target(config, choice, label));
+            targets.extend(target(config, choice, &devices, label));
         }
     }
     targets
 }
 
 /// How the config follows `label`, if it does: an entry of its own goes first, then the patterns in the order of the
-/// file.
-pub(crate) fn target(config: &Config, choice: &Choice, label: Label) -> Option<Target> {
+/// file. Of a device that is not visible its name is known, and no other.
+pub(crate) fn target<'a>(
+    config: &Config,
+    choice: &Choice,
+    devices: impl Fn(Option<&str>) -> &'a [Device],
+    label: Label,
+) -> Option<Target> {
     let own = config.interfaces.iter().find_map(|entry| match &entry.selector {
         Selector::Device { label: key, device } if *key == label => Some((entry, device.as_str())),
         _ => None,
     });
     let by_pattern = || {
-        let entries = config.interfaces.iter();
-        let mut matches = entries.filter_map(|entry| Some((entry, matched(entry, label.as_str())?)));
-        matches.find(|(entry, device)| !claimed(config, entry, device))
+        config.interfaces.iter().find_map(|entry| {
+            let device = device_of(entry, label.as_str())?;
+            let visible = devices(entry.netns.as_deref());
+            let own = visible.iter().find(|found| found.name == device);
+            let alt_names = own.map_or(&[][..], |own| &own.alt_names);
+            let is_for = entry.selector.is_pattern_for(device, alt_names);
+            (is_for && !claimed(config, entry, device, visible)).then_some((entry, device))
+        })
     };
     let (entry, device) =
         own.or_else(by_pattern).filter(|(entry, _)| choice.admits(entry, label.as_str()))?;
@@ -110,22 +122,26 @@ pub(crate) fn target(config: &Config, choice: &Choice, label: Label) -> Option<T
     Some(Target { label, device, netns, entry })
 }
 
-/// The device that `label` stands for under `entry`, a pattern, if that matches it.
-fn matched<'a>(entry: &Interface, label: &'a str) -> Option<&'a str> {
-    let Selector::Glob(glob) = &entry.selector else { return None };
+/// The device that `label` stands for under `entry`, if that is a pattern which matches this name.
+fn device_of<'a>(entry: &Interface, label: &'a str) -> Option<&'a str> {
     let device = match &entry.netns {
         Some(netns) => label.strip_prefix(netns.as_str())?.strip_prefix(':')?,
         None => label,
     };
     // No device's name holds these: it is the label of something else.
-    (!device.contains([':', '/']) && glob.matches(device)).then_some(device)
+    let is_for = entry.selector.is_pattern_for(device, &[""; 0]);
+    (!device.contains([':', '/']) && is_for).then_some(device)
 }
 
-/// Whether an entry of its own names the device, which wins over the pattern `entry`.
-fn claimed(config: &Config, entry: &Interface, device: &str) -> bool {
+/// Whether an entry of its own names the device, by whichever of its names, which wins over the pattern `entry`.
+fn claimed(config: &Config, entry: &Interface, device: &str, visible: &[Device]) -> bool {
+    let is_meant = |name: &str| match netlink::called(visible, name) {
+        Some(found) => found.name == device,
+        None => name == device,
+    };
     config.interfaces.iter().any(|other| match &other.selector {
-        Selector::Device { device: claimed, .. } => claimed == device && other.netns == entry.netns,
-        Selector::Glob(_) => false,
+        Selector::Device { device: claimed, .. } => other.netns == entry.netns && is_meant(claimed),
+        Selector::Glob { .. } => false,
     })
 }
 
@@ -133,17 +149,35 @@ fn claimed(config: &Config, entry: &Interface, device: &str) -> bool {
 mod tests {
     use std::path::Path;
 
+    use xdpd_kernel::IfIndex;
+
     use super::*;
 
     fn config(text: &str) -> Config {
         Config::parse(Path::new("/etc/xdpd/config.toml"), text).unwrap()
     }
 
+    /// Devices by their names, with the alternative ones behind colons.
+    fn devices(names: &[&str]) -> Vec<Device> {
+        let device = |(number, names): (usize, &&str)| {
+            let mut names = names.split(':').map(str::to_owned);
+            let (name, alt_names) = (names.next().unwrap(), names.collect());
+            let ifindex = IfIndex(u32::try_from(number + 1).unwrap());
+            Device { ifindex, name, alt_names, mtu: 1500, xdp: Vec::new() }
+        };
+        names.iter().enumerate().map(device).collect()
+    }
+
     fn labels(text: &str, choice: &[&str], directories: &[&str]) -> Vec<String> {
+        labels_of(text, choice, directories, &["lo", "eth0", "veth1", "veth2"])
+    }
+
+    fn labels_of(text: &str, choice: &[&str], directories: &[&str], own: &[&str]) -> Vec<String> {
+        let (own, blue) = (devices(own), devices(&["lo", "eth0", "veth1"]));
         let devices = |netns: Option<&str>| match netns {
-            None => vec!["lo", "eth0", "veth1", "veth2"],
-            Some("blue") => vec!["lo", "eth0", "veth1"],
-            Some(_) => Vec::new(),
+            None => &*own,
+            Some("blue") => &*blue,
+            Some(_) => &[],
         };
         let choice = Choice::new(choice.iter().map(ToString::to_string).collect());
         let directories: Vec<Label> =
@@ -184,6 +218,32 @@ mod tests {
         let text = "[interfaces.\"*\"]\n[interfaces.veth1]\n[interfaces.uplink]\nname = \"eth0\"\n";
         let found = labels(text, &[], &["veth1", "eth0"]);
         assert_eq!(found, ["lo lo", "veth1 veth1", "veth2 veth2", "uplink eth0"]);
+    }
+
+    #[test]
+    fn an_entry_that_names_a_device_by_an_alternative_name_wins_over_patterns() {
+        let text = "[interfaces.\"*\"]\n[interfaces.uplink-of-this-host]\n";
+        let found = labels_of(text, &[], &["eth0"], &["eth0:uplink-of-this-host:x", "eth1"]);
+        assert_eq!(found, ["eth1 eth1", "uplink-of-this-host uplink-of-this-host"]);
+    }
+
+    #[test]
+    fn exceptions_are_for_names_and_alternative_names() {
+        let text = "[interfaces.\"veth*\"]\nexcept = [\"veth-mgmt*\", \"no-xdp\"]\n";
+        let own = ["veth1", "veth-mgmt0", "veth2:no-xdp", "veth3:other:no-xdp", "eth0:veth9"];
+        // Of what is not visible only the name is known.
+        let found = labels_of(text, &[], &["veth2", "veth7", "veth-mgmt7"], &own);
+        assert_eq!(found, ["veth1 veth1", "veth7 veth7"]);
+        assert_eq!(labels_of(text, &["veth2"], &[], &own), [""; 0]);
+        let config = config(text);
+        let unknown = |label: &str| Choice::new(vec![label.to_owned()]).unknown(&config);
+        assert!(unknown("veth-mgmt0").is_some() && unknown("veth2").is_none());
+    }
+
+    #[test]
+    fn a_device_whose_name_makes_no_label_is_left_out() {
+        let own = ["v\u{1b}[2J", "v\u{fffd}", "veth1"];
+        assert_eq!(labels_of("[interfaces.\"v*\"]\n", &[], &[], &own), ["veth1 veth1"]);
     }
 
     #[test]

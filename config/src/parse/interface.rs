@@ -10,7 +10,7 @@ use super::{INTERFACE, Reader, SHAPES};
 use crate::config::two_claims;
 use crate::diagnostic::quoted;
 use crate::reader::{Key, Value, did_you_mean, found, one_of};
-use crate::{Diagnostic, Glob, Interface, Label, Located, Mode, Program, Selector, names, suggest};
+use crate::{Diagnostic, Glob, Interface, Label, Located, Mode, Program, Selector, Span, names, suggest};
 
 impl Reader<'_> {
     pub(super) fn interface(
@@ -20,7 +20,7 @@ impl Reader<'_> {
         programs: &BTreeMap<String, Program>,
     ) -> Option<Interface> {
         self.errors.keys(table, &INTERFACE, &SHAPES);
-        let selector = self.selector(key, table.get("name"));
+        let selector = self.selector(key, table.get("name"), table.get("except"));
         let netns = table.get("netns").and_then(|value| {
             self.errors.name("netns", value, "a name below /run/netns or an absolute path", names::netns)
         });
@@ -39,7 +39,12 @@ impl Reader<'_> {
         })
     }
 
-    fn selector(&mut self, key: &Key<'_>, name: Option<&Value<'_>>) -> Option<Selector> {
+    fn selector(
+        &mut self,
+        key: &Key<'_>,
+        name: Option<&Value<'_>>,
+        except: Option<&Value<'_>>,
+    ) -> Option<Selector> {
         let text: &str = key.get_ref();
         if Glob::is_glob(text) {
             if let Some(name) = name {
@@ -48,7 +53,15 @@ impl Reader<'_> {
                 let error = Diagnostic::new(message).at(name.span()).label("expected no `name`");
                 self.errors.found.push(error.related(key.span(), "the pattern").help(help));
             }
-            return self.glob(key).map(Selector::Glob);
+            let glob = self.glob(text, key.span());
+            let except = except.map(|value| self.except(value)).unwrap_or_default();
+            return Some(Selector::Glob { glob: glob?, except });
+        }
+        if let Some(except) = except {
+            let message = format!("`except` has no place beside the label {}", quoted(text));
+            let help = "remove `except`: it leaves out devices that a pattern matches";
+            let error = Diagnostic::new(message).at(except.span()).label("expected no `except`");
+            self.errors.found.push(error.related(key.span(), "the label of one device").help(help));
         }
         let label = match Label::try_new(text) {
             Ok(label) => Some(label),
@@ -69,15 +82,46 @@ impl Reader<'_> {
         Some(Selector::Device { label: label?, device: device.to_owned() })
     }
 
-    fn glob(&mut self, key: &Key<'_>) -> Option<Glob> {
-        let text: &str = key.get_ref();
+    /// The patterns of `except`.
+    fn except(&mut self, value: &Value<'_>) -> Vec<Glob> {
+        let mut except = Vec::new();
+        match value.get_ref() {
+            DeValue::Array(list) if list.is_empty() => {
+                let error = Diagnostic::new("`except` names no device").at(value.span());
+                let error = error.label("expected at least one pattern").help("remove `except`");
+                self.errors.found.push(error);
+            }
+            DeValue::Array(list) => {
+                for value in list {
+                    let Some(text) = self.errors.string("except", value) else { continue };
+                    if text.is_empty() {
+                        let label = found(text, "it is empty");
+                        self.errors.add(value.span(), "`except` must name devices", label);
+                        continue;
+                    }
+                    match self.glob(text, value.span()) {
+                        Some(glob) if except.contains(&glob) => {
+                            let message = format!("{} is in the list twice", quoted(text));
+                            self.errors.add(value.span(), message, "expected each pattern once");
+                        }
+                        glob => except.extend(glob),
+                    }
+                }
+            }
+            _ => self.errors.wrong_type("except", value, "an array of strings"),
+        }
+        except
+    }
+
+    /// A pattern, written at `place`.
+    fn glob(&mut self, text: &str, place: Span) -> Option<Glob> {
         Glob::try_new(text)
             .map_err(|error| {
                 // In quotes and without escapes, the place in the pattern is a place in the file.
-                let quotes = key.span().len() == text.len() + 2;
+                let quotes = place.len() == text.len() + 2;
                 let at = text.char_indices().nth(error.position).filter(|_| quotes);
-                let span = at.map_or(key.span(), |(at, c)| {
-                    let start = key.span().start + 1 + at;
+                let span = at.map_or(place.clone(), |(at, c)| {
+                    let start = place.start + 1 + at;
                     start..start + c.len_utf8()
                 });
                 self.errors.add(span, format!("{} is not a valid pattern", quoted(text)), error.message);

@@ -29,8 +29,10 @@ const PROGRAM: Shape =
     Shape { place: "in [programs.NAME]", keys: &["object", "function", "globals", "maps"] };
 const MAP: Shape =
     Shape { place: "in [programs.NAME.maps.MAP]", keys: &["reuse", "entries", "value", "merge", "lossy"] };
-const INTERFACE: Shape =
-    Shape { place: "in [interfaces.NAME]", keys: &["program", "mode", "reuse", "name", "netns", "optional"] };
+const INTERFACE: Shape = Shape {
+    place: "in [interfaces.NAME]",
+    keys: &["program", "mode", "reuse", "name", "netns", "optional", "except"],
+};
 const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval", "group"] };
 const SHAPES: [&Shape; 5] = [&FILE, &PROGRAM, &MAP, &INTERFACE, &STATS];
 

@@ -19,10 +19,12 @@ use crate::uapi::{
     RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK, RTMGRP_LINK, XDP_FLAGS_REPLACE,
     XDP_FLAGS_UPDATE_IF_NOEXIST, flag_of,
 };
+pub use names::called;
 use wire::{Message, Request};
 use xdpd_types::XdpMode;
 use xdpd_types::{IfIndex, ProgramId};
 
+mod names;
 mod wire;
 
 /// A program attached to a device, by a link or without.
@@ -41,6 +43,9 @@ pub struct Device {
     pub ifindex: IfIndex,
     /// Its name. The kernel allows names that are not UTF-8: such bytes are replaced here.
     pub name: String,
+    /// Its alternative names (`ip link property add dev X altname Y`), in the kernel's order: each as [`Device::name`],
+    /// of up to 127 bytes, and in its network namespace the name of no other device.
+    pub alt_names: Vec<String>,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// The programs attached to it: mostly none or one, at most one per mode.
@@ -249,7 +254,8 @@ fn set_xdp(
 /// What became of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is new, or something about it changed: its name, its state, its MTU, an XDP program without a link.
+    /// It is new, or something about it changed: its name, its state, its MTU, an XDP program without a link, while it is
+    /// up an alternative name.
     New,
     /// It is gone from this network namespace.
     Del,

@@ -1,10 +1,11 @@
 //! Netlink messages as bytes: making requests, taking answers apart. No system calls.
 
 use crate::uapi::{
-    IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER, IFLA_MTU, IFLA_XDP, IFLA_XDP_ATTACHED,
-    IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID, IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED,
-    NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NLMSGERR_ATTR_MSG, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV, XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
+    IFLA_ALT_IFNAME, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER, IFLA_MTU, IFLA_PROP_LIST,
+    IFLA_XDP, IFLA_XDP_ATTACHED, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID,
+    IFLA_XDP_SKB_PROG_ID, NLA_F_NESTED, NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG, RTM_DELLINK, RTM_NEWLINK, XDP_ATTACHED_DRV,
+    XDP_ATTACHED_HW, XDP_ATTACHED_SKB,
 };
 use xdpd_types::XdpMode;
 use xdpd_types::{IfIndex, ProgramId};
@@ -162,10 +163,12 @@ impl Message<'_> {
             return Ok(None);
         }
         let (_, ifindex) = self.link()?;
-        let mut device = Device { ifindex, name: String::new(), mtu: 0, xdp: Vec::new() };
+        let mut device =
+            Device { ifindex, name: String::new(), alt_names: Vec::new(), mtu: 0, xdp: Vec::new() };
         for attribute in self.link_attributes()? {
             match attribute? {
                 (IFLA_IFNAME, value) => device.name = text(value),
+                (IFLA_PROP_LIST, value) => device.alt_names = alt_names(value)?,
                 (IFLA_MTU, value) => device.mtu = u32_at(value, 0)?,
                 (IFLA_XDP, value) => device.xdp = attached(value)?,
                 _ => {}
@@ -229,6 +232,17 @@ fn split_attribute<'a>(bytes: &mut &'a [u8]) -> Result<(u16, &'a [u8])> {
     let value = bytes.get(ATTRIBUTE_LEN..len).ok_or(Malformed)?;
     *bytes = bytes.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
     Ok((kind, value))
+}
+
+/// The alternative names in an `IFLA_PROP_LIST` attribute (`rtnl_fill_prop_list` in the kernel's `net/core/rtnetlink.c`),
+/// which may come to hold other properties, too.
+fn alt_names(bytes: &[u8]) -> Result<Vec<String>> {
+    let names = attributes(bytes).filter_map(|attribute| match attribute {
+        Ok((IFLA_ALT_IFNAME, value)) => Some(Ok(text(value))),
+        Ok(_) => None,
+        Err(malformed) => Some(Err(malformed)),
+    });
+    names.collect()
 }
 
 /// The programs in an `IFLA_XDP` attribute.
@@ -358,6 +372,7 @@ mod tests {
             Device {
                 ifindex: IfIndex(3),
                 name: "eth0".into(),
+                alt_names: Vec::new(),
                 mtu: 1500,
                 xdp: vec![program(XdpMode::Native, 11), program(XdpMode::Generic, 12)],
             }
@@ -368,6 +383,44 @@ mod tests {
         assert_eq!(only_device(&device(RTM_NEWLINK, "e", &none)).xdp, []);
         let without_mode = [(IFLA_XDP_ATTACHED, &[3][..]), (IFLA_XDP_PROG_ID, &id(5))];
         assert_eq!(only_device(&device(RTM_NEWLINK, "e", &without_mode)).xdp, [program(XdpMode::Offload, 5)]);
+    }
+
+    /// A message about a device that has these properties.
+    fn properties(properties: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+        message.attribute(IFLA_IFNAME, b"eth0\0");
+        message.nested(IFLA_PROP_LIST, |message| {
+            for (kind, value) in properties {
+                message.attribute(*kind, value);
+            }
+        });
+        message.finish()
+    }
+
+    #[test]
+    fn alternative_names_are_read_in_order() {
+        let long = [b'x'; 127];
+        let device = only_device(&properties(&[
+            (IFLA_ALT_IFNAME, b"uplink\0"),
+            (99, b"another property"),
+            (IFLA_ALT_IFNAME, &[&long[..], b"\0"].concat()),
+            (IFLA_ALT_IFNAME, b"e\xffth\0"),
+        ]));
+        assert_eq!(device.alt_names, ["uplink", &"x".repeat(127), "e\u{fffd}th"]);
+        assert_eq!(device.name, "eth0");
+        assert_eq!(only_device(&properties(&[])).alt_names, [""; 0]);
+    }
+
+    #[test]
+    fn a_broken_list_of_names_is_malformed() {
+        let mut message = Request::link(RTM_NEWLINK, 0, 7, 3);
+        // An attribute that is longer than the list.
+        message
+            .attribute(IFLA_PROP_LIST, &[&[100, 0][..], &IFLA_ALT_IFNAME.to_ne_bytes(), b"up\0\0"].concat());
+        let bytes = message.finish();
+        let found: Vec<_> =
+            messages(&bytes).map(|message| message.and_then(|message| message.device())).collect();
+        assert_eq!(found, [Err(Malformed)]);
     }
 
     #[test]
@@ -462,7 +515,9 @@ mod tests {
         ) {
             let xdp = [(IFLA_XDP_ATTACHED, &[1][..]), (IFLA_XDP_DRV_PROG_ID, &[9, 0, 0, 0][..])];
             let words = refusal(false, &[(NLMSGERR_ATTR_MSG, b"Too large\0")]);
-            let mut bytes = [device(kind, "eth0", &xdp), words, device(RTM_NEWLINK, "eth1", &[])].concat();
+            let names = properties(&[(IFLA_ALT_IFNAME, b"uplink\0"), (IFLA_ALT_IFNAME, b"another-name\0")]);
+            let mut bytes =
+                [device(kind, "eth0", &xdp), words, names, device(RTM_NEWLINK, "eth1", &[])].concat();
             for (at, byte) in damage {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
@@ -484,6 +539,15 @@ mod tests {
             bytes.truncate(len);
             bytes[..4].copy_from_slice(&u32::try_from(len).unwrap().to_ne_bytes());
             let _ = only_words(&bytes);
+        }
+
+        #[test]
+        fn alternative_names_are_those_that_were_written(
+            names in proptest::collection::vec("[^\0]{0,40}", 0..8),
+        ) {
+            let ended: Vec<_> = names.iter().map(|name| format!("{name}\0")).collect();
+            let written: Vec<_> = ended.iter().map(|name| (IFLA_ALT_IFNAME, name.as_bytes())).collect();
+            prop_assert_eq!(only_device(&properties(&written)).alt_names, names);
         }
 
         #[test]

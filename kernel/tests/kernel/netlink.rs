@@ -20,6 +20,12 @@ fn from_ip(json: &str) -> Vec<Device> {
         .map(|link| Device {
             ifindex: IfIndex(number(&link["ifindex"])),
             name: link["ifname"].as_str().unwrap().into(),
+            alt_names: link["altnames"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|name| name.as_str().unwrap().to_owned())
+                .collect(),
             mtu: number(&link["mtu"]),
             xdp: link["xdp"]["prog"]["id"]
                 .as_u64()
@@ -45,6 +51,9 @@ fn devices_are_those_that_ip_shows() {
     for number in 0..60 {
         lab.ip(&format!("link add v{number} mtu {} type veth peer name w{number}", 1400 + number));
     }
+    // The dump has alternative names without being asked for them.
+    let long = "n".repeat(127);
+    lab.ip(&format!("link property add dev v5 altname uplink-of-v5 altname {long}"));
     let (ifindexes, program) = ([lab.ifindex("v3"), lab.ifindex("w7")], pass("p"));
     let links = lab.within(|| {
         [
@@ -54,6 +63,7 @@ fn devices_are_those_that_ip_shows() {
     });
     let devices = lab.within(|| netlink::devices().unwrap());
     assert_eq!(devices, from_ip(&lab.ip("-j link show")));
+    assert_eq!(netlink::called(&devices, &long).map(|device| &*device.name), Some("v5"));
     assert_eq!(devices.len(), 123);
     assert_eq!(devices.iter().filter(|device| !device.xdp.is_empty()).count(), links.len());
 }
@@ -100,6 +110,20 @@ fn a_device_that_comes_changes_its_name_and_goes_is_announced() {
     lab.ip("link del other");
     let seen = changes(&mut monitor, |event| (event.change, event.ifindex) == (Change::Del, ifindex));
     assert!(seen.iter().all(|event| !event.name.is_empty()));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_alternative_name_that_comes_or_goes_is_announced() {
+    require_root!();
+    let lab = Lab::empty();
+    // Only of a device that is up (`netdev_state_change` in the kernel's `net/core/dev.c`).
+    lab.ip("link set lo up");
+    for command in ["add", "del"] {
+        let mut monitor = lab.within(|| LinkMonitor::open().unwrap());
+        lab.ip(&format!("link property {command} dev lo altname loop"));
+        changes(&mut monitor, |event| (event.change, event.name.as_str()) == (Change::New, "lo"));
+    }
 }
 
 #[test]

@@ -111,18 +111,22 @@ fn interface(config: &Config, interface: &xdpd_config::Interface) -> InterfaceFa
         interface: key(&interface.selector),
         device: match &interface.selector {
             Selector::Device { device, .. } => Some(device.clone()),
-            Selector::Glob(_) => None,
+            Selector::Glob { .. } => None,
         },
         netns: interface.netns.clone(),
         program: config.program_of(interface).name.clone(),
         modes: interface.modes.iter().map(ToString::to_string).collect(),
         optional: interface.optional,
+        except: match &interface.selector {
+            Selector::Device { .. } => Vec::new(),
+            Selector::Glob { except, .. } => except.iter().map(ToString::to_string).collect(),
+        },
     }
 }
 
 fn key(selector: &Selector) -> String {
     match selector {
         Selector::Device { label, .. } => label.to_string(),
-        Selector::Glob(glob) => glob.as_str().to_owned(),
+        Selector::Glob { glob, .. } => glob.as_str().to_owned(),
     }
 }

@@ -46,6 +46,7 @@ pub fn run(args: &Detach) -> Outcome {
         stats_map: String::new(),
         instances: BTreeMap::new(),
         attachments: BTreeMap::new(),
+        left_out: Vec::new(),
     };
     let mut engines = Engines::default();
     let objects = Objects::none();

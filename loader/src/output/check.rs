@@ -73,6 +73,9 @@ pub struct InterfaceFacts {
     pub modes: Vec<String>,
     /// The device may be absent.
     pub optional: bool,
+    /// Of a glob: the patterns of devices that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
 }
 
 /// An entry of `programs`, or the default program where it is used.
@@ -150,9 +153,14 @@ fn write_interface(out: &mut Screen, interface: &InterfaceFacts) {
         Some(device) => format!("interface {name} (device {device})"),
     };
     let netns = netns.as_ref().map_or_else(String::new, |netns| format!(" in netns {netns}"));
+    let except = if interface.except.is_empty() {
+        String::new()
+    } else {
+        format!(" except {}", interface.except.join(", "))
+    };
     let optional = if interface.optional { ", optional" } else { "" };
     let modes = interface.modes.join(" or ");
-    out.line(format_args!("{what}{netns}: program {program}, {modes}{optional}"));
+    out.line(format_args!("{what}{netns}{except}: program {program}, {modes}{optional}"));
 }
 
 fn write_object(out: &mut Screen, object: &ObjectFacts<'_>) {

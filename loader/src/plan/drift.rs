@@ -63,10 +63,10 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     found
 }
 
-/// Whether the device of a record is where it was and called as it was.
+/// Whether the device of a record is where it was, and is still called so, if only by an alternative name.
 pub fn is_in_place(record: &Record, devices: &Devices) -> bool {
     let here = devices.in_netns(netns_of(record)).unwrap_or_default();
-    here.iter().any(|d| d.ifindex.0 == record.ifindex && d.name == record.device)
+    here.iter().any(|d| d.ifindex.0 == record.ifindex && d.is_called(&record.device))
 }
 
 /// What became of the device that a live link is on, where that is not as it was: the link goes with it wherever it goes.

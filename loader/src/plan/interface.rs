@@ -77,7 +77,7 @@ impl Planner<'_> {
         let (retire, generation) = self.retirement(&maps);
         let install = Install {
             replaces: pinned.map(|p| p.directory.clone()),
-            device: device.name.clone(),
+            device: self.attachment.device.clone(),
             ifindex: device.ifindex,
             optional: self.attachment.optional,
             netns: self.attachment.netns.clone(),
@@ -116,8 +116,8 @@ impl Planner<'_> {
         let pinned = self.pinned;
         let name = &self.attachment.device;
         let Some(device) = self.observed.devices.device(self.netns(), name) else {
-            let known =
-                self.observed.devices.iter().filter(|(n, _)| *n == self.netns()).map(|(_, d)| &*d.name);
+            let known = self.observed.devices.iter().filter(|(n, _)| *n == self.netns());
+            let known = known.flat_map(|(_, d)| d.names());
             let hint = xdpd_config::suggest(name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             // Ours goes on wherever the device went: whoever knows that can follow it.

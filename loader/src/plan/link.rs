@@ -98,6 +98,13 @@ impl Planner<'_> {
         };
         let reason = match self.from.filter(|from| *from != self.label) {
             Some(from) => format!("continues interface `{from}`, which left the file, on the same device"),
+            None if record.netns == (netns_id.dev, netns_id.ino)
+                && record.ifindex == device.ifindex.0
+                && record.device != self.attachment.device
+                && device.is_called(&record.device) =>
+            {
+                "the file calls the device by another of its names; the program stays attached".to_owned()
+            }
             None if record.netns != (netns_id.dev, netns_id.ino) || before != after => {
                 "the device has another name or place since; the program stays attached".to_owned()
             }

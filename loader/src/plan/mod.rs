@@ -18,10 +18,10 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::{Label, Reuse};
+use xdpd_config::{Label, Reuse, listed};
 use xdpd_kernel::MapId;
 
-use crate::desired::{Attachment, Desired, DesiredMap, Instance};
+use crate::desired::{Attachment, Desired, DesiredMap, Instance, LeftOut};
 use crate::migrate::family;
 use crate::observed::{Interrupted, Observed, Pinned, PinnedMap, Root};
 use change::{map_facts, program_facts};
@@ -101,6 +101,29 @@ impl Plan {
     }
 }
 
+/// The devices of patterns that can have no label, a note for each entry.
+fn left_out(desired: &Desired) -> Vec<Note> {
+    const SHOWN: usize = 3;
+    let mut entries: BTreeMap<(&str, Option<&str>), Vec<&LeftOut>> = BTreeMap::new();
+    for device in &desired.left_out {
+        entries.entry((&device.entry, device.netns.as_deref())).or_default().push(device);
+    }
+    let note = |((entry, netns), devices): ((&str, Option<&str>), Vec<&LeftOut>)| {
+        let place = netns.map_or_else(String::new, |netns| format!(" in netns `{netns}`"));
+        // Whoever named them may have had terminals in mind.
+        let named = devices.iter().map(|d| format!("`{}` ({})", d.device.escape_debug(), d.reason));
+        let (subject, name) = match devices.len() {
+            1 => (format!("a device{place} is left out"), "its name cannot be a label"),
+            n => (format!("{n} devices{place} are left out"), "their names cannot be labels"),
+        };
+        Note {
+            interface: Some(entry.to_owned()),
+            what: format!("{subject}, since {name} here: {}", listed(named, SHOWN)),
+        }
+    };
+    entries.into_iter().map(note).collect()
+}
+
 /// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
 /// that continues another label is meant by that one's.
 pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
@@ -147,7 +170,7 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
         interrupted: observed.interrupted.clone(),
         mount: observed.root == Root::Mountable,
         root: readers::root_change(desired, observed),
-        notes: readers::obstacles(desired, observed).into_iter().collect(),
+        notes: readers::obstacles(desired, observed).into_iter().chain(left_out(desired)).collect(),
         ..Plan::default()
     };
     let mut moved = BTreeSet::new();
