@@ -143,7 +143,7 @@ fn selector(config: &Config, interface: &Interface) -> String {
         }
         Selector::Glob { glob, except } => {
             let label = interface.label_of("DEVICE").unwrap();
-            let except: String = except.iter().map(|except| format!(" but {except}")).collect();
+            let except = except.iter().map(|except| format!(" but {except}")).collect::<Vec<_>>().concat();
             format!(
                 "{glob}: every match{except}{netns}, pinned in {}",
                 config.pin_root.join(label.file_name()).display()
