@@ -19,6 +19,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::report;
@@ -161,21 +162,32 @@ fn watch(strace: Invocation, fault: &str) -> (std::process::ExitStatus, String, 
             break;
         }
     }
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let traced = std::fs::read_to_string(children).unwrap_or_default();
-    if let Some(pid) = traced.split_whitespace().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-    }
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(started.elapsed() < DEADLINE, "the watch does not end");
-        std::thread::sleep(Duration::from_millis(5));
+    // It may have ended by itself.
+    let signal = |signal| {
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let traced = std::fs::read_to_string(children).unwrap_or_default();
+        let pid = traced.split_whitespace().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        pid.map(|pid| rustix::process::kill_process(pid, signal))
     };
-    (status, String::new(), reader.join().unwrap())
+    signal(Signal::TERM);
+    let has_ended = has_ended_within(&reader, PATIENCE);
+    if !has_ended {
+        signal(Signal::KILL);
+    }
+    let mut stderr = reader.join().unwrap();
+    if !has_ended {
+        let _ = writeln!(stderr, "(SIGTERM did not end it)");
+    }
+    (child.wait().unwrap(), String::new(), stderr)
+}
+
+/// Whether the reader of a pipe comes to its end in time, which is when the last process is gone that writes to it.
+fn has_ended_within(reader: &JoinHandle<String>, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    while !reader.is_finished() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    reader.is_finished()
 }
 
 /// The calls of a run that may be made to fail: those after the first look at the config. What comes before is the start of
@@ -185,8 +197,8 @@ fn points(log: &str, start: usize, faults: &[&'static str]) -> Vec<Point> {
     let mut points = Vec::new();
     for ((call, n), line) in numbered(log, |_| true).zip(log.lines().filter(|line| line.contains('('))) {
         has_begun |= line.contains("config.toml");
-        // What a terminal is asked.
-        let is_left_out = line.contains("TCGETS");
+        // What a terminal is asked, and by what a signal's handler wakes up the rest.
+        let is_left_out = line.contains("TCGETS") || line.contains("\"X\", 1, MSG_DONTWAIT");
         let Some(call) = SWEPT.into_iter().find(|swept| *swept == call && has_begun && !is_left_out) else {
             continue;
         };
