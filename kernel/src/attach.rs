@@ -7,7 +7,7 @@
 
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::link::LinkInfo;
 use crate::netlink::{self, Attached, Device};
 use xdpd_types::XdpMode;
@@ -193,8 +193,8 @@ pub(crate) enum Asked {
 /// A look at a device on which a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sight {
-    /// The look failed, too: nothing is known.
-    Unknown,
+    /// The look failed, too, in words: nothing is known.
+    Unknown(String),
     /// There is no such device.
     Gone,
     There(Seen),
@@ -219,6 +219,8 @@ enum Judgement<K> {
     Unseen,
     /// It failed for a reason of its own.
     Failed,
+    /// The look for a reason failed, in words: it is attempted again.
+    Blind(String),
 }
 
 /// How attempts ended.
@@ -229,6 +231,8 @@ enum End<K> {
     Refused(Errno, Refusal, Option<String>),
     /// The same.
     Failed(Errno, Option<String>),
+    /// Each look for the reason failed.
+    Blind(Errno, String),
     Stuck(Error),
 }
 
@@ -244,6 +248,7 @@ fn settle<T, K>(
 ) -> Result<T, End<K>> {
     let mut ask = Some(ask);
     let mut before = None;
+    let mut blind = None;
     for _ in 0..ATTEMPTS {
         let errno = match attempt() {
             Ok(done) => return Ok(done),
@@ -254,6 +259,10 @@ fn settle<T, K>(
             Judgement::Failed => return Err(End::Failed(errno, None)),
             Judgement::Refusal(refusal) => Some(refusal),
             Judgement::Unseen => None,
+            Judgement::Blind(why) => {
+                blind = Some(End::Blind(errno, why));
+                continue;
+            }
         };
         if before.replace(errno) != Some(errno) {
             continue;
@@ -274,7 +283,7 @@ fn settle<T, K>(
             None => End::Failed(errno, words),
         });
     }
-    Err(End::Failed(before.unwrap_or(Errno::AGAIN), None))
+    Err(blind.unwrap_or(End::Failed(before.unwrap_or(Errno::AGAIN), None)))
 }
 
 /// What a device shows of why nothing can be attached to it.
@@ -293,7 +302,7 @@ fn judge_attach(
     sight: &Sight,
 ) -> Judgement<Obstacle> {
     let seen = match sight {
-        Sight::Unknown => return Judgement::Failed,
+        Sight::Unknown(why) => return Judgement::Blind(why.clone()),
         Sight::Gone => return Judgement::Known(Obstacle::Gone),
         Sight::There(seen) => seen,
     };
@@ -354,6 +363,7 @@ impl NotAttached {
                 AttachError::Refused { refusal, mtu: self.mtu, error: error(errno, words) }
             }
             End::Failed(errno, words) => AttachError::Failed(error(errno, words)),
+            End::Blind(errno, why) => AttachError::Failed(error(errno, None).unseen(&why)),
             End::Stuck(error) => AttachError::Failed(error),
         }
     }
@@ -366,10 +376,12 @@ enum Change {
     Replaced(ProgramId),
 }
 
-/// Why an update of a link that was to run a program ended with this errno, by that program and what the link shows;
-/// `None` where those could not be read.
-fn judge_update(errno: Errno, seen: Option<(ProgramId, LinkInfo)>) -> Judgement<Change> {
-    let Some((expected, info)) = seen else { return Judgement::Failed };
+/// Why an update of a link that was to run a program ended with this errno, by that program and what the link shows.
+fn judge_update(errno: Errno, seen: Result<(ProgramId, LinkInfo)>) -> Judgement<Change> {
+    let (expected, info) = match seen {
+        Ok(seen) => seen,
+        Err(error) => return Judgement::Blind(error.to_string()),
+    };
     if info.ifindex().is_none() {
         Judgement::Known(Change::Defunct)
     } else if info.program_id != expected {
@@ -384,7 +396,7 @@ pub(crate) fn update(
     call: &'static str,
     object: &str,
     attempt: impl FnMut() -> Result<(), Errno>,
-    look: impl Fn() -> Option<(ProgramId, LinkInfo)>,
+    look: impl Fn() -> Result<(ProgramId, LinkInfo)>,
 ) -> Result<(), UpdateError> {
     let error = |errno| Error::new(call, object, errno);
     let judge = |errno| judge_update(errno, look());
@@ -393,6 +405,7 @@ pub(crate) fn update(
         End::Known(errno, Change::Replaced(by)) => UpdateError::Replaced { by, error: error(errno) },
         End::Refused(errno, refusal, _) => UpdateError::Refused { refusal, error: error(errno) },
         End::Failed(errno, _) => UpdateError::Failed(error(errno)),
+        End::Blind(errno, why) => UpdateError::Failed(error(errno).unseen(&why)),
         End::Stuck(error) => UpdateError::Failed(error),
     })
 }
@@ -404,6 +417,8 @@ pub(crate) enum NotDetached {
     Replaced(Option<ProgramId>),
     Upper(String),
     Failed,
+    /// The look for a reason failed, in words.
+    Blind(String),
 }
 
 /// Why an attempt to remove `expected` from `mode` ended with this errno.
@@ -414,7 +429,7 @@ pub(crate) fn judge_detach(
     sight: Sight,
 ) -> NotDetached {
     let seen = match sight {
-        Sight::Unknown => return NotDetached::Failed,
+        Sight::Unknown(why) => return NotDetached::Blind(why),
         Sight::Gone => return NotDetached::Gone,
         Sight::There(seen) => seen,
     };
@@ -442,6 +457,7 @@ impl NotDetached {
             Self::Replaced(by) => DetachError::Replaced { by, error: error(errno) },
             Self::Upper(upper) => DetachError::UpperDevice { upper, error: error(errno) },
             Self::Failed => DetachError::Failed(error(errno)),
+            Self::Blind(why) => DetachError::Failed(error(errno).unseen(&why)),
         }
     }
 }
@@ -493,7 +509,10 @@ mod tests {
             let otherwise = if errno == Errno::EXIST { Judgement::Unseen } else { Judgement::Failed };
             let expected = Refusal::of(errno).map_or(otherwise, Judgement::Refusal);
             assert_eq!(judged, expected, "{errno:?}");
-            assert_eq!(judge_attach(errno, XdpMode::Native, None, &Sight::Unknown), Judgement::Failed);
+            assert_eq!(
+                judge_attach(errno, XdpMode::Native, None, &Sight::Unknown("x".into())),
+                Judgement::Blind("x".into())
+            );
             let gone = Judgement::Known(Obstacle::Gone);
             assert_eq!(judge_attach(errno, XdpMode::Native, None, &Sight::Gone), gone);
         }
@@ -537,12 +556,13 @@ mod tests {
             kind: LinkKind::Xdp { ifindex: ifindex.map(IfIndex) },
         };
         for errno in NUMBERS {
-            let judge = |info| judge_update(errno, Some((ProgramId(7), info)));
+            let judge = |info| judge_update(errno, Ok((ProgramId(7), info)));
             let expected = Refusal::of(errno).map_or(Judgement::Failed, Judgement::Refusal);
             assert_eq!(judge(info(7, Some(3))), expected, "{errno:?}");
             assert_eq!(judge(info(8, Some(3))), Judgement::Known(Change::Replaced(ProgramId(8))));
             assert_eq!(judge(info(7, None)), Judgement::Known(Change::Defunct));
-            assert_eq!(judge_update(errno, None), Judgement::Failed);
+            let blind = judge_update(errno, Err(Error::invalid("a look", "link 1", "denied")));
+            assert_eq!(blind, Judgement::Blind("a look of link 1: denied".into()));
         }
     }
 
@@ -556,10 +576,28 @@ mod tests {
             let other = runs(XdpMode::Native, 9);
             assert_eq!(judge(there(&[other], &["br0"])), NotDetached::Replaced(Some(ProgramId(9))));
             assert_eq!(judge(Sight::Gone), NotDetached::Gone);
-            assert_eq!(judge(Sight::Unknown), NotDetached::Failed);
+            assert_eq!(judge(Sight::Unknown("x".into())), NotDetached::Blind("x".into()));
             let above = judge(there(&[native], &["br0"])) == NotDetached::Upper("br0".into());
             assert_eq!(above, errno == Errno::EXIST, "{errno:?}");
         }
+    }
+
+    #[test]
+    fn a_look_that_fails_is_repeated_with_the_attempt_and_told_if_it_always_does() {
+        let end = |fails: usize| {
+            let mut looks = 0;
+            let judge = |_| {
+                looks += 1;
+                if looks <= fails {
+                    Judgement::<()>::Blind("denied".into())
+                } else {
+                    Judgement::Refusal(Refusal::Busy)
+                }
+            };
+            settle(|| Err::<(), _>(Errno::BUSY), judge, || Asked::Unheard).unwrap_err()
+        };
+        assert!(matches!(end(1), End::Refused(Errno::BUSY, Refusal::Busy, None)));
+        assert!(matches!(end(ATTEMPTS), End::Blind(Errno::BUSY, why) if why == "denied"));
     }
 
     /// Attempts that end so, one after the other, on a device that shows nothing; how that ends, in short, and how many
@@ -584,6 +622,7 @@ mod tests {
             Err(End::Failed(errno, words)) => {
                 format!("failed {} {}", errno.raw_os_error(), words.unwrap_or_default())
             }
+            Err(End::Blind(errno, why)) => format!("blind {} {why}", errno.raw_os_error()),
             Err(End::Stuck(error)) => error.to_string(),
             Err(End::Known(..)) => unreachable!(),
         };

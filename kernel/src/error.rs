@@ -24,8 +24,8 @@ struct Details {
     cause: Cause,
     /// Whose the entry is that it is about, where that is the reason.
     owner: Option<Owner>,
-    /// How the kernel explains the error, where it does.
-    words: Option<String>,
+    /// What else is known of the reason, each part behind a semicolon.
+    notes: String,
 }
 
 /// Who owns an entry that could not be opened.
@@ -54,8 +54,13 @@ impl Error {
         Self::with(call, object.into(), Cause::Refusal(reason.into()))
     }
 
+    /// A look at a directory or file that another library has made, and that failed.
+    pub fn of_look(object: impl Into<String>, source: io::Error) -> Self {
+        Self::new("a look", object, source)
+    }
+
     fn with(call: &'static str, object: String, cause: Cause) -> Self {
-        Self(Box::new(Details { call, object, cause, owner: None, words: None }))
+        Self(Box::new(Details { call, object, cause, owner: None, notes: String::new() }))
     }
 
     /// Tells beside the error whose the entry is that it is about.
@@ -66,7 +71,15 @@ impl Error {
 
     /// Tells beside the error how the kernel explains it: text of its own, as drivers and modules write it.
     pub(crate) fn explained(mut self, words: Option<String>) -> Self {
-        self.0.words = words;
+        if let Some(words) = words {
+            let _ = write!(self.0.notes, "; the kernel says: {words}");
+        }
+        self
+    }
+
+    /// Tells beside the error why its reason could not be looked for.
+    pub(crate) fn unseen(mut self, why: &str) -> Self {
+        let _ = write!(self.0.notes, "; why cannot be looked for: {why}");
         self
     }
 
@@ -126,9 +139,7 @@ impl Error {
         if let Some(Owner { uid, mode }) = self.0.owner {
             let _ = write!(reason, ", it belongs to user {uid} and has mode {mode:04o}");
         }
-        if let Some(words) = &self.0.words {
-            let _ = write!(reason, "; the kernel says: {words}");
-        }
+        reason.push_str(&self.0.notes);
         reason
     }
 }

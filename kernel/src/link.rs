@@ -156,7 +156,7 @@ impl XdpLink {
             old_prog_fd: sys::number(expected.as_fd()),
         };
         let attempt = || sys::link_update(&mut attr).map_err(|source| errno(&source));
-        let look = || Some((expected.info().ok()?.id, self.info().ok()?));
+        let look = || Ok((expected.info()?.id, self.info()?));
         attach::update(BPF_LINK_UPDATE.name, &self.origin, attempt, look)
     }
 

@@ -9,7 +9,6 @@ use crate::shell;
 
 /// Why root does not follow a file.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Untrusted {
     /// Somebody else can change what it says.
     #[error("{0}")]

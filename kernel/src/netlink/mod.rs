@@ -159,7 +159,7 @@ pub(crate) fn look(ifindex: IfIndex, stacked: bool) -> Sight {
     match seen() {
         Ok(Some(seen)) => Sight::There(seen),
         Ok(None) => Sight::Gone,
-        Err(_) => Sight::Unknown,
+        Err(error) => Sight::Unknown(error.to_string()),
     }
 }
 

@@ -37,6 +37,10 @@ pub fn run(args: &Detach) -> Outcome {
         execute::recover(root.dir(), &observed).map_err(recovery_failure)?;
         observed = observe(Leftovers::FoldIn).map_err(kernel_failure)?;
     }
+    // What lies in a pin root that is not used was not read.
+    if let Some(problem) = observed.root.problem(&pin_root) {
+        return Err(Failure::refused(anyhow!("{problem}; nothing was changed")));
+    }
     let chosen = choose(&observed, &pin_root, owner.as_deref(), &args.interfaces)?;
     let plan = Plan { interfaces: chosen, ..Plan::default() };
     let desired = Desired {
@@ -62,6 +66,9 @@ pub fn run(args: &Detach) -> Outcome {
     let result = executor.run(&plan, || {
         let after = observe(Leftovers::Ignore)
             .map_err(|e| StepError::Verification(format!("cannot verify the result: {e}")))?;
+        if let Some(problem) = after.root.problem(&pin_root) {
+            return Err(StepError::Verification(format!("cannot verify the result: {problem}")));
+        }
         match plan.interfaces.keys().find(|label| after.interfaces.contains_key(*label)) {
             Some(label) => Err(StepError::Verification(format!("{label} is still pinned"))),
             None => Ok(()),

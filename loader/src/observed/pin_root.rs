@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use xdpd_config::trust::{self, Reason};
+use xdpd_config::trust::{self, OpenError, Reason, Untrusted};
 use xdpd_kernel::{Stat, bpffs};
 
 use crate::readers::Permissions;
@@ -72,8 +72,14 @@ fn nearest_existing(path: &Path) -> Result<&Path, xdpd_kernel::Error> {
 /// removed.
 pub(super) fn misled(pin_root: &Path) -> Result<Option<Root>, xdpd_kernel::Error> {
     let Some(parent) = pin_root.parent() else { return Ok(None) };
-    let refusal = trust::check(nearest_existing(parent)?).err();
-    Ok(refusal.map(|error| Root::Misled(error.to_string())))
+    let existing = nearest_existing(parent)?;
+    let failed = |place: &Path, source| xdpd_kernel::Error::of_look(place.display().to_string(), source);
+    match trust::check(existing) {
+        Ok(()) => Ok(None),
+        Err(OpenError::Untrusted(Untrusted::Refused(refusal))) => Ok(Some(Root::Misled(refusal.to_string()))),
+        Err(OpenError::Untrusted(Untrusted::Unknown { place, source, .. })) => Err(failed(&place, source)),
+        Err(OpenError::Failed(source)) => Err(failed(existing, source)),
+    }
 }
 
 impl Root {
