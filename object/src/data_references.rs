@@ -124,14 +124,16 @@ impl<'a> Elf<'a> {
             debug_assert_eq!(size_of::<elf::Rel64<Endianness>>() as u64, REL_LEN);
             for rel in rels {
                 let symbol = self.symbols.symbol(SymbolIndex(rel.r_sym(LE) as usize)).map_err(corrupt)?;
-                let target = self.sections.section(SectionIndex(section_of(symbol))).map_err(corrupt)?;
+                // Absolute and undefined symbols are in no section.
+                let target = self.sections.section(SectionIndex(section_of(symbol))).ok();
+                let name = target.map(|target| self.name(target)).transpose()?;
                 let offset = usize::try_from(rel.r_offset(LE)).unwrap_or(usize::MAX);
                 each(Relocation {
                     section: index,
                     rel,
                     instruction: code.bytes.start.saturating_add(offset),
                     value: symbol.st_value(LE),
-                    data: Some(self.name(target)?).filter(|name| is_data(name)),
+                    data: name.filter(|name| is_data(name)),
                 })?;
             }
         }
