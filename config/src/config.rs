@@ -8,18 +8,9 @@ use std::time::Duration;
 
 use crate::diagnostic::{Source, quoted};
 use crate::{
-    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Merge, Mode, Reuse, Span,
-    Value,
+    BUILTIN_FUNCTIONS, Diagnostic, Diagnostics, Entries, Glob, Label, LabelError, Located, Merge, Mode,
+    Reuse, Span, Value,
 };
-
-/// A value and where in the file it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located<T> {
-    /// The value.
-    pub value: T,
-    /// Its bytes in the file.
-    pub span: Span,
-}
 
 /// A valid file.
 #[derive(Debug, Clone)]
@@ -235,13 +226,6 @@ impl Interface {
 }
 
 impl Config {
-    /// Reads a file's text; `path` is the name it goes by, made absolute as [`find`](crate::find) does.
-    ///
-    /// No file is touched. Everything that is wrong with the text is in the one error.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
-        crate::parse::parse(path, text)
-    }
-
     /// The program of an interface that names none: the first of the builtin functions.
     pub fn default_program() -> Program {
         Program {

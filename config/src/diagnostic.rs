@@ -8,7 +8,6 @@ use std::sync::Arc;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use crate::Config;
 use crate::terminal::{acts_on_terminal, printable};
 
 /// Bytes of the file, from start to end.
@@ -93,23 +92,12 @@ impl fmt::Display for Diagnostic {
 pub struct Diagnostics {
     source: Arc<Source>,
     errors: Vec<Diagnostic>,
-    rest: Option<Box<Config>>,
 }
 
 impl Diagnostics {
     pub(crate) fn new(source: Arc<Source>, mut errors: Vec<Diagnostic>) -> Self {
         errors.sort_by_key(|error| error.span.as_ref().map(|span| (span.start, span.end)));
-        Self { source, errors, rest: None }
-    }
-
-    pub(crate) fn with_rest(self, rest: Config) -> Self {
-        Self { rest: Some(Box::new(rest)), ..self }
-    }
-
-    /// The file without its errors, for looking for those that show only where others are asked: with defaults in the
-    /// place of what is wrong, and without the programs that have errors. `None` where the file is not TOML.
-    pub fn take_rest(&mut self) -> Option<Config> {
-        self.rest.take().map(|config| *config)
+        Self { source, errors }
     }
 
     /// These errors and more of the same file.

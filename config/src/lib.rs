@@ -13,11 +13,13 @@ mod diagnostic;
 mod digest;
 pub mod entries;
 pub mod escape;
+mod file;
 pub mod follow;
 mod glob;
 mod label;
 mod listed;
 mod load;
+mod located;
 mod names;
 mod parse;
 mod policy;
@@ -31,16 +33,16 @@ pub mod terminal;
 pub mod trust;
 mod value;
 
-pub use config::{
-    Config, Global, Group, Interface, Located, MapSettings, ObjectRef, Program, Selector, Stats,
-};
+pub use config::{Config, Global, Group, Interface, MapSettings, ObjectRef, Program, Selector, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics, Span};
 pub use digest::{hex, sha256};
 pub use entries::{Entries, EntriesSource, Entry, EntryValue, List};
+pub use file::LoadError;
 pub use glob::{Glob, GlobError};
 pub use label::{Label, LabelError};
 pub use listed::listed;
-pub use load::{Found, LoadError, find};
+pub use load::{Found, Rejected, find};
+pub use located::Located;
 pub use parse::parse_interval;
 pub use policy::{Merge, Mode, Reuse, UnknownName};
 pub use record::{Record, RecordError};

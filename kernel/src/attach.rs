@@ -8,10 +8,8 @@
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::link::LinkInfo;
-use crate::netlink::{self, Attached, Device};
 use xdpd_types::XdpMode;
-use xdpd_types::{IfIndex, ProgramId};
+use xdpd_types::{Attached, Device, LinkInfo, ProgramId};
 
 /// Why a program could not be attached to a device.
 #[derive(Debug, thiserror::Error)]
@@ -322,17 +320,18 @@ fn judge_attach(
     Refusal::of(errno).map_or(Judgement::Failed, Judgement::Refusal)
 }
 
-/// Attaches in the calling thread's network namespace. `attempt` does it, `ask` asks in another way why it is refused.
+/// Attaches in the calling thread's network namespace. `attempt` does it, `look` looks at the device, if need be with the
+/// devices above it, and `ask` asks in another way why it is refused.
 pub(crate) fn attach<T>(
-    ifindex: IfIndex,
     mode: XdpMode,
     replaced: Option<ProgramId>,
     attempt: impl FnMut() -> Result<T, Errno>,
+    look: impl Fn(bool) -> Sight,
     ask: impl FnOnce() -> Asked,
 ) -> Result<T, NotAttached> {
     let mut mtu = 0;
     let judge = |errno| {
-        let sight = netlink::look(ifindex, errno == Errno::EXIST);
+        let sight = look(errno == Errno::EXIST);
         if let Sight::There(seen) = &sight {
             mtu = seen.device.mtu;
         }
@@ -468,7 +467,7 @@ mod tests {
 
     use super::*;
     use crate::link::LinkKind;
-    use xdpd_types::LinkId;
+    use xdpd_types::{IfIndex, LinkId};
 
     const NUMBERS: [Errno; 14] = [
         Errno::IO,

@@ -5,7 +5,6 @@
 //! counts packets all the same.
 
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::map::{Map, MapDef, measure};
@@ -17,25 +16,12 @@ use crate::uapi::{
 
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
-/// The number of possible CPUs, once it is known. It does not change while the kernel runs.
-static COUNT: OnceLock<usize> = OnceLock::new();
-
 /// The number of possible CPUs: the number of values that a per-CPU map holds for each key.
 ///
 /// It counts CPUs that are offline or could be plugged in, so it can be larger than what `nproc` says. It is measured once:
 /// with the first per-CPU map that is opened, or else with one that is made for it, which needs `CAP_BPF`.
 pub fn possible() -> Result<usize> {
-    known().map_or_else(measure::by_own_map, Ok)
-}
-
-/// The number of possible CPUs, if it was measured already.
-pub(crate) fn known() -> Option<usize> {
-    COUNT.get().copied()
-}
-
-/// Keeps the number of possible CPUs that was measured.
-pub(crate) fn remember(count: usize) -> usize {
-    *COUNT.get_or_init(|| count)
+    measure::known().map_or_else(measure::by_own_map, Ok)
 }
 
 /// The number of possible CPUs as sysfs tells it: for telling it to somebody where [`possible`] is denied. No size and no

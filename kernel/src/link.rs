@@ -18,40 +18,7 @@ use crate::uapi::*;
 use xdpd_types::ObjectKind;
 use xdpd_types::XdpMode;
 use xdpd_types::{IfIndex, LinkId, ProgramId};
-
-/// What a link attaches to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkKind {
-    /// A network device.
-    Xdp {
-        /// The device, in the network namespace where it is now; `None` once it is gone or the link was detached (the
-        /// link is *defunct*: it attaches nothing any more). The kernel tells neither namespace nor mode.
-        ifindex: Option<IfIndex>,
-    },
-    /// Anything else, as `enum bpf_link_type`.
-    Other(u32),
-}
-
-/// What the kernel knows about a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkInfo {
-    /// Its id.
-    pub id: LinkId,
-    /// The program that it runs now.
-    pub program_id: ProgramId,
-    /// What it attaches to.
-    pub kind: LinkKind,
-}
-
-impl LinkInfo {
-    /// The device of an XDP link that is not defunct.
-    pub fn ifindex(&self) -> Option<IfIndex> {
-        match self.kind {
-            LinkKind::Xdp { ifindex } => ifindex,
-            LinkKind::Other(_) => None,
-        }
-    }
-}
+pub use xdpd_types::{LinkInfo, LinkKind};
 
 /// An open link. One that was made here is an XDP link; one from a pin or an id may be another, which
 /// [`info`](Self::info) tells.
@@ -79,7 +46,9 @@ impl XdpLink {
         };
         let origin = format!("interface {ifindex} ({mode})");
         let attempt = || sys::link_create(&mut attr).map_err(|source| errno(&source));
-        match attach::attach(ifindex, mode, None, attempt, || netlink::ask(ifindex, program, mode)) {
+        let look = |stacked| netlink::look(ifindex, stacked);
+        let ask = || netlink::ask(ifindex, program, mode);
+        match attach::attach(mode, None, attempt, look, ask) {
             Ok(fd) => Ok(Self { fd, origin }),
             Err(why) => Err(why.of(BPF_LINK_CREATE.name, origin, None)),
         }

@@ -175,25 +175,6 @@ fn held(line: &mut Vec<u8>, counter: Counter) {
     line.text(r#","bytes_total":"#).value(counter.bytes).text("}");
 }
 
-/// What is the same in all records of an interface, for as long as nothing about it changes.
-pub(crate) fn subject(
-    interface: &str,
-    device: Option<&str>,
-    netns: Option<&str>,
-    ifindex: Option<u32>,
-    map: &str,
-) -> Vec<u8> {
-    let mut json = Vec::new();
-    json.text(r#""interface":"#).string(interface).text(r#","device":"#).value(device);
-    json.text(r#","netns":"#)
-        .value(netns)
-        .text(r#","ifindex":"#)
-        .value(ifindex)
-        .text(r#","map":"#)
-        .string(map);
-    json
-}
-
 /// Appending JSON to a buffer, which takes all that is written: the results are of no interest.
 trait Append {
     /// Text that is JSON already.

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::{Entry, csv, json};
 use crate::diagnostic::{Source, quoted};
-use crate::load::{self, LoadError};
+use crate::file::{self, LoadError};
 use crate::reader::Errors;
 use crate::syntax::Document;
 use crate::{Diagnostic, Diagnostics};
@@ -53,7 +53,7 @@ impl List {
     ///
     /// A file of more than [`MAX_LIST_SIZE`] bytes is not read.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self::parse(path, load::read(path, MAX_LIST_SIZE, "a list")?)?)
+        Ok(Self::parse(path, file::read(path, MAX_LIST_SIZE, "a list")?)?)
     }
 
     /// Reads a list's text; the ending of `path` tells its format. Everything that is wrong with it is in the one error.

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Source, quoted};
 use crate::digest::sha256;
+use crate::file::absolute_path;
 use crate::names;
 use crate::reader::{Errors, Shape, Value};
 use crate::syntax::Document;
@@ -36,10 +37,11 @@ const INTERFACE: Shape = Shape {
 const STATS: Shape = Shape { place: "in [stats]", keys: &["map", "interval", "group"] };
 const SHAPES: [&Shape; 5] = [&FILE, &PROGRAM, &MAP, &INTERFACE, &STATS];
 
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
+/// The file, or what is wrong with it, and the file without that where it is TOML at least.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, (Diagnostics, Option<Box<Config>>)> {
     let source = Arc::new(Source::new(path, text.to_owned()));
-    let whole = |error| Diagnostics::new(Arc::clone(&source), vec![error]);
-    let path = crate::load::absolute_path(path)
+    let whole = |error| (Diagnostics::new(Arc::clone(&source), vec![error]), None);
+    let path = absolute_path(path)
         .map_err(|e| whole(Diagnostic::new(format!("the path of the file cannot be made absolute: {e}"))))?;
 
     let document = Document::parse(&source);
@@ -59,8 +61,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Diagnostics> {
         return Ok(config);
     }
     config.programs.retain(|name, _| !unsound.contains(name));
-    let diagnostics = Diagnostics::new(source, errors);
-    Err(if is_toml { diagnostics.with_rest(config) } else { diagnostics })
+    Err((Diagnostics::new(source, errors), is_toml.then(|| Box::new(config))))
 }
 
 /// What a file says of `pin_root`, whatever else is wrong with what it says.

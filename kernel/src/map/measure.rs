@@ -4,14 +4,27 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use super::{MapDef, ValueLayout};
-use crate::cpu;
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::uapi::{
     BPF_MAP_CREATE, BPF_MAP_GET_NEXT_KEY, BPF_MAP_LOOKUP_ELEM, BPF_MAP_TYPE_PERCPU_ARRAY, MapCreate, MapElem,
 };
+
+/// The number of possible CPUs, once it is known. It does not change while the kernel runs.
+static COUNT: OnceLock<usize> = OnceLock::new();
+
+/// The number of possible CPUs, if it was measured already.
+pub(crate) fn known() -> Option<usize> {
+    COUNT.get().copied()
+}
+
+/// Keeps the number of possible CPUs that was measured.
+fn remember(count: usize) -> usize {
+    *COUNT.get_or_init(|| count)
+}
 
 /// How often another entry is tried: the first can be gone before it is read.
 const ATTEMPTS: usize = 16;
@@ -19,11 +32,11 @@ const ATTEMPTS: usize = 16;
 /// The number of possible CPUs, by a per-CPU map, or where that tells nothing by one that is made for it. In words why it
 /// is not known.
 pub(super) fn by(map: BorrowedFd<'_>, def: &MapDef, origin: &str) -> Result<usize, String> {
-    if let Some(count) = cpu::known() {
+    if let Some(count) = known() {
         return Ok(count);
     }
     let why = match count(map, def) {
-        Ok(Some(count)) => return Ok(cpu::remember(count)),
+        Ok(Some(count)) => return Ok(remember(count)),
         Ok(None) => format!("{origin} has no entry to measure it with"),
         Err(error) => error.to_string(),
     };
@@ -53,7 +66,7 @@ pub(crate) fn by_own_map() -> Result<usize> {
     let found = count(map.as_fd(), &def)
         .map_err(|source| Error::new(BPF_MAP_LOOKUP_ELEM.name, OBJECT, source))?
         .ok_or_else(|| Error::invalid(BPF_MAP_LOOKUP_ELEM.name, OBJECT, "an array without an entry"))?;
-    Ok(cpu::remember(found))
+    Ok(remember(found))
 }
 
 /// The number of values under each key of a per-CPU map; `None` when it has no entry.

@@ -19,38 +19,12 @@ use crate::uapi::{
     RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK, RTMGRP_LINK, XDP_FLAGS_REPLACE,
     XDP_FLAGS_UPDATE_IF_NOEXIST, flag_of,
 };
-pub use names::called;
 use wire::{Message, Request};
+use xdpd_types::IfIndex;
 use xdpd_types::XdpMode;
-use xdpd_types::{IfIndex, ProgramId};
+pub use xdpd_types::device::{Attached, Device, called};
 
-mod names;
 mod wire;
-
-/// A program attached to a device, by a link or without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attached {
-    /// Where it runs.
-    pub mode: XdpMode,
-    /// The program.
-    pub program_id: ProgramId,
-}
-
-/// A network device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// Its index.
-    pub ifindex: IfIndex,
-    /// Its name. The kernel allows names that are not UTF-8: such bytes are replaced here.
-    pub name: String,
-    /// Its alternative names (`ip link property add dev X altname Y`), in the kernel's order: each as [`Device::name`],
-    /// of up to 127 bytes, and in its network namespace the name of no other device.
-    pub alt_names: Vec<String>,
-    /// Its MTU in bytes.
-    pub mtu: u32,
-    /// The programs attached to it: mostly none or one, at most one per mode.
-    pub xdp: Vec<Attached>,
-}
 
 /// A device, and the devices of the same namespace that it is tied to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +156,8 @@ pub fn attach_netlink(
             answer.errno
         })
     };
-    let outcome = attach::attach(ifindex, mode, replaced, attempt, || Asked::Unheard);
+    let outcome =
+        attach::attach(mode, replaced, attempt, |stacked| look(ifindex, stacked), || Asked::Unheard);
     outcome.map_err(|why| why.of(SET, object, words))
 }
 

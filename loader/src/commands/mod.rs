@@ -14,7 +14,7 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use xdpd_config::{Config, Diagnostic, Diagnostics, LoadError};
+use xdpd_config::{Config, Diagnostic, Diagnostics, LoadError, Rejected};
 
 use crate::desired::{self, Desired};
 use crate::devices::Devices;
@@ -64,12 +64,12 @@ pub struct Inputs {
 impl Inputs {
     /// Reads the file that `path` names, or the one found by search, which is told on stderr.
     pub fn read(path: Option<&Path>) -> Result<Self, Failure> {
-        Ok(Self::of(Config::load(&find(path)?).map_err(load_failure)?))
+        Ok(Self::of(load(&find(path)?)?))
     }
 
     /// What is wrong with a file, and with the objects and lists of what is right in it.
-    fn all_wrong(mut diagnostics: Diagnostics) -> Failure {
-        let Some(rest) = diagnostics.take_rest().map(Self::of) else {
+    fn all_wrong(diagnostics: Diagnostics, rest: Option<Config>) -> Failure {
+        let Some(rest) = rest.map(Self::of) else {
             return diagnosed(Some(&diagnostics), &[]);
         };
         let more = [rest.objects.problems(&rest.config), rest.entries.in_config].concat();
@@ -113,9 +113,17 @@ fn locate(path: Option<&Path>) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((path, pin_root))
 }
 
+/// Reads the file; where it is wrong, everything about it and about what it names is told at once.
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load_or_rest(path).map_err(|Rejected { error, rest }| match error {
+        LoadError::Invalid(diagnostics) => Inputs::all_wrong(diagnostics, rest.map(|rest| *rest)),
+        other => load_failure(other),
+    })
+}
+
 fn load_failure(error: LoadError) -> Failure {
     match error {
-        LoadError::Invalid(diagnostics) => Inputs::all_wrong(diagnostics),
+        LoadError::Invalid(diagnostics) => diagnosed(Some(&diagnostics), &[]),
         other => Failure::refused(other),
     }
 }

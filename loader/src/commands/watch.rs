@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use xdpd_config::Config;
 
 use super::apply::{self, Options, blocked};
-use super::{Failure, Inputs, Outcome, Survey, find, load_failure};
+use super::{Failure, Inputs, Outcome, Survey, find, load};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -176,7 +175,7 @@ impl Watch {
 /// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so
 /// that no later change is missed.
 fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
-    let config = Config::load(path).map_err(load_failure)?;
+    let config = load(path)?;
     let namespaces: BTreeSet<_> =
         config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
     triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);

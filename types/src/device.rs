@@ -1,6 +1,32 @@
-//! How a device is called: the one place that says which device a name means. No system calls.
+//! Network devices, and how they are called: the one place that says which device a name means.
 
-use super::Device;
+use crate::id::{IfIndex, ProgramId};
+use crate::mode::XdpMode;
+
+/// A program attached to a device, by a link or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Where it runs.
+    pub mode: XdpMode,
+    /// The program.
+    pub program_id: ProgramId,
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// Its name. The kernel allows names that are not UTF-8: such bytes are replaced here.
+    pub name: String,
+    /// Its alternative names (`ip link property add dev X altname Y`), in the kernel's order: each as [`Device::name`],
+    /// of up to 127 bytes, and in its network namespace the name of no other device.
+    pub alt_names: Vec<String>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The programs attached to it: mostly none or one, at most one per mode.
+    pub xdp: Vec<Attached>,
+}
 
 impl Device {
     /// All its names: [`Device::name`], then the alternative ones.
@@ -27,7 +53,6 @@ pub fn called<'a>(devices: &'a [Device], name: &str) -> Option<&'a Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::IfIndex;
 
     fn device(ifindex: u32, name: &str, alt_names: &[&str]) -> Device {
         let alt_names = alt_names.iter().map(ToString::to_string).collect();
