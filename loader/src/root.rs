@@ -7,15 +7,13 @@ use xdpd_config::OWNER_PIN;
 use xdpd_kernel::{Attempt, Dir, Entry, EntryKind, Lock, Look, Stat, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::observed::{self, LOCK, Leftovers, NEXT, OLD, Root, SNAP, TAKEN};
+use crate::observed::{self, LOCK, MADE, NEXT, OLD, Root, SNAP, TAKEN};
 use crate::readers::{self, Permissions};
 use crate::trial;
 
 /// The lock is for root alone.
 const LOCK_MODE: u32 = 0o700;
-/// A symlink in the lock's directory: how many directories of the pin root's path were made along with it. So detach
-/// removes those that xdpd has made, and not one that the operator has.
-const MADE: &str = "made";
+
 /// How often a busy lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -147,11 +145,6 @@ impl PinRoot {
     }
 }
 
-/// What a command without the lock makes of leftovers: those of a run that goes on are none.
-pub(crate) fn leftovers(path: &Path) -> Result<Leftovers, xdpd_kernel::Error> {
-    Ok(if lock_holder(path)?.is_some() { Leftovers::Ignore } else { Leftovers::FoldIn })
-}
-
 impl PinRoot {
     /// Whether anything of ours but the lock is left.
     fn holds_ours(&self) -> Result<bool, xdpd_kernel::Error> {
@@ -182,7 +175,7 @@ impl PinRoot {
     /// something is in the way, and all is as before.
     fn remove_lock(&self) -> Result<Option<usize>, xdpd_kernel::Error> {
         let Some(lock) = self.dir.find_dir(LOCK)?.found() else { return Ok(Some(self.made)) };
-        let noted = made(&self.dir)?;
+        let noted = observed::made(&self.dir)?;
         lock.remove(MADE)?;
         if self.dir.rmdir(LOCK).is_ok() {
             return Ok(Some(noted.unwrap_or(self.made)));
@@ -226,13 +219,6 @@ fn ensure_bpffs(pin_root: &Path) -> Result<(), RootError> {
     }
 }
 
-/// How many directories of the path xdpd has made, of which the pin root is the first; `None` where it has made none.
-pub(crate) fn made(root: &Dir) -> Result<Option<usize>, xdpd_kernel::Error> {
-    let Some(lock) = root.find_dir(LOCK)?.found() else { return Ok(None) };
-    let text = lock.find_symlink(MADE)?.found();
-    Ok(text.and_then(|text| text.to_str()?.parse().ok()))
-}
-
 /// Makes the directories of the path that are missing; tells how many.
 fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> {
     let mut missing = Vec::new();
@@ -254,10 +240,4 @@ fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> 
         }
     }
     Ok(made)
-}
-
-/// Who holds the lock of a pin root, `NAME (pid N)`.
-pub(crate) fn lock_holder(path: &Path) -> Result<Option<String>, xdpd_kernel::Error> {
-    let Some(root) = Dir::find(path)?.found() else { return Ok(None) };
-    Ok(root.lock_holders(LOCK)?.first().map(ToString::to_string))
 }

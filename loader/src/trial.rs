@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use xdpd_kernel::{Attempt, Dir, Look};
 
-use crate::execute::StepError;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::LOCK;
 use crate::output;
 
@@ -27,6 +26,20 @@ pub(crate) struct Trial<'a> {
     pub config: &'a Path,
     /// How long.
     pub timeout: Duration,
+}
+
+/// Why a trial ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// A call failed.
+    #[error("cannot wait for a confirmation: {0}")]
+    Kernel(#[from] xdpd_kernel::Error),
+    /// A signal asked to stop.
+    #[error("interrupted by {0}")]
+    Interrupted(#[from] Interrupted),
+    /// Nobody confirmed it.
+    #[error("not confirmed within {}", humantime::format_duration(*.0))]
+    Unconfirmed(Duration),
 }
 
 /// Why nothing was confirmed.
@@ -51,12 +64,11 @@ pub(crate) enum ConfirmError {
 impl Trial<'_> {
     /// Waits under the lock until somebody confirms. SIGINT and SIGTERM end the trial; that the terminal is gone
     /// (SIGHUP) does not, since a connection that was lost can be made anew.
-    pub(crate) fn wait(&self, root: &Dir, interrupt: &Interrupt) -> Result<(), StepError> {
-        let failed = |source| StepError::Kernel { what: "cannot wait for a confirmation".into(), source };
-        let lock = root.open_dir(LOCK).map_err(failed)?;
+    pub(crate) fn wait(&self, root: &Dir, interrupt: &Interrupt) -> Result<(), TrialError> {
+        let lock = root.open_dir(LOCK)?;
         let text = self.config.as_os_str();
         let begun = Instant::now();
-        lock.symlink(text, MARKER).map_err(failed)?;
+        lock.symlink(text, MARKER)?;
         output::say(format_args!(
             "applied on trial: `xdpd confirm {}` keeps it, or the previous state is back in {}",
             self.config.display(),
@@ -65,11 +77,11 @@ impl Trial<'_> {
         loop {
             let ended = match lock.find_symlink(MARKER) {
                 Ok(Look::Gone) => return Ok(()),
-                Err(e) => Some(failed(e)),
+                Err(e) => Some(e.into()),
                 Ok(Look::Found(_) | Look::Other(_)) => match interrupt.check_stop() {
                     Err(signal) => Some(signal.into()),
                     Ok(()) => {
-                        (begun.elapsed() >= self.timeout).then_some(StepError::Unconfirmed(self.timeout))
+                        (begun.elapsed() >= self.timeout).then_some(TrialError::Unconfirmed(self.timeout))
                     }
                 },
             };

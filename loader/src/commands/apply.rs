@@ -19,7 +19,7 @@ use crate::output::{self, Listed, Screen, Told, human, json};
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
 use crate::readers;
-use crate::root::{self, PinRoot};
+use crate::root::PinRoot;
 use crate::trial::Trial;
 
 /// The options of an apply.
@@ -56,7 +56,7 @@ pub(super) fn converge(
         return diff::show(inputs, &survey, options.json);
     }
     // Another run may take back what this look has found.
-    let holder = root::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?;
+    let holder = observed::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?;
     if survey.plan.is_empty() && holder.is_none() {
         return Ok(unchanged(inputs, &survey.plan, options, told));
     }
@@ -252,17 +252,8 @@ fn refused(inputs: &Inputs, plan: &Plan, options: Options, told: &mut Told) -> O
     if !options.json {
         told.plan(plan).map_err(Failure::refused)?;
     }
-    let error = anyhow!("{}; nothing was changed", blocked(plan));
+    let error = anyhow!("{}; nothing was changed", human::blocked(plan));
     failed(inputs, options, plan, Exit::Refused, error)
-}
-
-/// Why a plan cannot be carried out, in one line.
-pub fn blocked(plan: &Plan) -> String {
-    const SHOWN: usize = 3;
-    let reasons: Vec<String> = plan.blocks().collect();
-    let more = reasons.len().saturating_sub(SHOWN);
-    let shown = reasons[..reasons.len() - more].join("; ");
-    if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }
 }
 
 /// Ends with an error; the JSON says it too.

@@ -1,17 +1,16 @@
 //! `xdpd diff`: what `apply` would change.
 
-use super::apply::blocked;
 use super::{Failure, Inputs, Outcome, Survey, kernel_failure};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
+use crate::observed;
 use crate::output::{self, Delivery, human, json};
 use crate::plan::Allow;
-use crate::root;
 
 /// Plans and prints; changes nothing.
 pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
     let inputs = Inputs::read(config.config.as_deref())?;
-    let leftovers = root::leftovers(&inputs.config.pin_root).map_err(kernel_failure)?;
+    let leftovers = observed::leftovers(&inputs.config.pin_root).map_err(kernel_failure)?;
     let survey = Survey::take(&inputs, allow, leftovers)?;
     show(&inputs, &survey, as_json)
 }
@@ -19,7 +18,7 @@ pub fn run(config: &ConfigArg, as_json: bool, allow: Allow) -> Outcome {
 /// Prints a plan and tells the exit code for having found it.
 pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     if !survey.plan.is_empty()
-        && let Some(holder) = root::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?
+        && let Some(holder) = observed::lock_holder(&survey.desired.pin_root).map_err(kernel_failure)?
     {
         output::say(format_args!("{holder} is changing things right now: this is how far it has come"));
     }
@@ -33,7 +32,7 @@ pub fn show(inputs: &Inputs, survey: &Survey, as_json: bool) -> Outcome {
     Ok(if delivery == Delivery::Unwanted {
         Exit::Done
     } else if survey.plan.is_blocked() {
-        output::say(blocked(&survey.plan));
+        output::say(human::blocked(&survey.plan));
         Exit::Refused
     } else if survey.plan.is_empty() {
         Exit::Done

@@ -22,7 +22,6 @@ use crate::mode;
 use crate::observed::{self, LinkState, Observed, Pinned};
 use crate::output::{self, Screen, json};
 use crate::plan::{self, Drift, Note};
-use crate::root;
 
 #[derive(Serialize)]
 struct Status {
@@ -110,7 +109,7 @@ pub fn run(config: &ConfigArg, as_json: bool) -> Outcome {
     };
     let devices =
         Devices::observe(entries.iter().map(|entry| entry.netns.as_deref())).map_err(kernel_failure)?;
-    let leftovers = root::leftovers(&pin_root).map_err(kernel_failure)?;
+    let leftovers = observed::leftovers(&pin_root).map_err(kernel_failure)?;
     let mut observed = observed::observe(&pin_root, devices, leftovers).map_err(kernel_failure)?;
     // What lies in a pin root that is not used was not read: nobody knows what is pinned.
     if let Some(problem) = observed.root.problem(&pin_root) {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::apply::{self, Options, blocked};
+use super::apply::{self, Options};
 use super::{Failure, Inputs, Outcome, Survey, find, load};
 use crate::cli::ConfigArg;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
-use crate::output::{self, Told};
+use crate::output::{self, Told, human};
 use crate::plan::Allow;
 use crate::privileges;
 use crate::service::Service;
@@ -114,7 +114,7 @@ impl Watch {
     fn converge(&mut self) -> Result<(), Failure> {
         let survey = Survey::take(&self.inputs, self.options.allow, Leftovers::FoldIn)?;
         if survey.plan.is_blocked() {
-            return Err(Failure::refused(anyhow!("{}", blocked(&survey.plan))));
+            return Err(Failure::refused(anyhow!("{}", human::blocked(&survey.plan))));
         }
         if survey.plan.is_empty() {
             self.told.notes(&survey.plan.notes);

@@ -89,7 +89,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             let modes = std::slice::from_ref(&record.mode);
             undo.push(Undo::Detach { label, old, place: Place { netns, ifindex, modes } });
         }
-        trial.wait(self.root, self.interrupt)
+        Ok(trial.wait(self.root, self.interrupt)?)
     }
 
     fn commit_pins<'s>(&self, staged: &'s Staged<'a>, undo: &mut Vec<Undo<'s, 'a>>) -> Result<(), StepError> {

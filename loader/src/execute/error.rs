@@ -1,7 +1,5 @@
 //! Why a step failed, in the words that people read.
 
-use std::time::Duration;
-
 use xdpd_config::Label;
 use xdpd_kernel::PinError;
 
@@ -10,6 +8,7 @@ use super::carry::CarryError;
 use crate::engine::EngineError;
 use crate::interrupt::Interrupted as Signal;
 use crate::privileges::MORE_FILES;
+use crate::trial::TrialError;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +67,22 @@ pub enum StepError {
     /// The result is not what was planned.
     #[error("{0}")]
     Verification(String),
-    /// Nobody confirmed it.
-    #[error("not confirmed within {}", humantime::format_duration(*.0))]
-    Unconfirmed(Duration),
+    /// The trial that it was on ended without a confirmation.
+    #[error(transparent)]
+    Trial(TrialError),
+}
+
+/// A signal is one wherever it comes, and so is a call that failed.
+impl From<TrialError> for StepError {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Kernel(source) => {
+                Self::Kernel { what: "cannot wait for a confirmation".into(), source }
+            }
+            TrialError::Interrupted(signal) => signal.into(),
+            TrialError::Unconfirmed(_) => Self::Trial(error),
+        }
+    }
 }
 
 impl StepError {

@@ -10,13 +10,16 @@ mod attach;
 mod carry;
 mod clean_up;
 mod commit;
+mod directories;
 mod entries;
 mod error;
+mod filling;
 mod globals;
 mod permissions;
 mod prepare;
 mod recover;
 mod slots;
+mod takeover;
 mod undo;
 
 use xdpd_config::Label;
@@ -145,7 +148,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     ) -> Result<Done<'a>, Failure> {
         let mut staged = Vec::new();
         let mut leaving = Vec::new();
-        let prepared = self.prepare_all(plan, &mut staged, &mut leaving).and_then(|()| entries::open(plan));
+        let prepared = self.prepare_all(plan, &mut staged, &mut leaving).and_then(|()| filling::open(plan));
         let fillings = match prepared {
             Ok(fillings) => fillings,
             Err(error) => {

@@ -10,10 +10,10 @@ use xdpd_kernel::{
     Btf, Device, Dir, Entrance, IfIndex, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
 };
 
-use super::clean_up::open_link_if_any;
+use super::directories::{open_link_if_any, read_record};
 use super::error::at;
-use super::recover::{read_record, taken_name};
 use super::slots;
+use super::takeover::taken_name;
 use super::{DIR_MODE, Executor, Held, Leaving, Old, Staged, StepError};
 use crate::desired::Instance;
 use crate::devices;

@@ -1,14 +1,14 @@
 //! Settles what a run left that was killed.
 
-use xdpd_config::record::Record;
-use xdpd_config::{Label, OWNER_PIN};
-use xdpd_kernel::{AttachError, Dir, Entrance, IfIndex, NetNs, netlink};
+use xdpd_config::OWNER_PIN;
+use xdpd_kernel::Dir;
 
 use super::carry::{self, CarryError};
-use super::clean_up::{LinkIds, remove_directory};
+use super::directories::{LinkIds, remove_directory};
+use super::takeover::give_back;
 use super::{RAN, RECORD_BESIDE, globals};
-use crate::observed::{Interrupted, Observed, TAKEN, Taken};
-use crate::{devices, mode, readers};
+use crate::observed::{Interrupted, Observed};
+use crate::readers;
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
@@ -67,40 +67,4 @@ fn keep_counts(root: &Dir, observed: &Observed) -> Result<(), xdpd_kernel::Error
         }
     }
     Ok(())
-}
-
-/// Puts a program of someone else's back where nothing runs in its place, and forgets it.
-pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
-    if let Some(Taken { record, program }) = Taken::read(root, directory)? {
-        let (ifindex, mode) = (IfIndex(record.ifindex), mode::to_kernel(record.mode));
-        let restore = |netns: NetNs| {
-            netns.run(|| {
-                let devices = netlink::devices()?;
-                let device = devices.iter().find(|d| d.ifindex == ifindex);
-                // Gone, or not free: there is nothing to put back.
-                match device.filter(|d| d.xdp.is_empty()) {
-                    Some(_) => match netlink::attach_netlink(ifindex, &program, mode, None) {
-                        Err(AttachError::DeviceGone(_) | AttachError::Taken { .. }) => Ok(()),
-                        attached => attached.map_err(AttachError::into_error),
-                    },
-                    None => Ok(()),
-                }
-            })?
-        };
-        match devices::find(record.netns_name.as_deref())? {
-            Entrance::Open(netns) if netns.identity().is(record.netns) => restore(netns)?,
-            Entrance::Open(_) | Entrance::Absent(_) => {}
-        }
-    }
-    remove_directory(root, directory, &LinkIds::new())
-}
-
-/// Where someone else's program is kept whose place an interface takes.
-pub(super) fn taken_name(label: &Label) -> String {
-    format!("{TAKEN}{}", label.file_name())
-}
-
-/// The record of a directory, `None` where it cannot be understood.
-pub(super) fn read_record(dir: &Dir) -> Result<Option<Record>, xdpd_kernel::Error> {
-    Ok(dir.readlink(OWNER_PIN)?.to_str().and_then(|text| Record::parse(text).ok()))
 }

@@ -4,9 +4,10 @@ use xdpd_config::{LINK_PIN, Label, retired};
 use xdpd_kernel::{Dir, XdpLink};
 
 use super::attach::{self, AttachFailure, Place, unless_vanished};
-use super::entries::Filling;
+use super::directories::read_record;
+use super::filling::Filling;
 use super::globals::Written;
-use super::recover::{give_back, read_record, taken_name};
+use super::takeover::{give_back, taken_name};
 use super::{Executor, Old, RAN, Staged};
 use crate::engine::Engine;
 use crate::observed::{Pinned, map_pin};

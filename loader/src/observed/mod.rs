@@ -25,8 +25,8 @@ use xdpd_kernel::{Dir, IfIndex, Look, MapId, ProgramId};
 pub use foreign::{ForeignPin, ForeignProgram};
 pub use interrupted::{Interrupted, Leftovers};
 pub use maps::layout_of;
-pub use names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN, map_pin};
-pub use pin_root::{Place, Root, missing_root};
+pub use names::{FORMER, LOCK, MADE, NEXT, OLD, SNAP, TAKEN, map_pin};
+pub use pin_root::{Place, Root, leftovers, lock_holder, made, missing_root};
 pub use pinned::{LinkState, OtherEntry, OtherKind, PinPermissions, Pinned, PinnedMap, Retired};
 pub use taken::Taken;
 
@@ -92,7 +92,7 @@ pub fn observe(
     if let Some(dir) = &dir {
         let permissions = dir.stat_self()?.into();
         observed.root = pin_root::misled(pin_root)?.unwrap_or_else(|| Root::of(permissions));
-        (observed.place.root, observed.place.made) = (Some(permissions), crate::root::made(dir)?.is_some());
+        (observed.place.root, observed.place.made) = (Some(permissions), made(dir)?.is_some());
     }
     observed.place.above = pin_root::above(pin_root)?;
     if let Some(dir) = dir.filter(|_| observed.root == Root::Present) {

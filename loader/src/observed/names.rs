@@ -14,6 +14,9 @@ pub const FORMER: &str = "%former-";
 pub const SNAP: &str = "%snap-";
 /// The directory whose lock apply and detach hold.
 pub const LOCK: &str = "%lock";
+/// A symlink in it: how many directories of the pin root's path were made along with it. So detach removes those that xdpd
+/// has made, and not one that the operator has.
+pub const MADE: &str = "made";
 
 /// File name of a map's pin.
 pub fn map_pin(map: &str) -> String {

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use xdpd_config::trust::{self, OpenError, Reason, Untrusted};
-use xdpd_kernel::{Stat, bpffs};
+use xdpd_kernel::{Dir, Stat, bpffs};
 
+use super::interrupted::Leftovers;
+use super::names::{LOCK, MADE};
 use crate::readers::Permissions;
 
 /// The state of the pin root.
@@ -130,4 +132,22 @@ pub(super) fn above(pin_root: &Path) -> Result<Vec<(PathBuf, Permissions)>, xdpd
         }
     }
     Ok(above)
+}
+
+/// How many directories of the path xdpd has made, of which the pin root is the first; `None` where it has made none.
+pub fn made(root: &Dir) -> Result<Option<usize>, xdpd_kernel::Error> {
+    let Some(lock) = root.find_dir(LOCK)?.found() else { return Ok(None) };
+    let text = lock.find_symlink(MADE)?.found();
+    Ok(text.and_then(|text| text.to_str()?.parse().ok()))
+}
+
+/// What a command without the lock makes of leftovers: those of a run that goes on are none.
+pub fn leftovers(path: &Path) -> Result<Leftovers, xdpd_kernel::Error> {
+    Ok(if lock_holder(path)?.is_some() { Leftovers::Ignore } else { Leftovers::FoldIn })
+}
+
+/// Who holds the lock of a pin root, `NAME (pid N)`.
+pub fn lock_holder(path: &Path) -> Result<Option<String>, xdpd_kernel::Error> {
+    let Some(root) = Dir::find(path)?.found() else { return Ok(None) };
+    Ok(root.lock_holders(LOCK)?.first().map(ToString::to_string))
 }

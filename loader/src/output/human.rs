@@ -188,6 +188,15 @@ pub fn choices(choices: &Choices<'_>) -> String {
     out
 }
 
+/// Why a plan cannot be carried out, in one line.
+pub fn blocked(plan: &Plan) -> String {
+    const SHOWN: usize = 3;
+    let reasons: Vec<String> = plan.blocks().collect();
+    let more = reasons.len().saturating_sub(SHOWN);
+    let shown = reasons[..reasons.len() - more].join("; ");
+    if more > 0 { format!("blocked: {shown}; and {more} more") } else { format!("blocked: {shown}") }
+}
+
 #[cfg(test)]
 mod tests {
     use xdpd_config::{Label, Mode};

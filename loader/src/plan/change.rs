@@ -8,8 +8,9 @@ use xdpd_config::{Label, Mode, Value};
 use xdpd_kernel::map::{MapDef, map_type_name};
 use xdpd_kernel::{MapId, ProgramId};
 
-use super::entries::EntriesFacts;
 use super::{MapEdits, Work};
+use crate::desired::DesiredMap;
+use crate::observed::PinnedMap;
 use crate::readers::Permissions;
 
 /// The changes of one interface.
@@ -154,6 +155,34 @@ pub enum Facts {
     Entries(EntriesFacts),
 }
 
+/// What a map holds, before or after a change of its entries.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntriesFacts {
+    /// Map id.
+    pub id: u32,
+    /// How many entries it has.
+    pub entries: usize,
+    /// How many of them have another value on the other side.
+    pub changed: usize,
+    /// How many of them are not there before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub added: Option<usize>,
+    /// How many of them are not there afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<usize>,
+    /// Some of those that differ: the first ones that change, and the first ones that come or go.
+    pub listed: Vec<EntryFacts>,
+}
+
+/// An entry in the notation of the file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntryFacts {
+    /// Its key.
+    pub key: Value,
+    /// Its value.
+    pub value: Value,
+}
+
 /// The modes that were taken where the plan left them open, by interface.
 pub type Choices<'p> = BTreeMap<&'p Label, Choice>;
 
@@ -220,5 +249,30 @@ pub(super) fn map_facts(def: &MapDef, id: Option<MapId>) -> Facts {
         flags: def.flags,
         id: id.map(|id| id.0),
         entries: None,
+    }
+}
+
+/// Another map takes the place of one that is pinned.
+pub(super) fn replaced(map: &DesiredMap, now: &PinnedMap, reason: String) -> Change {
+    Change {
+        reason: Some(reason),
+        before: Some(map_facts(&now.def, Some(now.id))),
+        after: Some(map_facts(&map.spec.def, None)),
+        ..Change::new(Address::Map(String::new()), Action::Replace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_has_one_form_in_json_whether_it_is_of_an_entry_or_of_a_global_variable() {
+        let value = Value::parse("{ b = 1, a = [{ d = true, c = \"x\" }] }").unwrap();
+        let json = r#"{"b":1,"a":[{"d":true,"c":"x"}]}"#;
+        let global = serde_json::to_string(&Facts::Global { value: value.clone() }).unwrap();
+        assert_eq!(global, format!(r#"{{"value":{json}}}"#));
+        let entry = serde_json::to_string(&EntryFacts { key: value.clone(), value }).unwrap();
+        assert_eq!(entry, format!(r#"{{"key":{json},"value":{json}}}"#));
     }
 }

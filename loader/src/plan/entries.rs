@@ -2,44 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use xdpd_config::Value;
 use xdpd_kernel::MapId;
 
+use super::change::{EntriesFacts, EntryFacts};
 use super::interface::Planner;
 use super::{Action, Address, Change, Facts, MapEdits, MapWork};
 use crate::entries::{Content, Declared, Edit, Notation, Tally, edits, entry_count};
 
 /// As many entries of each kind are listed, for people and for tools.
 const LISTED: usize = 20;
-
-/// What a map holds, before or after a change of its entries.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EntriesFacts {
-    /// Map id.
-    pub id: u32,
-    /// How many entries it has.
-    pub entries: usize,
-    /// How many of them have another value on the other side.
-    pub changed: usize,
-    /// How many of them are not there before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub added: Option<usize>,
-    /// How many of them are not there afterwards.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub removed: Option<usize>,
-    /// Some of those that differ: the first ones that change, and the first ones that come or go.
-    pub listed: Vec<EntryFacts>,
-}
-
-/// An entry in the notation of the file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EntryFacts {
-    /// Its key.
-    pub key: Value,
-    /// Its value.
-    pub value: Value,
-}
 
 impl Planner<'_> {
     /// Edits of the maps that stay; notes of those that are made and filled.
@@ -138,19 +109,4 @@ fn listed<'e>(
         }
     }
     listed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_has_one_form_in_json_whether_it_is_of_an_entry_or_of_a_global_variable() {
-        let value = Value::parse("{ b = 1, a = [{ d = true, c = \"x\" }] }").unwrap();
-        let json = r#"{"b":1,"a":[{"d":true,"c":"x"}]}"#;
-        let global = serde_json::to_string(&Facts::Global { value: value.clone() }).unwrap();
-        assert_eq!(global, format!(r#"{{"value":{json}}}"#));
-        let entry = serde_json::to_string(&EntryFacts { key: value.clone(), value }).unwrap();
-        assert_eq!(entry, format!(r#"{{"key":{json},"value":{json}}}"#));
-    }
 }

@@ -1,16 +1,14 @@
 //! What happens to global variables: the values that change, and what is written into maps that are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use xdpd_config::listed;
 use xdpd_kernel::map_types::BPF_F_MMAPABLE;
 
 use super::interface::Planner;
+use super::reload::{Difference, differences};
 use super::{Action, Address, Change, Facts, MapWork, ProgramWork};
-use crate::desired::Instance;
-use crate::globals::{Global, recorded_value};
+use crate::globals::recorded_value;
 use crate::object::Store;
-use crate::observed::Pinned;
 
 impl Planner<'_> {
     /// The variables that change; tells what to write into the maps that have another content. Constants, and maps that
@@ -68,43 +66,4 @@ fn action(was_set: bool, is_set: bool) -> Action {
         (true, true) => Action::Update,
         (true, false) => Action::Delete,
     }
-}
-
-/// A variable whose value is not the recorded one.
-struct Difference<'a> {
-    name: &'a str,
-    recorded: Option<&'a str>,
-    set: Option<&'a Global>,
-}
-
-fn differences<'a>(
-    instance: &'a Instance,
-    pinned: Option<&'a Pinned>,
-) -> impl Iterator<Item = Difference<'a>> {
-    let recorded = pinned.and_then(|pinned| Some(&pinned.record.as_ref().ok()?.values));
-    let set = instance.globals.set();
-    let names: BTreeSet<&String> = recorded.into_iter().flat_map(BTreeMap::keys).chain(set.keys()).collect();
-    names.into_iter().filter_map(move |name| {
-        let recorded = recorded.and_then(|recorded| recorded.get(name)).map(String::as_str);
-        let set = set.get(name);
-        match (set, recorded) {
-            (Some(global), Some(recorded)) if global.is_recorded_as(recorded) => None,
-            _ => Some(Difference { name, recorded, set }),
-        }
-    })
-}
-
-/// Why the program is loaded anew on account of its variables.
-pub(super) fn reload_reason(instance: &Instance, pinned: &Pinned) -> Option<String> {
-    const SHOWN: usize = 3;
-    let record = pinned.record.as_ref().ok()?;
-    if record.globals == instance.globals.digest() {
-        return None;
-    }
-    let names: Vec<&str> = differences(instance, Some(pinned)).map(|difference| difference.name).collect();
-    Some(match &names[..] {
-        [] => "globals".to_owned(),
-        [name] => format!("global {name}"),
-        _ => format!("globals {}", listed(names, SHOWN)),
-    })
 }

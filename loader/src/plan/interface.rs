@@ -5,8 +5,7 @@ use xdpd_config::escape::escape;
 
 use super::change::program_facts;
 use super::drift::moved;
-use super::globals;
-use super::slots::lost_programs;
+use super::reload::reload_reasons;
 use super::{
     Action, Address, Allow, Change, Facts, Install, InterfacePlan, Note, ProgramWork, Verdict, Work,
 };
@@ -201,41 +200,4 @@ impl Planner<'_> {
             ..Change::new(Address::Program, action)
         }
     }
-}
-
-/// Why the program of an interface is loaded anew; empty where it is kept.
-pub(super) fn reload_reasons(instance: &Instance, pinned: &Pinned) -> Vec<String> {
-    let Ok(record) = &pinned.record else { return Vec::new() };
-    let mut reasons = Vec::new();
-    if record.object != instance.digest {
-        reasons.push(format!("object {} -> {}", short(&record.object), short(&instance.digest)));
-    }
-    if record.function != instance.function {
-        reasons.push(format!("function {} -> {}", record.function, instance.function));
-    }
-    reasons.extend(globals::reload_reason(instance, pinned));
-    match &pinned.link {
-        LinkState::Missing | LinkState::NotALink(_) => reasons.push("the program no longer runs".into()),
-        LinkState::Defunct { program, .. } | LinkState::Live { program, .. }
-            if program.0 != record.program =>
-        {
-            reasons.push(format!("program {program} runs, which xdpd has not loaded"));
-        }
-        LinkState::Defunct { .. } | LinkState::Live { .. } => {}
-    }
-    if reasons.is_empty() {
-        reasons.extend(lost_programs(instance, pinned, record));
-    }
-    if !instance.maps.keys().eq(record.maps.keys()) && reasons.is_empty() {
-        reasons.push("its maps are not those of the object".into());
-    }
-    reasons
-}
-
-/// `sha256:0123456789ab…` is enough for people.
-fn short(digest: &str) -> String {
-    digest.split_once(':').map_or_else(
-        || digest.to_owned(),
-        |(kind, hex)| format!("{kind}:{}", hex.chars().take(12).collect::<String>()),
-    )
 }

@@ -6,7 +6,7 @@ use xdpd_config::Reuse;
 use xdpd_kernel::MapId;
 use xdpd_kernel::map_types::BPF_MAP_TYPE_PROG_ARRAY;
 
-use super::change::map_facts;
+use super::change::{map_facts, replaced};
 use super::definition::{attribute_differences, definition_difference};
 use super::interface::Planner;
 use super::slots::{filling, program_array};
@@ -117,16 +117,6 @@ impl Planner<'_> {
             }
             _ => (None, generation),
         }
-    }
-}
-
-/// Another map takes the place of one that is pinned.
-pub(super) fn replaced(map: &DesiredMap, now: &PinnedMap, reason: String) -> Change {
-    Change {
-        reason: Some(reason),
-        before: Some(map_facts(&now.def, Some(now.id))),
-        after: Some(map_facts(&map.spec.def, None)),
-        ..Change::new(Address::Map(String::new()), Action::Replace)
     }
 }
 

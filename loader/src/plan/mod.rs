@@ -11,28 +11,30 @@ mod globals;
 mod interface;
 mod link;
 mod maps;
+mod needs;
 mod note;
 mod readers;
+mod reload;
 mod slots;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::{Label, Reuse, listed};
-use xdpd_kernel::MapId;
+use xdpd_config::{Label, listed};
 
-use crate::desired::{Attachment, Desired, DesiredMap, Instance, LeftOut};
-use crate::migrate::family;
-use crate::observed::{Interrupted, Observed, Pinned, PinnedMap, Root};
+use crate::desired::{Attachment, Desired, Instance, LeftOut};
+use crate::observed::{Interrupted, Observed, Pinned, Root};
 use change::{map_facts, program_facts};
-use interface::{Planner, reload_reasons};
+use interface::Planner;
 
-pub use change::{Action, Address, Change, Choice, Choices, Facts, InterfacePlan, RefusedMode, Verdict};
+pub use change::{
+    Action, Address, Change, Choice, Choices, EntriesFacts, EntryFacts, Facts, InterfacePlan, RefusedMode,
+    Verdict,
+};
 pub use drift::{Drift, drift, is_in_place};
-pub use entries::{EntriesFacts, EntryFacts};
+pub use needs::{declared_maps, filled_arrays, maps_of_maps, reloads, shrinking};
 pub use note::Note;
 pub use readers::RootChange;
-pub use slots::{filled_arrays, maps_of_maps};
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -122,46 +124,6 @@ fn left_out(desired: &Desired) -> Vec<Note> {
         }
     };
     entries.into_iter().map(note).collect()
-}
-
-/// The pinned interfaces whose program would be loaded anew: those for which the layout of maps matters. An interface
-/// that continues another label is meant by that one's.
-pub fn reloads(desired: &Desired, observed: &Observed) -> BTreeSet<Label> {
-    let reloaded = continued(desired, observed)
-        .filter(|(_, pinned, instance)| !reload_reasons(instance, pinned).is_empty());
-    reloaded.map(|(from, ..)| from.clone()).collect()
-}
-
-/// The pinned maps whose entries are to be carried to one with less room, and that room: those of which it matters how
-/// many entries they have.
-pub fn shrinking(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), u32> {
-    let mut shrinking = BTreeMap::new();
-    for (from, pinned, instance) in continued(desired, observed) {
-        if reload_reasons(instance, pinned).is_empty() {
-            continue;
-        }
-        let carried = |map: &DesiredMap| map.reuse == Reuse::Migrate && map.entries.is_none();
-        for (name, map) in instance.maps.iter().filter(|(_, map)| carried(map)) {
-            let room = map.spec.def.max_entries;
-            let shrinks = |now: &PinnedMap| family(now.def.map_type).is_some() && room < now.def.max_entries;
-            if pinned.maps.get(name).is_some_and(shrinks) {
-                shrinking.insert((from.clone(), name.clone()), room);
-            }
-        }
-    }
-    shrinking
-}
-
-/// The pinned maps of which the file says what they hold: those whose content matters.
-pub fn declared_maps(desired: &Desired, observed: &Observed) -> BTreeSet<MapId> {
-    let mut ids = BTreeSet::new();
-    for (_, pinned, instance) in continued(desired, observed) {
-        for (name, _) in instance.maps.iter().filter(|(_, map)| map.entries.is_some()) {
-            ids.extend(pinned.maps.get(name).map(|map| map.id));
-            ids.extend(pinned.record.as_ref().ok().and_then(|r| r.maps.get(name)).map(|id| MapId(*id)));
-        }
-    }
-    ids
 }
 
 /// Computes the plan.

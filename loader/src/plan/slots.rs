@@ -2,23 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::record::Record;
-use xdpd_config::{Label, Reuse, listed};
-use xdpd_kernel::map_types::{
-    BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS, BPF_MAP_TYPE_PROG_ARRAY,
-};
+use xdpd_config::{Reuse, listed};
 
+use super::change::replaced;
 use super::definition::definition_difference;
-use super::interface::{Planner, reload_reasons};
-use super::maps::replaced;
-use super::{Change, MapWork, continued};
-use crate::desired::{Desired, DesiredMap, Instance};
+use super::interface::Planner;
+use super::{Change, MapWork};
+use crate::desired::DesiredMap;
 use crate::entries::entry_count;
 use crate::inner;
 use crate::object::{MapSpec, Slots};
-use crate::observed::{Observed, Pinned, PinnedMap};
+use crate::observed::PinnedMap;
 
-const MAPS_OF_MAPS: [u32; 2] = [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS];
 /// As many of the maps or programs in a map are named.
 const SHOWN: usize = 8;
 
@@ -129,46 +124,4 @@ pub(super) fn filling(spec: &MapSpec) -> Option<String> {
         (false, _) => "the programs",
     };
     Some(format!("filled with {what} {}", listed(names, SHOWN)))
-}
-
-/// Why the program is loaded anew on account of programs that it jumps to: an array has lost them. The kernel empties one
-/// as soon as nothing but programs refers to it (`prog_array_map_clear` in kernel/bpf/arraymap.c), and a pin that was
-/// removed and made again does not bring them back.
-pub(super) fn lost_programs(instance: &Instance, pinned: &Pinned, record: &Record) -> Option<String> {
-    instance.maps.iter().find_map(|(name, map)| {
-        let (programs, recorded) = (map.spec.programs()?, record.maps.get(name)?);
-        let Some(now) = pinned.maps.get(name).filter(|now| now.id.0 == *recorded) else {
-            return Some(format!("map {name} has lost its pin, and its programs with it"));
-        };
-        let slots = now.slots.as_ref()?;
-        let lost = programs.iter().filter(|(index, _)| !slots.contains_key(&index.to_ne_bytes()[..]));
-        let lost: BTreeSet<&str> = lost.map(|(_, name)| &**name).collect();
-        (!lost.is_empty()).then(|| format!("map {name} has lost {}", listed(lost, SHOWN)))
-    })
-}
-
-/// The pinned program arrays that hold programs of the object, with the slots of those: whether they do matters.
-pub fn filled_arrays(desired: &Desired, observed: &Observed) -> BTreeMap<(Label, String), Slots> {
-    let arrays = continued(desired, observed).flat_map(|(from, pinned, instance)| {
-        instance.maps.iter().filter_map(move |(name, map)| {
-            let now = pinned.maps.get(name)?;
-            let slots = map.spec.programs().filter(|_| now.def.map_type == BPF_MAP_TYPE_PROG_ARRAY)?;
-            Some(((from.clone(), name.clone()), slots.clone()))
-        })
-    });
-    arrays.collect()
-}
-
-/// The pinned maps of maps of programs that would be loaded anew: those of which it matters what they hold.
-pub fn maps_of_maps(desired: &Desired, observed: &Observed) -> BTreeSet<(Label, String)> {
-    let reloaded = continued(desired, observed)
-        .filter(|(_, pinned, instance)| !reload_reasons(instance, pinned).is_empty());
-    let outer = reloaded.flat_map(|(from, pinned, instance)| {
-        instance.maps.iter().filter_map(move |(name, map)| {
-            let now = pinned.maps.get(name)?;
-            let is_outer = map.spec.inner().is_some() && MAPS_OF_MAPS.contains(&now.def.map_type);
-            is_outer.then(|| (from.clone(), name.clone()))
-        })
-    });
-    outer.collect()
 }

@@ -1,9 +1,11 @@
 //! What holds for the code of the two programs as a whole.
 
+mod loops;
+
 use std::path::{Path, PathBuf};
 
 /// The crates that make up the two programs, but for the one that talks to the kernel.
-const CRATES: [&str; 3] = ["config", "loader", "stats"];
+const CRATES: [&str; 4] = ["config", "loader", "object", "stats"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -105,4 +107,15 @@ fn no_safe_function_relies_on_what_the_number_of_a_descriptor_means() {
 fn functions_that_take_a_number_are_recognised() {
     let source = "/// A doc.\npub fn put(map: &impl AsFd,\n    onto: RawFd) -> Result<()> {\n}\nfn number() -> RawFd {}\n";
     assert_eq!(takes_a_number(source), ["pub fn put(map: &impl AsFd,\n    onto: RawFd) -> Result<()>"]);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_loop() {
+    let mut found = Vec::new();
+    for name in CRATES.into_iter().chain(["kernel", "testlab", "types"]) {
+        for group in loops::loops(&workspace().join(name).join("src")) {
+            found.push(format!("{name}:\n  {}", group.join("\n  ")));
+        }
+    }
+    assert!(found.is_empty(), "these cannot be read one after the other:\n{}", found.join("\n"));
 }
