@@ -65,7 +65,7 @@ impl Config {
         parse(path, text).map_err(|(errors, _)| errors)
     }
 
-    /// Reads the file at `path`. As root, one that others can change is refused, see [`trust`].
+    /// Reads the file at `path`. As root, one that others can change is refused, see [`trust`](crate::trust).
     ///
     /// A file of more than [`MAX_FILE_SIZE`] bytes is not read.
     pub fn load(path: &Path) -> Result<Self, LoadError> {

@@ -82,7 +82,7 @@ impl Screen {
         self.line(line);
     }
 
-    /// Text behind `first`, its further lines behind `rest`, at most [`WIDTH`] columns wide unless a single word is
+    /// Text behind `first`, its further lines behind `rest`, at most 80 columns wide unless a single word is
     /// wider.
     pub fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         for line in wrap(first, rest, text) {
