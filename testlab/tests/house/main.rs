@@ -3,6 +3,7 @@
 mod loops;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The crates that make up the two programs, but for the one that talks to the kernel.
 const CRATES: [&str; 4] = ["config", "loader", "object", "stats"];
@@ -118,4 +119,39 @@ fn no_files_import_each_other_in_a_loop() {
         }
     }
     assert!(found.is_empty(), "these cannot be read one after the other:\n{}", found.join("\n"));
+}
+
+/// The names of the packages that a package of the workspace is built from.
+fn dependencies(package: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
+        .current_dir(workspace())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("names are text");
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_pure_needs_neither_the_kernel_nor_an_engine() {
+    assert_eq!(dependencies("xdpd-types"), ["xdpd-types"]);
+    for package in ["xdpd-object", "xdpd-config"] {
+        let found = dependencies(package);
+        assert!(found.iter().any(|name| name == package), "{package}: {found:?}");
+        for impure in ["xdpd", "xdpd-kernel", "redbpf", "bpf-sys", "aya", "aya-obj"] {
+            assert!(!found.iter().any(|name| name == impure), "{package} is built from {impure}");
+        }
+    }
 }
