@@ -15,7 +15,7 @@ use crate::globals::Globals;
 use crate::migrate::Settings;
 use crate::object::{MapOrigin, MapSpec, Slots, Values};
 use crate::objects::Objects;
-use crate::readers::Readers;
+use crate::permissions::Readers;
 
 /// Names an instance. Today each attachment has one of its own, called like it.
 pub type InstanceId = Label;

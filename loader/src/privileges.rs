@@ -8,7 +8,7 @@ use xdpd_kernel::privilege::{self, Capability};
 
 use crate::observed::{Interrupted, Observed};
 use crate::output;
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// What looking at the kernel and changing it takes. `CAP_PERFMON` is for the loader process, which does without
 /// `CAP_SYS_ADMIN`.

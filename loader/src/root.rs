@@ -8,7 +8,7 @@ use xdpd_kernel::{Attempt, Dir, Entry, EntryKind, Lock, Look, Stat, bpffs};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observed::{self, LOCK, MADE, NEXT, OLD, Root, SNAP, TAKEN};
-use crate::readers::{self, Permissions};
+use crate::permissions::{self, Permissions};
 use crate::trial;
 
 /// The lock is for root alone.
@@ -88,7 +88,7 @@ impl PinRoot {
         let unusable = |root: Root| RootError::Unusable(root.problem(path).unwrap_or_default());
         match Dir::find(path)? {
             Look::Found(dir) if dir.is_bpffs()? => {
-                Self::lock(path, readers::of_directories(None), timeout, interrupt).map(Some)
+                Self::lock(path, permissions::of_directories(None), timeout, interrupt).map(Some)
             }
             Look::Found(_) => Err(unusable(Root::NoBpffs)),
             Look::Other(_) => Err(unusable(Root::NotADirectory)),
@@ -235,7 +235,8 @@ fn make_dirs(path: &Path, permissions: Permissions) -> Result<usize, RootError> 
         // Nobody else's until it is all that it is to be.
         if parent.mkdir_if_gone(name, LOCK_MODE)? {
             let name = name.to_string_lossy();
-            readers::set(&parent, Some(&name), permissions).inspect_err(|_| drop(parent.rmdir(&*name)))?;
+            permissions::set(&parent, Some(&name), permissions)
+                .inspect_err(|_| drop(parent.rmdir(&*name)))?;
             made += 1;
         }
     }

@@ -24,8 +24,8 @@ use xdpd::observed::{
     Pinned, PinnedMap, Retired, Root, map_pin,
 };
 use xdpd::output::{human, json};
+use xdpd::permissions::{self, Permissions, Readers};
 use xdpd::plan::{self, Allow};
-use xdpd::readers::{self, Permissions, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Label, Mode};
 use xdpd_kernel::{Attached, Device, IfIndex, LinkId, MapDef, MapId, NetNsId, ProgramId, XdpMode};
@@ -341,9 +341,12 @@ fn pinned(name: &str, state: &InterfaceState, place: &Place) -> Pinned {
 fn pin_permissions(state: &InterfaceState) -> PinPermissions {
     let readers = state.gid.map(|gid| Readers { gid, name: gid.to_string() });
     let pins = state.maps.keys().map(|map| map_pin(map)).chain(state.retired.iter().cloned());
-    let mut directory = readers::of_directories(readers.as_ref());
+    let mut directory = permissions::of_directories(readers.as_ref());
     directory.mode = state.directory.unwrap_or(directory.mode);
-    PinPermissions { directory, pins: pins.map(|pin| (pin, readers::of_maps(readers.as_ref()))).collect() }
+    PinPermissions {
+        directory,
+        pins: pins.map(|pin| (pin, permissions::of_maps(readers.as_ref()))).collect(),
+    }
 }
 
 fn place_of(state: &State) -> xdpd::observed::Place {
@@ -370,7 +373,7 @@ fn run(case: &Path, place: &Place) -> (String, String) {
     assert!(problems.is_empty(), "{}: {problems:?}", case.display());
     let devices = devices(&state, &config);
     // Groups by their numbers, which are the same on every machine.
-    let readers = readers::resolve(&config);
+    let readers = permissions::resolve(&config);
     let desired = match desired::resolve(&config, &devices, &objects, &lists, readers) {
         Ok(desired) => desired,
         Err(found) => return (place.hide(&config.diagnostics(found).to_string()), String::new()),

@@ -15,8 +15,8 @@ use xdpd::inner;
 use xdpd::migrate::Settings;
 use xdpd::object::{Inner, MapOrigin, MapSpec, Object, Store, Values};
 use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
+use xdpd::permissions::{self, Readers};
 use xdpd::plan::{self, Allow, Install, LinkWork, MapWork, Plan, ProgramWork, Verdict, Work};
-use xdpd::readers::{self, Readers};
 use xdpd_config::record::Record;
 use xdpd_config::{Config, Global, Label, Located, Mode, Program, Reuse, Value};
 use xdpd_kernel::map_types::{
@@ -93,8 +93,8 @@ fn readers() -> impl Strategy<Value = Option<Readers>> {
 }
 
 fn permissions<'a>(readers: Option<&Readers>, maps: impl Iterator<Item = &'a String>) -> PinPermissions {
-    let pins = maps.map(|map| (map_pin(map), readers::of_maps(readers))).collect();
-    PinPermissions { directory: readers::of_directories(readers), pins }
+    let pins = maps.map(|map| (map_pin(map), permissions::of_maps(readers))).collect();
+    PinPermissions { directory: permissions::of_directories(readers), pins }
 }
 
 /// What is pinned of one interface.

@@ -16,9 +16,9 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::{self, Leftovers, Observed, Root};
 use crate::output::{self, Listed, Screen, Told, human, json};
+use crate::permissions;
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
-use crate::readers;
 use crate::root::PinRoot;
 use crate::trial::Trial;
 
@@ -76,7 +76,7 @@ pub(super) fn converge(
     }
     privileges::work_is_known(&inputs.config, &survey.observed);
     let interrupt = interrupt.map_or_else(Interrupt::install, |i| Ok(i.clone())).map_err(Failure::refused)?;
-    let permissions = readers::of_directories(survey.desired.readers.as_ref());
+    let permissions = permissions::of_directories(survey.desired.readers.as_ref());
     let root = match PinRoot::lock(&survey.desired.pin_root, permissions, options.lock_timeout, &interrupt) {
         Ok(root) => root,
         Err(e) => {

@@ -10,13 +10,13 @@ use xdpd_config::{Config, ObjectRef, Program, Selector, trust};
 use super::{Failure, Inputs, Outcome};
 use crate::entries::Lists;
 use crate::exit::Exit;
+use crate::lints::lints;
 use crate::object::explain::Explanation;
 use crate::objects::{self, Loaded, Objects};
 use crate::output::check::{
     ConfigFacts, FORMAT_VERSION, InterfaceFacts, ObjectFacts, ProgramUse, Report, RunBy, text,
 };
 use crate::output::{self, json};
-use crate::remarks::remarks;
 
 /// Checks; prints what the file describes and what its objects hold. `file` may be an object itself.
 pub fn run(file: Option<&Path>, json: bool) -> Outcome {
@@ -102,7 +102,7 @@ fn report<'a>(config: &'a Config, objects: &'a Objects, lists: &Lists) -> Report
                 explanation: Explanation::of(&loaded.object),
             })
             .collect(),
-        notes: remarks(config),
+        notes: lints(config),
     }
 }
 

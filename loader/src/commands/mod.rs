@@ -21,13 +21,13 @@ use crate::devices::Devices;
 use crate::entries::{self, Lists};
 use crate::execute::CarryError;
 use crate::exit::Exit;
+use crate::lints::lints;
 use crate::objects::Objects;
 use crate::observed::{self, Leftovers, Observed};
 use crate::output::{self, Screen};
+use crate::permissions;
 use crate::plan::{self, Allow, Plan};
 use crate::privileges;
-use crate::readers;
-use crate::remarks::remarks;
 use crate::root::RootError;
 
 /// A command that ends with an error: what to say, and how to exit.
@@ -150,14 +150,14 @@ impl Survey {
         let devices = Devices::observe(inputs.config.interfaces.iter().map(|i| i.netns.as_deref()))
             .map_err(kernel_failure)?;
         let Inputs { config, objects, lists, .. } = inputs;
-        let desired = desired::resolve(config, &devices, objects, lists, readers::resolve(config))
+        let desired = desired::resolve(config, &devices, objects, lists, permissions::resolve(config))
             .map_err(|found| inputs.refusal(found))?;
         inputs.check()?;
         let mut observed =
             observed::observe(&desired.pin_root, devices, leftovers).map_err(kernel_failure)?;
         read_maps(&desired, &mut observed).map_err(kernel_failure)?;
         let mut plan = plan::plan(&desired, &observed, allow);
-        plan.notes.extend(remarks(config));
+        plan.notes.extend(lints(config));
         Ok(Self { desired, observed, plan })
     }
 }

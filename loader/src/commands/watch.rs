@@ -9,14 +9,14 @@ use anyhow::anyhow;
 use super::apply::{self, Options};
 use super::{Failure, Inputs, Outcome, Survey, find, load};
 use crate::cli::ConfigArg;
+use crate::events::{Events, Woken};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::observed::Leftovers;
 use crate::output::{self, Told, human};
 use crate::plan::Allow;
 use crate::privileges;
-use crate::service::Service;
-use crate::triggers::{Triggers, Woken};
+use crate::sd_notify::Service;
 
 /// How often the kernel is compared with the file: it announces nothing about links and pins.
 const POLL: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ struct Watch {
     path: PathBuf,
     inputs: Inputs,
     options: Options,
-    triggers: Triggers,
+    events: Events,
     interrupt: Interrupt,
     service: Service,
     /// What is wrong with the file as it is now: `inputs` are what it was before.
@@ -51,11 +51,11 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         lock_timeout: Duration::ZERO,
         confirm_timeout: None,
     };
-    let mut triggers = Triggers::new().map_err(Failure::refused)?;
+    let mut events = Events::new().map_err(Failure::refused)?;
     let interrupt = Interrupt::install_stop().map_err(Failure::refused)?;
-    triggers.follow([path.clone()], []);
+    events.follow([path.clone()], []);
     // Without a file to start from there is nothing to keep up.
-    let inputs = read(&path, &mut triggers)?;
+    let inputs = read(&path, &mut events)?;
     // And rights that are missing never come.
     if let Some(lacking) = privileges::lacking() {
         return Err(Failure::refused(anyhow!("{lacking}")));
@@ -64,7 +64,7 @@ pub fn run(config: &ConfigArg, json: bool) -> Outcome {
         path,
         inputs,
         options,
-        triggers,
+        events,
         interrupt,
         service: Service::from_env(),
         rejected: None,
@@ -93,7 +93,7 @@ impl Watch {
                     LONGEST_PAUSE.min(POLL.saturating_mul(1 << self.failures.min(8)))
                 }
             };
-            match self.triggers.wait(pause).map_err(Failure::refused)? {
+            match self.events.wait(pause).map_err(Failure::refused)? {
                 Woken::Signal if self.interrupt.check_stop().is_err() => {
                     self.service.stopping();
                     return Ok(Exit::Done);
@@ -141,7 +141,7 @@ impl Watch {
     /// Reads the file, its objects and its lists again. Where they are wrong, what was read before stays in force.
     fn reread(&mut self) {
         self.failures = 0;
-        match read(&self.path, &mut self.triggers) {
+        match read(&self.path, &mut self.events) {
             Ok(inputs) => {
                 self.inputs = inputs;
                 if self.rejected.take().is_some() {
@@ -174,11 +174,11 @@ impl Watch {
 
 /// The file with all that it names, none of which may have a problem. What it names is followed before it is read, so
 /// that no later change is missed.
-fn read(path: &Path, triggers: &mut Triggers) -> Result<Inputs, Failure> {
+fn read(path: &Path, events: &mut Events) -> Result<Inputs, Failure> {
     let config = load(path)?;
     let namespaces: BTreeSet<_> =
         config.interfaces.iter().map(|i| i.netns.as_deref()).chain([None]).collect();
-    triggers.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
+    events.follow(config.files().chain([path]).map(Path::to_owned), namespaces);
     let inputs = Inputs::of(config);
     inputs.check()?;
     Ok(inputs)

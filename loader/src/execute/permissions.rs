@@ -11,8 +11,8 @@ use super::undo::Undo;
 use super::{Executor, Staged, StepError};
 use crate::engine::Engine;
 use crate::observed::map_pin;
+use crate::permissions::{self, Permissions};
 use crate::plan::{Install, MapWork, RootChange};
-use crate::readers::{self, Permissions};
 
 /// A pin that stays and whose permissions change.
 pub(super) struct Grant {
@@ -31,11 +31,11 @@ impl<'a, E: Engine> Executor<'a, E> {
     ) -> Result<Vec<Grant>, StepError> {
         let failed = || at(label, "set who may read its pins");
         let readers = self.desired.readers.as_ref();
-        let to = readers::of_maps(readers);
+        let to = permissions::of_maps(readers);
         let is_kept = |work: &MapWork| matches!(work, MapWork::Keep(_));
         let mut grants = Vec::new();
         for (name, _) in install.maps.iter().filter(|(_, work)| !is_kept(work)) {
-            readers::set(dir, Some(&map_pin(name)), to).map_err(failed())?;
+            permissions::set(dir, Some(&map_pin(name)), to).map_err(failed())?;
         }
         let kept = install.maps.iter().filter(|(_, work)| is_kept(work)).map(|(name, _)| map_pin(name));
         let entries = dir.list().map_err(failed())?;
@@ -46,7 +46,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                 grants.push(Grant { pin, from, to });
             }
         }
-        readers::set(dir, None, readers::of_directories(readers)).map_err(failed())?;
+        permissions::set(dir, None, permissions::of_directories(readers)).map_err(failed())?;
         Ok(grants)
     }
 

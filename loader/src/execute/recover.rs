@@ -8,7 +8,7 @@ use super::directories::{LinkIds, remove_directory};
 use super::takeover::give_back;
 use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed};
-use crate::readers;
+use crate::permissions;
 
 /// Settles what an interrupted run left behind. Comes before everything else, under the lock.
 pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError> {
@@ -32,9 +32,9 @@ pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError>
                 // The record with the mode that the link was really made in, if the run came that far.
                 stage.rename_if_there(RECORD_BESIDE, OWNER_PIN)?;
                 // Who may read the maps in use is compared with the file later on. Of retired ones it is not.
-                let permissions = readers::of_maps_in(stage.stat_self()?.into());
+                let permissions = permissions::of_maps_in(stage.stat_self()?.into());
                 for retired in observed.interfaces.get(label).iter().flat_map(|pinned| &pinned.retired) {
-                    readers::set(&stage, Some(&retired.pin), permissions)?;
+                    permissions::set(&stage, Some(&retired.pin), permissions)?;
                 }
                 // Only what is ours is exchanged and removed. Anything else of that name is in the way.
                 if has_record(root, &name)? {

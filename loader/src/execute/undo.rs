@@ -11,8 +11,8 @@ use super::takeover::{give_back, taken_name};
 use super::{Executor, Old, RAN, Staged};
 use crate::engine::Engine;
 use crate::observed::{Pinned, map_pin};
+use crate::permissions::{self, Permissions};
 use crate::plan::MapWork;
-use crate::readers::{self, Permissions};
 
 /// How one commit step is taken back.
 pub(super) enum Undo<'s, 'a> {
@@ -93,7 +93,7 @@ impl<E: Engine> Executor<'_, E> {
                 }
                 Undo::Permissions { dir, entry, to } => {
                     let path = entry.map_or_else(|| dir.path().to_owned(), |entry| dir.path_of(entry));
-                    let set = readers::set(dir, entry, to);
+                    let set = permissions::set(dir, entry, to);
                     (format!("give {} back {to}", path.display()), set.map_err(Into::into))
                 }
                 Undo::Update { staged, link } => {
@@ -141,7 +141,7 @@ impl<E: Engine> Executor<'_, E> {
         let hold = || {
             // Who could read the map of before is to read this one, too, and nobody else.
             let before = self.replaced(staged).and_then(|p| p.permissions.pins.get(&map_pin(map)));
-            before.map_or(Ok(()), |before| readers::set(&staged.dir, Some(&map_pin(map)), *before))?;
+            before.map_or(Ok(()), |before| permissions::set(&staged.dir, Some(&map_pin(map)), *before))?;
             old.dir.link(&staged.dir, map_pin(map), format!("{RAN}{pin}"))
         };
         hold().map_err(|e| not_kept(staged.label, &e))?;

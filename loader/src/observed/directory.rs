@@ -9,7 +9,7 @@ use xdpd_kernel::{Access, Dir, EntryKind, LinkKind, Look, MapId, PinnedObject, R
 
 use super::names;
 use super::pinned::{LinkState, OtherEntry, OtherKind, PinPermissions, Pinned, PinnedMap, Retired};
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// How often a directory is read anew that another run exchanges all the while.
 const ATTEMPTS: usize = 16;

@@ -9,7 +9,7 @@ use xdpd_kernel::{IfIndex, LinkId, Program, ProgramId, Result, XdpLink};
 use super::Pinned;
 use crate::devices::Devices;
 use crate::dispatcher::{self, Dispatcher};
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// An entry of the pin root that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use xdpd_kernel::{Dir, EntryKind, Look, Result};
 use super::directory::{Directory, read_interface};
 use super::names::{FORMER, LOCK, NEXT, OLD, SNAP, TAKEN};
 use super::{ForeignPin, Pinned};
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// The entries of the pin root.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use xdpd_kernel::{Dir, Stat, bpffs};
 
 use super::interrupted::Leftovers;
 use super::names::{LOCK, MADE};
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// The state of the pin root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use xdpd_kernel::{BtfId, Device, IfIndex, LinkId, MapDef, MapId, MapInfo, Object
 use super::maps;
 use super::names::map_pin;
 use crate::object::MapLayout;
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// An interface as it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]

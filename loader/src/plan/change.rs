@@ -11,7 +11,7 @@ use xdpd_kernel::{MapId, ProgramId};
 use super::{MapEdits, Work};
 use crate::desired::DesiredMap;
 use crate::observed::PinnedMap;
-use crate::readers::Permissions;
+use crate::permissions::Permissions;
 
 /// The changes of one interface.
 #[derive(Debug, Clone, PartialEq)]

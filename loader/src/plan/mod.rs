@@ -13,7 +13,7 @@ mod link;
 mod maps;
 mod needs;
 mod note;
-mod readers;
+mod permissions;
 mod reload;
 mod slots;
 mod work;
@@ -34,7 +34,7 @@ pub use change::{
 pub use drift::{Drift, drift, is_in_place};
 pub use needs::{declared_maps, filled_arrays, maps_of_maps, reloads, shrinking};
 pub use note::Note;
-pub use readers::RootChange;
+pub use permissions::RootChange;
 pub use work::{Allow, Install, LinkWork, MapEdits, MapWork, ProgramWork, RetiredMap, Takeover, Work};
 
 /// What an apply would do.
@@ -131,8 +131,8 @@ pub fn plan(desired: &Desired, observed: &Observed, allow: Allow) -> Plan {
     let mut plan = Plan {
         interrupted: observed.interrupted.clone(),
         mount: observed.root == Root::Mountable,
-        root: readers::root_change(desired, observed),
-        notes: readers::obstacles(desired, observed).into_iter().chain(left_out(desired)).collect(),
+        root: permissions::root_change(desired, observed),
+        notes: permissions::obstacles(desired, observed).into_iter().chain(left_out(desired)).collect(),
         ..Plan::default()
     };
     let mut moved = BTreeSet::new();

@@ -9,7 +9,7 @@ use super::interface::Planner;
 use super::{Action, Address, Change, Facts, MapWork, Note};
 use crate::desired::Desired;
 use crate::observed::{Observed, Root, map_pin};
-use crate::readers::{self, Permissions, Readers};
+use crate::permissions::{self, Permissions, Readers};
 
 /// A pin root whose permissions change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,11 @@ impl Planner<'_> {
         for (name, _) in maps.iter().filter(|(_, work)| matches!(work, MapWork::Keep(_))) {
             if let Some(from) = pinned.permissions.pins.get(&map_pin(name)) {
                 let address = Address::Map(name.clone());
-                changes.extend(change(address, *from, readers::of_maps(readers), ""));
+                changes.extend(change(address, *from, permissions::of_maps(readers), ""));
             }
         }
         if changes.is_empty() {
-            let (from, to) = (pinned.permissions.directory, readers::of_directories(readers));
+            let (from, to) = (pinned.permissions.directory, permissions::of_directories(readers));
             changes.extend(change(Address::Link, from, to, "the directory of its pins: "));
         }
     }
@@ -52,7 +52,7 @@ impl Planner<'_> {
 /// What the permissions of the pin root change to. Only where xdpd has made it, and for this file alone.
 pub(super) fn root_change(desired: &Desired, observed: &Observed) -> Option<RootChange> {
     let from = observed.place.root?;
-    let to = readers::of_directories(desired.readers.as_ref());
+    let to = permissions::of_directories(desired.readers.as_ref());
     let is_ours = observed.place.made && observed.root == Root::Present && !is_shared(desired, observed);
     (is_ours && from != to).then(|| RootChange { path: desired.pin_root.clone(), from, to })
 }
@@ -76,7 +76,7 @@ fn above(desired: &Desired, observed: &Observed, readers: &Readers) -> Option<St
     const SEARCH: u32 = 1;
     let mounted = |path: &Path, now: Permissions| match observed.root {
         // As apply is going to mount it.
-        Root::Mountable if path == Path::new(bpffs::MOUNT_POINT) => readers::of_directories(None),
+        Root::Mountable if path == Path::new(bpffs::MOUNT_POINT) => permissions::of_directories(None),
         _ => now,
     };
     let directories = observed.place.above.iter().map(|(path, now)| (path, mounted(path, *now)));

@@ -32,15 +32,15 @@ pub(crate) enum Woken {
 
 /// Everything that is waited for.
 #[derive(Debug)]
-pub(crate) struct Triggers {
+pub(crate) struct Events {
     /// Readable when a signal came.
     signals: UnixStream,
     files: FileWatch,
-    /// One per network namespace of the file that there was at the last call of [`Triggers::follow`].
+    /// One per network namespace of the file that there was at the last call of [`Events::follow`].
     devices: Vec<LinkMonitor>,
 }
 
-impl Triggers {
+impl Events {
     /// Signals are noted from now on; nothing else is followed yet.
     pub(crate) fn new() -> io::Result<Self> {
         let (signals, tell) = UnixStream::pair()?;

@@ -1,4 +1,4 @@
-//! Settings of a file that have no effect where they stand: no errors, since policies are inherited, but worth knowing.
+//! Lints: settings of a file that have no effect where they stand. They are no errors, since policies are inherited, but worth knowing.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::plan::Note;
 const NAMED: usize = 3;
 
 /// Everything that a file says of maps and that does nothing.
-pub(crate) fn remarks(config: &Config) -> Vec<Note> {
+pub(crate) fn lints(config: &Config) -> Vec<Note> {
     let programs = config.programs.values();
     let maps =
         programs.flat_map(|program| program.maps.iter().map(move |(map, of_map)| (program, map, of_map)));
@@ -50,12 +50,12 @@ mod tests {
 
     use super::*;
 
-    /// The remarks on a file that begins with `text` and whose interfaces run its program.
+    /// The lints of a file that begins with `text` and whose interfaces run its program.
     #[track_caller]
     fn told(text: &str, interfaces: &str) -> Vec<String> {
         let text = format!("{text}\n[programs.p]\nobject = 'p.o'\n{interfaces}");
         let config = Config::parse(Path::new("config.toml"), &text).unwrap();
-        remarks(&config).iter().map(ToString::to_string).collect()
+        lints(&config).iter().map(ToString::to_string).collect()
     }
 
     fn interfaces(names: &[&str], more: &str) -> String {
