@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use xdpd_config::{Diagnostic, Program, Value, listed, sha256, suggest};
+use xdpd_config::{Diagnostic, Program, Value, join_some, sha256, suggest};
 
 use crate::object::typed::{decode, encode};
 use crate::object::{NoVariable, Object, Store};
@@ -166,7 +166,7 @@ fn help(object: &Object, name: &str, why: &NoVariable) -> Option<String> {
             Some(match (suggest(name, names()), variables.len()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, 0) => "it has none at all".into(),
-                (None, _) => format!("it has {}", listed(names(), SHOWN)),
+                (None, _) => format!("it has {}", join_some(names(), SHOWN)),
             })
         }
     }

@@ -15,7 +15,7 @@ mod events;
 mod execute;
 pub mod exit;
 pub mod globals;
-pub mod inner;
+pub mod inner_map;
 mod interrupt;
 mod lints;
 pub mod migrate;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xdpd_config::{Config, MapSettings, Program, Reuse, listed};
+use xdpd_config::{Config, MapSettings, Program, Reuse, join_some};
 
 use crate::plan::Note;
 
@@ -38,7 +38,7 @@ fn of_migration(config: &Config, program: &Program, map: &str, settings: &MapSet
     }
     others.remove(&Reuse::Migrate);
     let note = |(reuse, keys): (Reuse, Vec<&str>)| {
-        let named = listed(keys, NAMED);
+        let named = join_some(keys, NAMED);
         note(format!("on {named}, where reuse = \"{reuse}\" and not \"migrate\""))
     };
     others.into_iter().map(note).collect()

@@ -16,7 +16,7 @@ use xdpd::desired;
 use xdpd::devices::{Devices, Space};
 use xdpd::dispatcher::Dispatcher;
 use xdpd::entries::Lists;
-use xdpd::inner;
+use xdpd::inner_map;
 use xdpd::object::{Field, FieldKind, Layout, MapLayout, Object};
 use xdpd::objects::Objects;
 use xdpd::observed::{
@@ -73,7 +73,7 @@ impl Place {
     /// What a record tells of a map of maps of an example.
     fn as_made(&self, map: &str) -> String {
         let spec = self.objects.iter().find_map(|object| object.maps().get(map)).unwrap();
-        inner::recorded(spec).unwrap()
+        inner_map::recorded(spec).unwrap()
     }
 
     fn config(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use xdpd::desired::{Attachment, Desired, DesiredMap, Instance};
 use xdpd::devices::{Devices, Space};
 use xdpd::globals::Globals;
-use xdpd::inner;
+use xdpd::inner_map;
 use xdpd::migrate::Settings;
 use xdpd::object::{Inner, MapOrigin, MapSpec, Object, Store, Values};
 use xdpd::observed::{LinkState, Observed, PinPermissions, Pinned, PinnedMap, map_pin};
@@ -341,7 +341,7 @@ impl Host {
             let held = spec.slots().iter().map(|(index, name)| (*index, recorded[name]));
             let held = held.chain(with_theirs.then_some(THEIRS));
             self.slots.insert(id, held.map(|(index, id)| (index.to_ne_bytes().to_vec(), id)).collect());
-            inner.insert("outer".to_owned(), inner::recorded(spec).unwrap());
+            inner.insert("outer".to_owned(), inner_map::recorded(spec).unwrap());
             recorded.insert("outer".to_owned(), id.0);
             pinned.insert("outer".to_owned(), pinned_map(id, spec.def));
         }
@@ -535,7 +535,7 @@ impl Host {
             inner: instance
                 .maps
                 .iter()
-                .filter_map(|(name, map)| Some((name.clone(), inner::recorded(&map.spec)?)))
+                .filter_map(|(name, map)| Some((name.clone(), inner_map::recorded(&map.spec)?)))
                 .collect(),
             base: BTreeMap::new(),
             retired: BTreeMap::new(),

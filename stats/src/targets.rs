@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xdpd_config::{Config, Glob, Interface, Label, Selector, listed};
+use xdpd_config::{Config, Glob, Interface, Label, Selector, join_some};
 use xdpd_kernel::{Device, netlink};
 
 /// An interface to follow.
@@ -52,7 +52,7 @@ fn list(config: &Config) -> String {
     if config.interfaces.is_empty() {
         return "no interfaces".to_owned();
     }
-    listed(config.interfaces.iter().map(|entry| format!("{:?}", entry.key())), SHOWN)
+    join_some(config.interfaces.iter().map(|entry| format!("{:?}", entry.key())), SHOWN)
 }
 
 /// Whether following `config` takes knowing the devices and the pin directories that there are.

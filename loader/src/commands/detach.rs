@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use xdpd_config::{Label, listed};
+use xdpd_config::{Label, join_some};
 
 use super::apply::taken_back;
 use super::{Failure, Outcome, kernel_failure, locate, recovery_failure, root_failure};
@@ -167,7 +167,7 @@ fn report(
             if labels.is_empty() {
                 output::say("nothing to detach");
             } else {
-                output::say(format_args!("detached {}", listed(labels, NAMED)));
+                output::say(format_args!("detached {}", join_some(labels, NAMED)));
             }
             Ok(Exit::Done)
         }

@@ -19,7 +19,7 @@ use crate::desired::Instance;
 use crate::devices;
 use crate::engine::Engine;
 use crate::globals;
-use crate::inner;
+use crate::inner_map;
 use crate::observed::{NEXT, OtherKind, Taken, map_pin};
 use crate::plan::{Install, LinkWork, MapWork, Plan, ProgramWork, Takeover, Work};
 
@@ -111,7 +111,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             inner: instance
                 .maps
                 .iter()
-                .filter_map(|(name, map)| Some((name.clone(), inner::recorded(&map.spec)?)))
+                .filter_map(|(name, map)| Some((name.clone(), inner_map::recorded(&map.spec)?)))
                 .collect(),
             base: self.bases(install, &kept),
             retired: kept,

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use xdpd_config::listed;
+use xdpd_config::join_some;
 
 use super::{Screen, entries};
 use crate::entries::entry_count;
@@ -178,7 +178,7 @@ pub fn choices(choices: &Choices<'_>) -> String {
     }
     let mut out = String::new();
     for (Choice { mode, refused }, labels) in groups {
-        let _ = write!(out, "; {} attached in {mode} mode", listed(labels, NAMED));
+        let _ = write!(out, "; {} attached in {mode} mode", join_some(labels, NAMED));
         let reasons = refused.iter().map(|RefusedMode { mode, reason }| format!("{mode} refused: {reason}"));
         let reasons: Vec<String> = reasons.collect();
         if !reasons.is_empty() {

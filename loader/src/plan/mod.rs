@@ -20,7 +20,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::{Label, listed};
+use xdpd_config::{Label, join_some};
 
 use crate::desired::{Attachment, Desired, Instance, LeftOut};
 use crate::observed::{Interrupted, Observed, Pinned, Root};
@@ -120,7 +120,7 @@ fn left_out(desired: &Desired) -> Vec<Note> {
         };
         Note {
             interface: Some(entry.to_owned()),
-            what: format!("{subject}, since {name} here: {}", listed(named, SHOWN)),
+            what: format!("{subject}, since {name} here: {}", join_some(named, SHOWN)),
         }
     };
     entries.into_iter().map(note).collect()

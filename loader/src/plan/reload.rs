@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::listed;
+use xdpd_config::join_some;
 use xdpd_config::record::Record;
 
 use crate::desired::Instance;
@@ -61,7 +61,7 @@ fn other_globals(instance: &Instance, pinned: &Pinned) -> Option<String> {
     Some(match &names[..] {
         [] => "globals".to_owned(),
         [name] => format!("global {name}"),
-        _ => format!("globals {}", listed(names, GLOBALS_SHOWN)),
+        _ => format!("globals {}", join_some(names, GLOBALS_SHOWN)),
     })
 }
 
@@ -101,6 +101,6 @@ fn lost_programs(instance: &Instance, pinned: &Pinned, record: &Record) -> Optio
         let slots = now.slots.as_ref()?;
         let lost = programs.iter().filter(|(index, _)| !slots.contains_key(&index.to_ne_bytes()[..]));
         let lost: BTreeSet<&str> = lost.map(|(_, name)| &**name).collect();
-        (!lost.is_empty()).then(|| format!("map {name} has lost {}", listed(lost, PROGRAMS_SHOWN)))
+        (!lost.is_empty()).then(|| format!("map {name} has lost {}", join_some(lost, PROGRAMS_SHOWN)))
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdpd_config::{Reuse, listed};
+use xdpd_config::{Reuse, join_some};
 
 use super::change::replaced;
 use super::definition::definition_difference;
@@ -10,7 +10,7 @@ use super::interface::Planner;
 use super::{Change, MapWork};
 use crate::desired::DesiredMap;
 use crate::entries::entry_count;
-use crate::inner;
+use crate::inner_map;
 use crate::object::{MapSpec, Slots};
 use crate::observed::PinnedMap;
 
@@ -32,7 +32,7 @@ impl Planner<'_> {
         let mut why: Vec<String> =
             definition_difference(&map.spec, now, self.observed.possible_cpus).into_iter().collect();
         if now.def.map_type == map.spec.def.map_type {
-            why.extend(inner::changes(recorded, &map.spec));
+            why.extend(inner_map::changes(recorded, &map.spec));
         }
         let held: BTreeSet<&String> = map.spec.slots().values().collect();
         // A pin may hold another map than the one that was put there: then the program would use both.
@@ -44,8 +44,8 @@ impl Planner<'_> {
             held.iter().map(|inner| &***inner).filter(|inner| !is_the_same(inner)).collect();
         why.extend(match replaced_ones.len() {
             0 => None,
-            1 => Some(format!("its inner map {} is replaced", listed(replaced_ones, SHOWN))),
-            _ => Some(format!("its inner maps {} are replaced", listed(replaced_ones, SHOWN))),
+            1 => Some(format!("its inner map {} is replaced", join_some(replaced_ones, SHOWN))),
+            _ => Some(format!("its inner maps {} are replaced", join_some(replaced_ones, SHOWN))),
         });
         let lost = self.lost(&map.spec, now, recorded);
         let filling = filling(&map.spec).unwrap_or_else(|| "empty".to_owned());
@@ -92,7 +92,7 @@ impl Planner<'_> {
             Some((index, name_of(*id)?.clone()))
         };
         let slots: Option<Slots> = held.iter().map(slot).collect();
-        if slots.is_some_and(|slots| inner::was_filled_so(recorded, &slots)) {
+        if slots.is_some_and(|slots| inner_map::was_filled_so(recorded, &slots)) {
             return Some(0);
         }
         // A map that the object has no more is lost as such, which is told there.
@@ -123,5 +123,5 @@ pub(super) fn filling(spec: &MapSpec) -> Option<String> {
         (false, 1) => "the program",
         (false, _) => "the programs",
     };
-    Some(format!("filled with {what} {}", listed(names, SHOWN)))
+    Some(format!("filled with {what} {}", join_some(names, SHOWN)))
 }

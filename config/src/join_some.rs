@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// The first of some names, `most` of them, and how many more there are: `a, b and 3 more`.
-pub fn listed<T: Display>(names: impl IntoIterator<Item = T>, most: usize) -> String {
+pub fn join_some<T: Display>(names: impl IntoIterator<Item = T>, most: usize) -> String {
     let mut names = names.into_iter();
     let shown: Vec<String> = names.by_ref().take(most).map(|name| name.to_string()).collect();
     let shown = shown.join(", ");
@@ -19,8 +19,8 @@ mod tests {
 
     #[test]
     fn as_many_names_as_are_of_use_are_shown_and_the_rest_is_counted() {
-        assert_eq!(listed(["a"; 0], 2), "");
-        assert_eq!(listed(["a", "b"], 2), "a, b");
-        assert_eq!(listed(["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(join_some(["a"; 0], 2), "");
+        assert_eq!(join_some(["a", "b"], 2), "a, b");
+        assert_eq!(join_some(["a", "b", "c", "d"], 2), "a, b and 2 more");
     }
 }
