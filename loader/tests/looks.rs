@@ -324,6 +324,48 @@ fn a_pin_root_that_cannot_be_opened_is_not_one_that_does_not_exist() {
     }
 }
 
+/// The kernel's words on a refusal are asked for by attaching through netlink. A driver that changes its mind takes the
+/// program then, and the run is killed, or cannot remove it again.
+#[test]
+#[ignore = "needs root"]
+fn a_run_that_ends_while_it_asks_for_the_kernels_words_leaves_no_program_that_blocks() {
+    require_root!();
+    let pair = Pair::new("asked");
+    let log = pair.site.lab.dir().join("strace.log");
+    let run = |faults: &[String]| {
+        let strace = strace_of(&log, &SWEPT, &[]).netns(pair.site.lab.near());
+        let strace =
+            faults.iter().fold(strace, |strace, fault| strace.args(["-e", &format!("inject={fault}")]));
+        let strace = strace.current_dir(pair.site.lab.dir()).arg(xdpd().path());
+        (strace.args(["apply", "config.toml"]).run(), std::fs::read_to_string(&log).unwrap())
+    };
+    let reset = || drop(pair.run("detach").expect_code(0));
+    reset();
+    let (_, calls) = run(&[]);
+    let is_create = |line: &str| line.starts_with("bpf(BPF_LINK_CREATE,");
+    let (_, create) = numbered(&calls, &is_create).next().unwrap();
+    let before = calls.lines().take_while(|line| !is_create(line));
+    let sent = before.filter(|line| line.starts_with("sendto(")).count();
+    let refused = format!("bpf:error=ENOMEM:when={create}..{}", create + 1);
+    let mut attached = 0;
+    for n in sent + 1..sent + 10 {
+        for fault in [format!("sendto:signal=KILL:when={n}"), format!("sendto:error=EIO:when={n}+")] {
+            reset();
+            let (output, _) = run(&[refused.clone(), fault.clone()]);
+            let context = format!("{fault}: {output}");
+            let is_left = pair.is_attached("v0") && !pair.path("v0").exists();
+            attached += usize::from(is_left);
+            assert!(!is_left || output.code() != Some(2), "nothing was changed, it says: {context}");
+            let diff = pair.run("diff");
+            assert!(!diff.to_string().contains("someone else"), "{context}{diff}");
+            pair.run("apply").expect_code(0);
+            assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
+            pair.run("diff").expect_code(0);
+        }
+    }
+    assert!(attached > 0, "no run has ended with a program and no link");
+}
+
 /// Whether others can change where its path leads is asked of each directory on the way, by each of these commands.
 #[test]
 #[ignore = "needs root"]

@@ -172,7 +172,7 @@ pub fn detach_netlink(ifindex: IfIndex, mode: XdpMode, expected: &Program) -> Re
 /// Lets the kernel say in words why it does not attach a program, which it does not do where a link is made.
 ///
 /// Only to be asked after a link was refused. There is no way to ask a driver that has no effect: if the program is
-/// attached now, it is removed again at once.
+/// attached now, it is removed again at once. A kill in between leaves it attached: whoever asks has noted its id.
 pub(crate) fn ask(ifindex: IfIndex, program: &Program, mode: XdpMode) -> Asked {
     const ATTEMPTS: usize = 3;
     match set_xdp(ifindex, Some(program), mode, None) {

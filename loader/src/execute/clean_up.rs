@@ -2,7 +2,7 @@
 
 use xdpd_config::Label;
 
-use super::directories::{LinkIds, detach_link_in, empty, remove_directory};
+use super::directories::{LinkIds, detach_link_in, drop_stage, empty, remove_directory};
 use super::takeover::{give_back, taken_name};
 use super::{Executor, Leaving, Staged, carry, globals};
 use crate::engine::Engine;
@@ -17,9 +17,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         for (label, work) in plan.work() {
             let Work::Install(install) = work else { continue };
             let name = format!("{NEXT}{}", label.file_name());
-            problems.extend(
-                remove_directory(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}")),
-            );
+            problems.extend(drop_stage(self.root, &name, &live).err().map(|e| format!("remove {name}: {e}")));
             let name = carry::directory(label);
             problems.extend(carry::remove(self.root, &name).err().map(|e| format!("remove {name}: {e}")));
             if install.takeover.is_some() {

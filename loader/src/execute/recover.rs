@@ -4,7 +4,7 @@ use xdpd_config::OWNER_PIN;
 use xdpd_kernel::Dir;
 
 use super::carry::{self, CarryError};
-use super::directories::{LinkIds, remove_directory};
+use super::directories::{LinkIds, drop_stage, remove_directory};
 use super::takeover::give_back;
 use super::{RAN, RECORD_BESIDE, globals};
 use crate::observed::{Interrupted, Observed};
@@ -16,7 +16,7 @@ pub(crate) fn recover(root: &Dir, observed: &Observed) -> Result<(), CarryError>
     keep_counts(root, observed)?;
     for leftover in &observed.interrupted {
         match leftover {
-            Interrupted::DropStage { directory } => remove_directory(root, directory, &live)?,
+            Interrupted::DropStage { directory } => drop_stage(root, directory, &live)?,
             Interrupted::Settle { directory } => carry::settle_interrupted(root, observed, directory)?,
             Interrupted::GiveBack { directory } => give_back(root, directory)?,
             Interrupted::SettleGlobals { note, label } => {

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use xdpd_config::Label;
-use xdpd_kernel::{Attached, Dir, IfIndex, Look, Result};
+use xdpd_kernel::{Attached, Dir, IfIndex, Look, ProgramId, Result};
 
 use super::directory::read_interface;
 use super::listing::Remnants;
 use super::names::{NEXT, OLD, SNAP, TAKEN};
-use super::{Observed, Pinned, Taken};
+use super::{LinkState, Observed, Pinned, Taken};
 use crate::mode;
 
 /// A leftover of an interrupted run and what becomes of it.
@@ -173,9 +173,23 @@ impl Observed {
             self.interfaces.insert(label.clone(), staged);
             self.interrupted.push(Interrupted::FinishExchange { directory, label });
         } else {
+            self.forget_asked(&staged);
             self.interrupted.push(Interrupted::DropStage { directory });
         }
         Ok(())
+    }
+
+    /// A program of a stage that runs without a link is seen as detached, as it will be once the stage is dropped: it was
+    /// sent through netlink to get the kernel's words on a refusal, and taken.
+    fn forget_asked(&mut self, staged: &Pinned) {
+        let (Ok(record), LinkState::Missing) = (&staged.record, &staged.link) else { return };
+        let id = ProgramId(record.program);
+        if self.interfaces.values().any(|pinned| pinned.link.program() == Some(id)) {
+            return;
+        }
+        if let Some(device) = self.devices.device_mut(record.netns_name.as_deref(), IfIndex(record.ifindex)) {
+            device.xdp.retain(|attached| attached.program_id != id);
+        }
     }
 }
 
