@@ -26,7 +26,7 @@ mod policy;
 mod reader;
 pub mod record;
 pub mod retired;
-mod shell;
+pub mod shell;
 mod suggest;
 mod syntax;
 pub mod terminal;

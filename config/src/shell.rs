@@ -8,7 +8,7 @@ use crate::terminal::acts_on_terminal;
 
 /// A path as one word, quoted where it has to be. What a terminal would act on, and what is not UTF-8, is written as
 /// `$'\xNN'`, which bash, zsh, ksh and busybox understand.
-pub(crate) fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
     match path.to_str() {
         Some(text) if !text.is_empty() && text.bytes().all(|byte| plain(&byte)) => text.to_owned(),

@@ -1,9 +1,10 @@
 //! The capabilities that `xdpd` works with: all others are given up before anything else is done, and before anything is
 //! changed those that this change does not take. And what to say where one is missing.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
-use xdpd_config::Config;
+use xdpd_config::{Config, shell};
 use xdpd_kernel::privilege::{self, Capability};
 
 use crate::observed::{Interrupted, Observed};
@@ -132,7 +133,7 @@ const READ_ONLY: &str = "for this process it is mounted read-only: remount it wi
 /// What an error means that has to do with rights or limits; nothing to add where it has not.
 pub fn explain(error: &xdpd_kernel::Error) -> Option<String> {
     if error.is_of_another_user() {
-        Some(format!("chown root {}", error.object()))
+        Some(format!("chown root {}", shell::word(Path::new(error.object()))))
     } else if error.is_denied() {
         lacking()
     } else if error.is_out_of_files() {

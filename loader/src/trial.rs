@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use xdpd_config::shell;
 use xdpd_kernel::{Attempt, Dir, Look};
 
 use crate::interrupt::{Interrupt, Interrupted};
@@ -71,7 +72,7 @@ impl Trial<'_> {
         lock.symlink(text, MARKER)?;
         output::say(format_args!(
             "applied on trial: `xdpd confirm {}` keeps it, or the previous state is back in {}",
-            self.config.display(),
+            shell::word(self.config),
             humantime::format_duration(self.timeout)
         ));
         loop {

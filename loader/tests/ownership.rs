@@ -163,6 +163,17 @@ fn what_others_have_put_in_the_place_of_an_interface_is_told_and_stays() {
     site.send(&veth, "eth0", DROP, 3);
     site.expect("detach", 0);
     assert_eq!(site.bpffs.tree(), ["elsewhere/", "xdpd/", "xdpd/theirs"]);
+
+    // What is in a directory of ours stays there, and is named.
+    site.apply();
+    root.open_dir("eth0").unwrap().pin("theirs", &program).unwrap();
+    let detached = site.expect("detach", 0);
+    let left = format!(
+        "{}/eth0 is left in place, since it holds `theirs`, which is not xdpd's",
+        site.root().display()
+    );
+    assert!(flat(&detached.stderr).contains(&left), "{detached}");
+    assert_eq!(site.bpffs.tree(), ["elsewhere/", "xdpd/", "xdpd/eth0/", "xdpd/eth0/theirs", "xdpd/theirs"]);
 }
 
 #[test]

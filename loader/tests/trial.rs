@@ -146,6 +146,32 @@ fn what_nobody_confirms_is_taken_back() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_device_that_vanishes_on_trial_is_named_and_one_of_a_pattern_is_no_failure() {
+    require_root!();
+    for (name, entry, code) in [("gonetrial", "v0", 4), ("gonetrialglob", "v*", 3)] {
+        let site = Site::new(name);
+        site.lab.veth("v0", "p0");
+        let interfaces = |program: &str| {
+            format!("[interfaces.'{entry}']\nnetns = '$NETNS'\nmode = 'generic'\nprogram = '{program}'\n")
+        };
+        file(&site, "config.toml", &interfaces("pass"));
+        site.apply();
+        file(&site, "config.toml", &interfaces("drop"));
+        let apply = site.run("apply config.toml --confirm-timeout 1h").spawn();
+        let marker = site.root().join("%lock/unconfirmed");
+        wait_until("the apply to wait", DEADLINE, || marker.is_symlink());
+        site.lab.near().ip("link delete v0");
+        signal(&apply, Signal::TERM);
+        let output = apply.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(!stderr.contains("another program"), "{stderr}");
+        assert_eq!(stderr.contains("v0: its device is gone"), entry == "v0", "{stderr}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_lost_terminal_is_no_confirmation_and_no_end() {
     require_root!();
     let site = site("hangup");

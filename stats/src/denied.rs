@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use xdpd_config::shell;
 use xdpd_kernel::{Error, Result, privilege};
 
 /// An error about the pin root or something below it, and what helps if that was denied to this user.
@@ -29,8 +30,8 @@ fn remedy(pin_root: &Path, is_searchable: impl Fn(&Path) -> bool) -> String {
     let above: Vec<&Path> = pin_root.ancestors().skip(1).collect();
     match above.into_iter().rev().find(|directory| !is_searchable(directory)) {
         Some(closed) => {
-            let closed = closed.display();
-            format!("this user may not search {closed}: as root, `chmod o+x {closed}`")
+            let word = shell::word(closed);
+            format!("this user may not search {}: as root, `chmod o+x {word}`", closed.display())
         }
         None => "name one of this user's groups as `group` under [stats], and apply".to_owned(),
     }

@@ -1,6 +1,5 @@
 //! `xdpd apply`: makes the kernel match the file, or leaves it as it was.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -9,12 +8,13 @@ use super::{
     Failure, Inputs, Outcome, Survey, diff, kernel_failure, read_maps, recovery_failure, root_failure,
 };
 use crate::cli::ConfigArg;
+use crate::desired::Desired;
 use crate::devices::Devices;
 use crate::engine::Engines;
 use crate::execute::{self, Done, Executor, StepError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::observed::{self, Leftovers, Observed, Root};
+use crate::observed::{self, Leftovers, LinkState, Observed, Root};
 use crate::output::{self, Listed, Screen, Told, human, json};
 use crate::permissions;
 use crate::plan::{self, Allow, Plan};
@@ -157,17 +157,17 @@ fn execute(
                 refusal.lines(log);
                 output::say_screen(&refusal);
             }
-            let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired.pin_root);
+            let Failure { exit, error } = taken_back(failure, &survey.observed, &survey.desired);
             failed(inputs, options, plan, exit, error)
         }
     }
 }
 
 /// How a run ends that failed: by what it had done, and whether that could be taken back.
-pub fn taken_back(failure: execute::Failure, before: &Observed, pin_root: &Path) -> Failure {
+pub fn taken_back(failure: execute::Failure, before: &Observed, desired: &Desired) -> Failure {
     let mut not_restored = failure.not_restored;
     if failure.committed {
-        not_restored.extend(not_as_before(before, pin_root));
+        not_restored.extend(not_as_before(before, desired));
     }
     let (exit, what) = match (failure.committed, not_restored.is_empty()) {
         (_, false) => (Exit::Incomplete, "not restored:"),
@@ -206,8 +206,10 @@ fn verify(inputs: &Inputs, before: &Survey, allow: Allow) -> Result<(), StepErro
     Err(StepError::Verification("the result is not as planned".to_owned()))
 }
 
-/// What differs from the state before a run that was taken back.
-fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
+/// What differs from the state before a run that was taken back. That a device is gone is no difference where it is
+/// optional.
+fn not_as_before(before: &Observed, desired: &Desired) -> Vec<String> {
+    let pin_root = &desired.pin_root;
     let after = match observed::observe(pin_root, before.devices.clone(), Leftovers::Ignore) {
         Ok(after) => after,
         Err(e) => return vec![format!("cannot read the state back: {e}")],
@@ -217,8 +219,13 @@ fn not_as_before(before: &Observed, pin_root: &Path) -> Vec<String> {
         match after.interfaces.get(label) {
             None => problems.push(format!("{label}: its pins are gone")),
             Some(new) => {
-                if new.link.program() != old.link.program() {
-                    problems.push(format!("{label}: another program runs"));
+                let is_optional = desired.attachments.get(label).is_some_and(|a| a.optional);
+                match new.link {
+                    _ if new.link == old.link => {}
+                    LinkState::Defunct { .. } if is_optional => {}
+                    LinkState::Defunct { .. } => problems.push(format!("{label}: its device is gone")),
+                    _ if new.link.program() == old.link.program() => {}
+                    _ => problems.push(format!("{label}: another program runs")),
                 }
                 if new.maps.iter().map(|(n, m)| (n, m.id)).ne(old.maps.iter().map(|(n, m)| (n, m.id))) {
                     problems.push(format!("{label}: other maps are pinned"));

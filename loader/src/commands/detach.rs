@@ -74,7 +74,7 @@ pub fn run(args: &Detach) -> Outcome {
             None => Ok(()),
         }
     });
-    report(&plan, result, &observed, &pin_root)
+    report(&plan, result, &observed, &desired)
 }
 
 /// Whose interfaces (`None`: anyone's), and where.
@@ -155,11 +155,19 @@ fn not_ours(pinned: &Pinned) -> String {
     }
 }
 
+/// What stays of an interface, since others have put it there.
+fn left(pinned: &Pinned, pin_root: &Path) -> Option<String> {
+    let others = pinned.others.iter().map(|other| format!("`{}`", other.name.display()));
+    let others = Some(join_some(others, NAMED)).filter(|others| !others.is_empty())?;
+    let path = pin_root.join(&pinned.directory);
+    Some(format!("{} is left in place, since it holds {others}, which is not xdpd's", path.display()))
+}
+
 fn report(
     plan: &Plan,
     result: Result<execute::Done<'_>, execute::Failure>,
     observed: &Observed,
-    pin_root: &Path,
+    desired: &Desired,
 ) -> Outcome {
     match result.map(|done| done.leftovers) {
         Ok(leftovers) if leftovers.is_empty() => {
@@ -169,11 +177,16 @@ fn report(
             } else {
                 output::say(format_args!("detached {}", join_some(labels, NAMED)));
             }
+            for pinned in plan.interfaces.keys().filter_map(|label| observed.interfaces.get(label)) {
+                if let Some(left) = left(pinned, &desired.pin_root) {
+                    output::say(left);
+                }
+            }
             Ok(Exit::Done)
         }
         Ok(leftovers) => {
             Err(Failure { exit: Exit::Incomplete, error: anyhow!("not removed: {}", leftovers.join("; ")) })
         }
-        Err(failure) => Err(taken_back(failure, observed, pin_root)),
+        Err(failure) => Err(taken_back(failure, observed, desired)),
     }
 }

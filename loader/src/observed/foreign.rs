@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
-use xdpd_config::Label;
+use xdpd_config::{Label, shell};
 use xdpd_kernel::{IfIndex, LinkId, Program, ProgramId, Result, XdpLink};
 
 use super::Pinned;
@@ -30,13 +31,14 @@ impl ForeignPin {
 
     /// Why it is in the way, where it lies under this path, and what to do.
     pub fn obstacle(&self, path: &str) -> String {
+        let word = shell::word(Path::new(path));
         match self.untrusted {
             None => format!("{path} is {}; move it away, or choose another pin_root", self.what),
             Some(Permissions { uid: 0, mode, .. }) => format!(
-                "{path} has mode {mode:04o}, so that others than root can change what it holds: not used; chmod go-w {path}"
+                "{path} has mode {mode:04o}, so that others than root can change what it holds: not used; chmod go-w {word}"
             ),
             Some(Permissions { uid, .. }) => {
-                format!("{path} belongs to user {uid}, and not to root: not used; chown root {path}")
+                format!("{path} belongs to user {uid}, and not to root: not used; chown root {word}")
             }
         }
     }
@@ -99,4 +101,19 @@ pub(super) fn programs(
         programs.insert(place, program);
     }
     Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_in_a_command_can_be_pasted() {
+        let of = |uid, mode| Some(Permissions { uid, gid: 0, mode });
+        for (untrusted, command) in [(of(4321, 0o700), "chown root"), (of(0, 0o777), "chmod go-w")] {
+            let pin = ForeignPin { untrusted, ..ForeignPin::of("a b;$(id)", "a directory") };
+            let obstacle = pin.obstacle("/run/pins/a b;$(id)");
+            assert!(obstacle.ends_with(&format!("; {command} '/run/pins/a b;$(id)'")), "{obstacle}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xdpd_config::shell;
 use xdpd_config::trust::{self, OpenError, Reason, Untrusted};
 use xdpd_kernel::{Dir, Stat, bpffs};
 
@@ -96,22 +97,22 @@ impl Root {
 
     /// Why nothing can be pinned there, and what to do.
     pub fn problem(&self, pin_root: &Path) -> Option<String> {
-        let path = pin_root.display();
+        let (path, word) = (pin_root.display(), shell::word(pin_root));
         match self {
             Self::Present | Self::Missing | Self::Mountable => None,
             Self::NotADirectory => Some(format!(
                 "pin_root {path} is no directory; a symlink is not followed, name what it leads to"
             )),
-            Self::NotRoots(uid) => {
-                Some(format!("pin_root {path} belongs to user {uid}, not to root: not used"))
-            }
+            Self::NotRoots(uid) => Some(format!(
+                "pin_root {path} belongs to user {uid}, not to root: not used; chown root {word}, or name another one"
+            )),
             Self::OthersWrite(mode) => Some(format!(
                 "pin_root {path} has mode {mode:04o}, so that others than root can put pins there: not used; chmod go-w \
-                 {path}, or name a directory in it, which apply makes"
+                 {word}, or name a directory in it, which apply makes"
             )),
             Self::Misled(how) => Some(format!("pin_root {path} is not used: {how}")),
             Self::NoBpffs => Some(format!(
-                "pin_root {path} is not on a bpffs; mount one there: mount -t bpf -o mode=0700,X-mount.mkdir bpf {path}"
+                "pin_root {path} is not on a bpffs; mount one there: mount -t bpf -o mode=0700,X-mount.mkdir bpf {word}"
             )),
             Self::PrivateMounts => Some(format!(
                 "no bpffs at {} in this mount namespace: `ip netns exec` has a /sys of its own, and pins made in it \

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use xdpd_config::shell;
 use xdpd_kernel::bpffs;
 
 use super::interface::Planner;
@@ -98,12 +99,12 @@ fn at_root(desired: &Desired, observed: &Observed, readers: &Readers) -> Option<
     if permissions.admits(readers.gid, READ_AND_SEARCH) || root_change(desired, observed).is_some() {
         return None;
     }
-    let path = desired.pin_root.display();
+    let (path, word) = (desired.pin_root.display(), shell::word(&desired.pin_root));
     let why =
         if observed.place.made { "interfaces of another file are in it" } else { "xdpd has not made it" };
     Some(format!(
-        "group `{}` cannot read {path}, which has {permissions}, and it is left so since {why}: `chgrp {} {path} && chmod \
-         0750 {path}`",
+        "group `{}` cannot read {path}, which has {permissions}, and it is left so since {why}: `chgrp {} {word} && chmod \
+         0750 {word}`",
         readers.name, readers.gid
     ))
 }
