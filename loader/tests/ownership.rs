@@ -271,6 +271,15 @@ fn what_runs_without_its_pinned_link_is_not_called_detached() {
     site.dir("eth0").unlink("xdp-link").unwrap();
     let running = site.running("eth0");
     let pins = site.bpffs.fingerprint();
+    // Whoever keeps the interface is told the same, and not that it is somebody else's.
+    for (command, code) in [("diff", 2), ("apply", 2), ("status", 0)] {
+        let output = site.expect(command, code);
+        let said = flat(&format!("{} {}", output.stdout, output.stderr));
+        assert!(!said.contains("someone else") && !said.contains("nothing keeps"), "{output}");
+        assert!(command == "status" || said.contains("`bpftool link detach id "), "{output}");
+        assert!(said.contains(&format!("while program {} still runs", running.unwrap())), "{output}");
+        assert_eq!((site.running("eth0"), site.bpffs.fingerprint()), (running, pins.clone()), "{output}");
+    }
     site.config("[interfaces.eth1]\nnetns = '$NETNS'\n");
     for command in ["detach", "apply"] {
         let output = site.expect(command, 2);

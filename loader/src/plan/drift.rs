@@ -31,6 +31,9 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
         found.push(Drift { interface: label.to_string(), what, device_gone });
     };
     match &pinned.link {
+        LinkState::Missing if runs(record, devices) => {
+            add(format!("the link's pin is gone, while program {} still runs", record.program));
+        }
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
         LinkState::NotALink(what) => add(format!("the pin of the link is {what}")),
         LinkState::Defunct { .. } => {
@@ -61,6 +64,13 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
         }
     }
     found
+}
+
+/// Whether the program of a record is on its device.
+fn runs(record: &Record, devices: &Devices) -> bool {
+    let here = devices.in_netns(netns_of(record)).unwrap_or_default();
+    let mut attached = here.iter().filter(|d| d.ifindex.0 == record.ifindex).flat_map(|d| &d.xdp);
+    attached.any(|attached| attached.program_id.0 == record.program)
 }
 
 /// Whether the device of a record is where it was, and is still called so, if only by an alternative name.

@@ -7,7 +7,7 @@ use xdpd_kernel::{IfIndex, NetNsId};
 use super::interface::Planner;
 use super::{Action, Address, Change, Facts, LinkWork, ProgramWork, Takeover};
 use crate::mode;
-use crate::observed::LinkState;
+use crate::observed::{LinkState, Pinned};
 
 impl Planner<'_> {
     /// The program of someone else's that the operator allows to replace. Only one that is attached through netlink: a
@@ -28,7 +28,20 @@ impl Planner<'_> {
             *label != self.label && p.runs_on(device) && p.link.program() == Some(attached.program_id)
         });
         let mode = mode::of_kernel(attached.mode);
-        match (holder, self.observed.foreign_programs.get(&(attached.program_id, device.ifindex))) {
+        let foreign = self.observed.foreign_programs.get(&(attached.program_id, device.ifindex));
+        let is_recorded = |pinned: &Pinned| {
+            pinned.record.as_ref().is_ok_and(|record| record.program == attached.program_id.0)
+        };
+        let recorded = self.observed.interfaces.iter().find(|(_, pinned)| is_recorded(pinned));
+        // Ours, but no pin of ours holds it any more.
+        if let (None, Some((label, _)), Some(link)) = (holder, recorded, foreign.and_then(|f| f.link)) {
+            return Some(format!(
+                "{} runs the program of `{label}`, id {}, in {mode} mode, though the pin of its link is gone; bpf_link \
+                 {link} holds it, `bpftool link detach id {link}` detaches it",
+                device.name, attached.program_id
+            ));
+        }
+        match (holder, foreign) {
             (Some((label, holder)), _) => Some(match &holder.record {
                 Ok(record) if record.config != self.desired.config => format!(
                     "interface `{label}` of {} holds device {} in {mode} mode; detach it there first",
