@@ -6,26 +6,46 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 
 /// The text as one line. Each character that would [act on a terminal](acts_on_terminal) becomes its escape, such as
 /// `\u{202e}`, `\u{1b}` or `\n`. Text without one is unchanged, backslashes too: an escape is for reading, not for reading
 /// back.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, acts_on_terminal)
+    escaped(text, acts_on_terminal, code_point)
 }
 
 /// The same for text of several lines, such as a verifier's log: line ends stay, and so do tabs, which indent.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| !matches!(c, '\n' | '\t') && acts_on_terminal(c))
+    escaped(text, acts_within_lines, code_point)
 }
 
-fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&acts) {
+/// A document of JSON, or several of them in lines, that says the same: characters that would act on a terminal, which JSON
+/// has in strings only, become `\u` and four hexadecimal digits, those beyond U+FFFF two of these. The line ends and tabs
+/// between its parts stay.
+pub fn printable_json(document: &str) -> Cow<'_, str> {
+    escaped(document, acts_within_lines, |shown, c| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}"); // a String takes everything
+        }
+    })
+}
+
+fn acts_within_lines(c: char) -> bool {
+    !matches!(c, '\n' | '\t') && acts_on_terminal(c)
+}
+
+fn code_point(shown: &mut String, c: char) {
+    shown.extend(c.escape_default());
+}
+
+fn escaped(text: &str, acts: fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if acts(c) { escape(&mut shown, c) } else { shown.push(c) }
     }
     Cow::Owned(shown)
 }
@@ -114,7 +134,21 @@ mod tests {
         assert_eq!(parse_arguments(["x".into(), hostile()], parse), Err(r"\u{1b}[2J".to_owned()));
     }
 
+    #[test]
+    fn json_has_escapes_of_its_own() {
+        let document = "{\"a\u{202e}\":\n\t\"\\u001b\u{9b}\u{e0041}\"}\n";
+        assert_eq!(printable_json(document), "{\"a\\u202e\":\n\t\"\\u001b\\u009b\\udb40\\udc41\"}\n");
+    }
+
     proptest! {
+        #[test]
+        fn json_says_the_same(text: String) {
+            let document = serde_json::to_string(&text).unwrap();
+            let shown = printable_json(&document);
+            prop_assert!(!shown.contains(acts_on_terminal), "{shown:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        }
+
         #[test]
         fn what_is_printable_stays_as_it_is(text: String) {
             let shown = printable(&text).into_owned();

@@ -20,6 +20,26 @@ fn fit_for_a_terminal(output: &Output) {
     }
 }
 
+/// That JSON says the name itself, without a character that acts on a terminal: it may be where JSON goes.
+#[track_caller]
+fn says(output: &Output, name: &str) {
+    fit_for_a_terminal(output);
+    let strings = |line: &str| strings(&serde_json::from_str(line).unwrap());
+    assert!(output.stdout.lines().flat_map(strings).any(|text| text.contains(name)), "{name:?} in {output}");
+}
+
+/// All strings in a document, those of its keys included.
+fn strings(document: &serde_json::Value) -> Vec<String> {
+    match document {
+        serde_json::Value::String(text) => vec![text.clone()],
+        serde_json::Value::Array(elements) => elements.iter().flat_map(strings).collect(),
+        serde_json::Value::Object(members) => {
+            members.iter().flat_map(|(name, member)| [vec![name.clone()], strings(member)].concat()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 #[track_caller]
 fn shows(output: &Output, name: &str) {
     fit_for_a_terminal(output);
@@ -52,6 +72,14 @@ fn a_device_that_is_called_so_that_it_garbles_the_terminal_is_shown_and_does_not
         let once = xdp_stats().arg("--once").arg("--config").arg(&config).run().expect_code(0);
         fit_for_a_terminal(&once);
         fit_for_a_terminal(&site.expect("detach", 0));
+        if !interface.contains("v*") {
+            says(&site.expect("check --json", 0), &device);
+        }
+        for (command, code) in [("diff --json", 1), ("apply --json", 0), ("status --json", 0)] {
+            says(&site.expect(command, code), &device);
+        }
+        says(&xdp_stats().args(["--once", "--json", "--config"]).arg(config).run().expect_code(0), &device);
+        site.expect("detach", 0);
     }
     // Its program is someone else's.
     site.config("[interfaces.\"v*\"]\nnetns = \"$NETNS\"");
@@ -62,6 +90,7 @@ fn a_device_that_is_called_so_that_it_garbles_the_terminal_is_shown_and_does_not
     site.lab.write("other.toml", text.replace(&*site.root().to_string_lossy(), &pin_root.to_string_lossy()));
     for (command, code) in [("diff", 2), ("apply", 2), ("status", 0)] {
         shows(&site.run(&format!("{command} other.toml")).run().expect_code(code), shown);
+        says(&site.run(&format!("{command} --json other.toml")).run().expect_code(code), &device);
     }
     site.expect("detach", 0);
     // It goes, and the name is one that is not there.
@@ -71,6 +100,38 @@ fn a_device_that_is_called_so_that_it_garbles_the_terminal_is_shown_and_does_not
     for command in ["diff", "apply", "status"] {
         shows(&site.expect(command, 0), shown);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pins_and_configs_of_others_that_garble_the_terminal_are_shown_and_do_nothing() {
+    require_root!();
+    let site = Site::new("theirs");
+    site.lab.veth("eth0", "peer0");
+    let name = format!("t{RLO}\u{1b}[2J\u{9b}\nxdpd: applied");
+    let shown = r"t\u{202e}\u{1b}[2J\u{9b}\nxdpd: applied";
+    let interface = "[interfaces.eth0]\nnetns = \"$NETNS\"\n";
+    site.config_as(&name, interface);
+    xdpd().arg("apply").arg(&name).current_dir(site.lab.dir()).run().expect_code(0);
+    // The path of another config is in the record.
+    site.config(interface);
+    for (command, code) in [("status", 0), ("diff", 2), ("apply", 2)] {
+        shows(&site.expect(command, code), shown);
+        says(&site.expect(&format!("{command} --json"), code), &name);
+    }
+    shows(&site.expect("detach", 0), shown);
+    xdpd().arg("detach").arg(&name).current_dir(site.lab.dir()).run().expect_code(0);
+    // What they make on bpffs, beside a directory of ours and in it.
+    site.apply();
+    for dir in [xdpd_kernel::Dir::open(site.root()).unwrap(), site.dir("eth0")] {
+        dir.mkdir(&name, 0o700).unwrap();
+    }
+    shows(&site.expect("status", 0), shown);
+    says(&site.expect("status --json", 0), &name);
+    // A directory cannot be carried over.
+    shows(&site.expect("diff", 2), shown);
+    says(&site.expect("diff --json", 2), &name);
+    fit_for_a_terminal(&site.expect("detach", 0));
 }
 
 #[test]
@@ -101,7 +162,8 @@ fn files_and_arguments_that_are_called_so_that_they_garble_the_terminal_are_show
     for file in [&missing, &broken] {
         shows(&xdp_stats().args(["--once", "--config"]).arg(file).run().expect_code(2), shown);
     }
-    shows(&xdpd().arg("check").arg(dir.path().join(object)).run().expect_code(0), shown);
+    shows(&xdpd().arg("check").arg(dir.path().join(&object)).run().expect_code(0), shown);
+    says(&xdpd().args(["check", "--json"]).arg(dir.path().join(object)).run().expect_code(0), &name);
     // Arguments that are wrong.
     let argument = name.as_ref();
     shows(&run(xdpd(), &[argument]), shown);

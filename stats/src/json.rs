@@ -1,6 +1,7 @@
 //! Records as JSON: one object per line, its keys always in the same order. The shapes are in docs/json-stats.md.
 
 use serde::Serialize;
+use xdpd_config::terminal::printable_json;
 
 use crate::clock::{Stamp, TimeOfDay};
 use crate::record::{ACTIONS, Count, Counter, Event, Notice, Sample, Subject};
@@ -203,7 +204,16 @@ impl Append for Vec<u8> {
     }
 
     fn value(&mut self, value: impl Serialize) -> &mut Self {
+        let start = self.len();
         let _ = serde_json::to_writer(&mut *self, &value);
+        // A terminal may be where it goes. By far the most values are numbers, which need no closer look.
+        let written = &self[start..];
+        if !written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            let text = String::from_utf8_lossy(written);
+            let text = printable_json(&text).into_owned();
+            self.truncate(start);
+            self.extend_from_slice(text.as_bytes());
+        }
         self
     }
 }
@@ -262,6 +272,12 @@ mod tests {
         assert_eq!(event(&gap), r#","map_id":25,"maps":null,"reason":"why"}"#);
         let error = Event::Error { map: None, message: "wrong".to_owned() };
         assert_eq!(event(&error), r#","map_id":null,"message":"wrong"}"#);
+    }
+
+    #[test]
+    fn names_do_not_act_on_a_terminal_and_stay_the_same() {
+        let hostile = "x\u{202e}\u{9b}2Jé".to_owned();
+        assert_eq!(event(&Event::Waiting(hostile)), r#","reason":"x\u202e\u009b2Jé"}"#);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use xdpd_config::terminal::printable_json;
 use xdpd_kernel::{IfIndex, MapId};
 
 /// The XDP actions in the order of their numbers, which are the keys of a stats map.
@@ -165,9 +166,9 @@ impl Subject {
         let ifindex = ifindex.map(|ifindex| ifindex.0);
         let fields = Fields { interface, device: device.as_deref(), netns: netns.as_deref(), ifindex, map };
         // Texts and numbers can always be written.
-        let object = serde_json::to_vec(&fields).unwrap_or_default();
-        let json =
-            object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default().to_vec();
+        let object = serde_json::to_string(&fields).unwrap_or_default();
+        let members = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+        let json = printable_json(members).into_owned().into_bytes();
         Self { facts, json }
     }
 

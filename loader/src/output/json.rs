@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use xdpd_config::Config;
+use xdpd_config::terminal::printable_json;
 
 use crate::plan::{Action, Address, Change, Facts, Note, Plan, RootChange, Verdict};
 
@@ -120,12 +121,12 @@ fn root_change(root: &RootChange) -> Note {
     }
 }
 
-/// Any document as one line.
+/// Any document as one line. A terminal may be where it goes: names in it are [escaped](printable_json).
 pub fn line(document: &impl Serialize) -> String {
     // Plain data with string keys: serialising cannot fail.
     let mut text = serde_json::to_string(document).unwrap_or_default();
     text.push('\n');
-    text
+    printable_json(&text).into_owned()
 }
 
 fn change_document<'a>(label: &'a str, change: &'a Change) -> ChangeDocument<'a> {

@@ -34,7 +34,7 @@ pub fn show(screen: &Screen) -> io::Result<Delivery> {
     data(&screen.to_string())
 }
 
-/// Writes to stdout what tools read: JSON, or what is generated from our own sources.
+/// Writes to stdout what tools read: JSON, whose [`json::line`]s are fit for a terminal as well, or what is generated from our own sources.
 pub fn data(text: &str) -> io::Result<Delivery> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
