@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xdpd_config::record::Record;
 use xdpd_kernel::netlink::{self, Device};
 use xdpd_kernel::{Entrance, IfIndex, NetNs, NetNsId};
 
@@ -114,6 +115,14 @@ pub fn find(netns: Option<&str>) -> Result<Entrance, xdpd_kernel::Error> {
         None => NetNs::current().map(Entrance::Open),
         Some(name) => NetNs::find(name),
     }
+}
+
+/// The namespace that a record tells of; `None` where it is gone, or another one has its name.
+pub fn netns_of(record: &Record) -> Result<Option<NetNs>, xdpd_kernel::Error> {
+    Ok(match find(record.netns_name.as_deref())? {
+        Entrance::Open(netns) if netns.identity().is(record.netns) => Some(netns),
+        Entrance::Open(_) | Entrance::Absent(_) => None,
+    })
 }
 
 /// Opens a namespace as the file names it, which must exist.

@@ -11,6 +11,7 @@ use common::stand::{AFTER, BEFORE, DEVICES, MIGRATED, NOTHING, PLAIN, Stand, TAK
 use common::state::State;
 use common::strace::{Fault, SWEPT, Tries, injected, numbered, strace_of, tries};
 use common::verdict::{ERRNOS, is_named};
+use xdpd_kernel::{IfIndex, Program, XdpMode, netlink};
 use xdpd_testlab::{Output, require_root, xdp_stats, xdpd};
 
 /// A user who is not root.
@@ -325,45 +326,83 @@ fn a_pin_root_that_cannot_be_opened_is_not_one_that_does_not_exist() {
 }
 
 /// The kernel's words on a refusal are asked for by attaching through netlink. A driver that changes its mind takes the
-/// program then, and the run is killed, or cannot remove it again.
-#[test]
-#[ignore = "needs root"]
-fn a_run_that_ends_while_it_asks_for_the_kernels_words_leaves_no_program_that_blocks() {
-    require_root!();
-    let pair = Pair::new("asked");
+/// program then, and the run is killed, or cannot remove it again: `check` gets the outcome of each such apply, with the
+/// fault. `reset` comes before each.
+fn ask_and_end(pair: &Pair, apply: &str, reset: impl Fn(), mut check: impl FnMut(&str, &Output)) {
     let log = pair.site.lab.dir().join("strace.log");
     let run = |faults: &[String]| {
+        reset();
         let strace = strace_of(&log, &SWEPT, &[]).netns(pair.site.lab.near());
         let strace =
             faults.iter().fold(strace, |strace, fault| strace.args(["-e", &format!("inject={fault}")]));
         let strace = strace.current_dir(pair.site.lab.dir()).arg(xdpd().path());
-        (strace.args(["apply", "config.toml"]).run(), std::fs::read_to_string(&log).unwrap())
+        (strace.args(apply.split_whitespace()).run(), std::fs::read_to_string(&log).unwrap())
     };
-    let reset = || drop(pair.run("detach").expect_code(0));
-    reset();
     let (_, calls) = run(&[]);
     let is_create = |line: &str| line.starts_with("bpf(BPF_LINK_CREATE,");
     let (_, create) = numbered(&calls, &is_create).next().unwrap();
     let before = calls.lines().take_while(|line| !is_create(line));
     let sent = before.filter(|line| line.starts_with("sendto(")).count();
     let refused = format!("bpf:error=ENOMEM:when={create}..{}", create + 1);
-    let mut attached = 0;
     for n in sent + 1..sent + 10 {
         for fault in [format!("sendto:signal=KILL:when={n}"), format!("sendto:error=EIO:when={n}+")] {
-            reset();
             let (output, _) = run(&[refused.clone(), fault.clone()]);
-            let context = format!("{fault}: {output}");
-            let is_left = pair.is_attached("v0") && !pair.path("v0").exists();
-            attached += usize::from(is_left);
-            assert!(!is_left || output.code() != Some(2), "nothing was changed, it says: {context}");
-            let diff = pair.run("diff");
-            assert!(!diff.to_string().contains("someone else"), "{context}{diff}");
-            pair.run("apply").expect_code(0);
-            assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
-            pair.run("diff").expect_code(0);
+            check(&fault, &output);
         }
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_run_that_ends_while_it_asks_for_the_kernels_words_leaves_no_program_that_blocks() {
+    require_root!();
+    // All links of the machine are looked at, so that those of others would change the numbers of calls.
+    let pair = Pair::of(Site::alone("asked"));
+    let reset = || drop(pair.run("detach").expect_code(0));
+    let mut attached = 0;
+    ask_and_end(&pair, "apply config.toml", reset, |fault, output| {
+        let context = format!("{fault}: {output}");
+        let is_left = pair.is_attached("v0") && !pair.path("v0").exists();
+        attached += usize::from(is_left);
+        assert!(!is_left || output.code() != Some(2), "nothing was changed, it says: {context}");
+        let diff = pair.run("diff");
+        assert!(!diff.to_string().contains("someone else"), "{context}{diff}");
+        pair.run("apply").expect_code(0);
+        assert!(pair.is_attached("v0") && pair.is_attached("x1"), "{context}");
+        pair.run("diff").expect_code(0);
+    });
     assert!(attached > 0, "no run has ended with a program and no link");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_takeover_that_ends_while_it_asks_for_the_kernels_words_gives_the_program_back() {
+    require_root!();
+    let pair = Pair::of(Site::alone("askedtaken"));
+    let theirs = Program::load_xdp_returning("their_filter", 2).unwrap();
+    let theirs_id = theirs.info().unwrap().id.0;
+    let ifindex = IfIndex(pair.site.lab.near().ifindex("v0").unwrap());
+    let reset = || {
+        pair.run("detach").expect_code(0);
+        if pair.site.running("v0").is_none() {
+            let attach = || netlink::attach_netlink(ifindex, &theirs, XdpMode::Native, None);
+            pair.site.lab.near().run(attach).unwrap();
+        }
+    };
+    let mut given_back = 0;
+    ask_and_end(&pair, "apply config.toml --takeover", reset, |fault, output| {
+        let is_asking = ![None, Some(theirs_id)].contains(&pair.site.running("v0"));
+        if output.code() == Some(0) {
+            return;
+        }
+        // What was left is settled before anything is detached. A link that was made in the end stays until then.
+        let detach = pair.run("detach").expect_code(0);
+        let was_taken = detach.stderr.contains("detached v0");
+        let expected = (!was_taken).then_some(theirs_id);
+        assert_eq!(pair.site.running("v0"), expected, "{fault}: {output}{detach}");
+        given_back += usize::from(is_asking && !was_taken);
+    });
+    assert!(given_back > 0, "no run has ended with our program and no link");
 }
 
 /// Whether others can change where its path leads is asked of each directory on the way, by each of these commands.

@@ -5,6 +5,7 @@ use xdpd_config::{LINK_PIN, Label, OWNER_PIN};
 use xdpd_kernel::{IfIndex, netlink};
 
 use super::attach::{self, AttachFailure, Frags, Made, Place};
+use super::directories::detach_without_link;
 use super::error::{at, carry_at, pin_at};
 use super::undo::Undo;
 use super::{Executor, Held, Leaving, RECORD_BESIDE, Staged, StepError};
@@ -163,8 +164,12 @@ impl<'a, E: Engine> Executor<'a, E> {
                     link.detach().map_err(at(label, "detach to attach anew"))?;
                     undo.push(Undo::Detach { label, old, place });
                 }
-                let Made { link, mode, refused } =
-                    attach::attach(place, &staged.program).map_err(failed("attach"))?;
+                let made = attach::attach(place, &staged.program).inspect_err(|_| {
+                    // What ran before comes back only where nothing runs. If this fails, it is told when the stage is
+                    // dropped.
+                    let _ = detach_without_link(self.root, &staged.name);
+                });
+                let Made { link, mode, refused } = made.map_err(failed("attach"))?;
                 let pinned = staged.dir.pin(LINK_PIN, &link).map_err(at(label, "pin the link"));
                 undo.push(Undo::Create { staged, link });
                 pinned?;

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, OWNER_PIN};
-use xdpd_kernel::{
-    DetachError, Dir, Entrance, IfIndex, LinkId, Look, NetNs, Program, ProgramId, XdpLink, netlink,
-};
+use xdpd_kernel::{DetachError, Dir, IfIndex, LinkId, Look, Program, ProgramId, XdpLink, netlink};
 
 use crate::devices;
 use crate::observed::OtherEntry;
@@ -32,15 +30,16 @@ pub(super) fn remove_directory(root: &Dir, name: &str, live: &LinkIds) -> Result
 }
 
 /// Removes a stage that came to nothing, and detaches its program where it runs without a link.
-///
-/// To get the kernel's words on a refusal, a program is sent through netlink. If the driver takes it then, a kill or a
-/// failure can come before it is removed again.
 pub(super) fn drop_stage(root: &Dir, name: &str, live: &LinkIds) -> Result<(), xdpd_kernel::Error> {
     detach_without_link(root, name)?;
     remove_directory(root, name, live)
 }
 
-fn detach_without_link(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error> {
+/// Detaches the program of a stage where it runs without a link.
+///
+/// To get the kernel's words on a refusal, a program is sent through netlink. If the driver takes it then, a kill or a
+/// failure can come before it is removed again.
+pub(super) fn detach_without_link(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error> {
     let Some(dir) = root.find_dir(name)?.found() else { return Ok(()) };
     if open_link_if_any(&dir)?.is_some() {
         return Ok(());
@@ -48,28 +47,22 @@ fn detach_without_link(root: &Dir, name: &str) -> Result<(), xdpd_kernel::Error>
     let Some(text) = dir.find_symlink(OWNER_PIN)?.found() else { return Ok(()) };
     let Some(record) = text.to_str().and_then(|text| Record::parse(text).ok()) else { return Ok(()) };
     let (ifindex, id) = (IfIndex(record.ifindex), ProgramId(record.program));
-    let detach = |netns: NetNs| {
-        netns.run(|| {
-            let devices = netlink::devices()?;
-            let attached = devices.iter().filter(|d| d.ifindex == ifindex).flat_map(|d| &d.xdp);
-            let mut attached = attached.filter(|attached| attached.program_id == id);
-            let Some((attached, program)) = attached.next().zip(Program::find_by_id(id)?) else {
-                return Ok(());
-            };
-            let links = XdpLink::all_xdp()?;
-            if links.iter().any(|link| link.program_id == id && link.ifindex() == Some(ifindex)) {
-                return Ok(());
-            }
-            match netlink::detach_netlink(ifindex, attached.mode, &program) {
-                Err(DetachError::DeviceGone(_) | DetachError::Replaced { .. }) => Ok(()),
-                detached => detached.map_err(DetachError::into_error),
-            }
-        })?
-    };
-    match devices::find(record.netns_name.as_deref())? {
-        Entrance::Open(netns) if netns.identity().is(record.netns) => detach(netns),
-        Entrance::Open(_) | Entrance::Absent(_) => Ok(()),
-    }
+    // Mostly nothing has held it since its run ended.
+    let Some(program) = Program::find_by_id(id)? else { return Ok(()) };
+    let Some(netns) = devices::netns_of(&record)? else { return Ok(()) };
+    netns.run(|| {
+        let devices = netlink::devices()?;
+        let mut attached = devices.iter().filter(|d| d.ifindex == ifindex).flat_map(|d| &d.xdp);
+        let Some(attached) = attached.find(|attached| attached.program_id == id) else { return Ok(()) };
+        let links = XdpLink::all_xdp()?;
+        if links.iter().any(|link| link.program_id == id && link.ifindex() == Some(ifindex)) {
+            return Ok(());
+        }
+        match netlink::detach_netlink(ifindex, attached.mode, &program) {
+            Err(DetachError::DeviceGone(_) | DetachError::Replaced { .. }) => Ok(()),
+            detached => detached.map_err(DetachError::into_error),
+        }
+    })?
 }
 
 /// Removes the entries of a directory but those of others. The record goes last: until then the next run knows whose

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{
-    Btf, Device, Dir, Entrance, IfIndex, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
+    Btf, Device, Dir, IfIndex, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
 };
 
 use super::directories::{open_link_if_any, read_record};
@@ -144,10 +144,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             return Ok(());
         }
         let failed = || at(label, "look whether its program still runs");
-        let netns = match devices::find(record.netns_name.as_deref()).map_err(failed())? {
-            Entrance::Open(netns) if netns.identity().is(record.netns) => netns,
-            Entrance::Open(_) | Entrance::Absent(_) => return Ok(()),
-        };
+        let Some(netns) = devices::netns_of(record).map_err(failed())? else { return Ok(()) };
         let devices = netns.run(netlink::devices).and_then(|devices| devices).map_err(failed())?;
         let runs =
             |device: &&Device| device.xdp.iter().any(|attached| attached.program_id.0 == record.program);

@@ -1,7 +1,7 @@
 //! Someone else's program whose place an interface takes, for as long as it can come back.
 
 use xdpd_config::Label;
-use xdpd_kernel::{AttachError, Dir, Entrance, IfIndex, NetNs, netlink};
+use xdpd_kernel::{AttachError, Dir, IfIndex, netlink};
 
 use super::directories::{LinkIds, remove_directory};
 use crate::observed::{TAKEN, Taken};
@@ -11,23 +11,20 @@ use crate::{devices, mode};
 pub(super) fn give_back(root: &Dir, directory: &str) -> Result<(), xdpd_kernel::Error> {
     if let Some(Taken { record, program }) = Taken::read(root, directory)? {
         let (ifindex, mode) = (IfIndex(record.ifindex), mode::to_kernel(record.mode));
-        let restore = |netns: NetNs| {
-            netns.run(|| {
-                let devices = netlink::devices()?;
-                let device = devices.iter().find(|d| d.ifindex == ifindex);
-                // Gone, or not free: there is nothing to put back.
-                match device.filter(|d| d.xdp.is_empty()) {
-                    Some(_) => match netlink::attach_netlink(ifindex, &program, mode, None) {
-                        Err(AttachError::DeviceGone(_) | AttachError::Taken { .. }) => Ok(()),
-                        attached => attached.map_err(AttachError::into_error),
-                    },
-                    None => Ok(()),
-                }
-            })?
+        let restore = || {
+            let devices = netlink::devices()?;
+            let device = devices.iter().find(|d| d.ifindex == ifindex);
+            // Gone, or not free: there is nothing to put back.
+            match device.filter(|d| d.xdp.is_empty()) {
+                Some(_) => match netlink::attach_netlink(ifindex, &program, mode, None) {
+                    Err(AttachError::DeviceGone(_) | AttachError::Taken { .. }) => Ok(()),
+                    attached => attached.map_err(AttachError::into_error),
+                },
+                None => Ok(()),
+            }
         };
-        match devices::find(record.netns_name.as_deref())? {
-            Entrance::Open(netns) if netns.identity().is(record.netns) => restore(netns)?,
-            Entrance::Open(_) | Entrance::Absent(_) => {}
+        if let Some(netns) = devices::netns_of(&record)? {
+            netns.run(restore)??;
         }
     }
     remove_directory(root, directory, &LinkIds::new())

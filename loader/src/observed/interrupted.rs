@@ -110,9 +110,6 @@ pub enum Leftovers {
 impl Observed {
     /// Folds in what a run left: as the state will be once the next run has recovered.
     pub(super) fn fold_in(&mut self, root: &Dir, remnants: Remnants) -> Result<()> {
-        for directory in remnants.takeovers {
-            self.fold_takeover(root, directory)?;
-        }
         let notes = remnants.notes.into_iter();
         self.interrupted.extend(notes.map(|(note, label)| Interrupted::SettleGlobals { note, label }));
         // After the variables: a value that was written into a new map would count as one that its program has changed,
@@ -124,6 +121,10 @@ impl Observed {
         }
         for (directory, label) in remnants.stages {
             self.fold_stage(root, directory, label)?;
+        }
+        // After the stages, whose program may be in the place.
+        for directory in remnants.takeovers {
+            self.fold_takeover(root, directory)?;
         }
         Ok(())
     }
