@@ -3,7 +3,7 @@
 mod common;
 
 use common::{DROP, PASS, Site, flat};
-use xdpd_kernel::{Dir, Program};
+use xdpd_kernel::{Dir, IfIndex, Program, ProgramId, XdpLink, XdpMode};
 use xdpd_testlab::{DEADLINE, Veth, require_root, wait_until};
 
 /// What the commands say about a state that the operator has to decide about: `status` one thing, `diff` and `apply`
@@ -297,6 +297,25 @@ fn what_runs_without_its_pinned_link_is_not_called_detached() {
     site.expect("detach", 0);
     assert!(root.find_dir("eth0").unwrap().found().is_none());
     assert_eq!((site.running("eth0"), site.running("eth1")), (None, None));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_of_ours_that_others_attach_elsewhere_is_theirs_there() {
+    require_root!();
+    let (site, _veth) = site("borrowed");
+    site.lab.veth("eth1", "peer1");
+    site.apply();
+    let id = site.running("eth0").unwrap();
+    let ifindex = IfIndex(site.lab.near().ifindex("eth1").unwrap());
+    let program = Program::open_by_id(ProgramId(id)).unwrap();
+    let link = site.lab.near().run(|| XdpLink::create(&program, ifindex, XdpMode::Native)).unwrap();
+    site.config("[interfaces.eth0]\nnetns = '$NETNS'\n[interfaces.eth1]\nnetns = '$NETNS'\n");
+    let refused = site.expect("diff", 2);
+    let said = flat(&refused.stdout);
+    assert!(said.contains("eth1 runs someone else's program") && !said.contains("is gone"), "{refused}");
+    drop(link);
+    site.apply();
 }
 
 #[test]

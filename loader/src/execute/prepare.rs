@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use xdpd_config::record::Record;
 use xdpd_config::{LINK_PIN, Label, Mode, OWNER_PIN, retired};
 use xdpd_kernel::{
-    Btf, Device, Dir, IfIndex, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
+    Btf, Device, Dir, IfIndex, LinkInfo, Map, MapId, Program, ProgramId, XdpLink, clock, netlink, open_files,
 };
 
 use super::directories::{open_link_if_any, read_record};
@@ -150,7 +150,9 @@ impl<'a, E: Engine> Executor<'a, E> {
             |device: &&Device| device.xdp.iter().any(|attached| attached.program_id.0 == record.program);
         let Some(device) = devices.iter().find(runs) else { return Ok(()) };
         let links = XdpLink::all_xdp().map_err(failed())?;
-        let link = links.iter().find(|link| link.program_id.0 == record.program).map_or_else(
+        let holds =
+            |link: &&LinkInfo| link.program_id.0 == record.program && link.ifindex() == Some(device.ifindex);
+        let link = links.iter().find(holds).map_or_else(
             || "no bpf_link holds it".to_owned(),
             |link| format!("bpf_link {0} holds it, `bpftool link detach id {0}` detaches it", link.id),
         );

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use xdpd_config::Label;
 use xdpd_config::record::Record;
-use xdpd_kernel::NetNsId;
+use xdpd_kernel::{Device, NetNsId};
 
 use crate::devices::Devices;
 use crate::observed::{LinkState, Pinned};
@@ -31,7 +31,7 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
         found.push(Drift { interface: label.to_string(), what, device_gone });
     };
     match &pinned.link {
-        LinkState::Missing if runs(record, devices) => {
+        LinkState::Missing if here(record, devices).is_some_and(|d| runs(record, d)) => {
             add(format!("the link's pin is gone, while program {} still runs", record.program));
         }
         LinkState::Missing => add("the link's pin is gone, so nothing keeps the program attached".into()),
@@ -66,17 +66,27 @@ pub fn drift(label: &Label, pinned: &Pinned, devices: &Devices) -> Vec<Drift> {
     found
 }
 
-/// Whether the program of a record is on its device.
-fn runs(record: &Record, devices: &Devices) -> bool {
-    let here = devices.in_netns(netns_of(record)).unwrap_or_default();
-    let mut attached = here.iter().filter(|d| d.ifindex.0 == record.ifindex).flat_map(|d| &d.xdp);
-    attached.any(|attached| attached.program_id.0 == record.program)
+/// The device of a record, where it is in the namespace that it was in.
+fn here<'d>(record: &Record, devices: &'d Devices) -> Option<&'d Device> {
+    devices.in_netns(netns_of(record))?.iter().find(|d| d.ifindex.0 == record.ifindex)
+}
+
+/// Whether the program of a record is on this device.
+fn runs(record: &Record, device: &Device) -> bool {
+    device.xdp.iter().any(|attached| attached.program_id.0 == record.program)
+}
+
+/// Whether the program on this device is one that the record of an interface tells of, and that none of its pins holds.
+pub(super) fn is_unheld(pinned: &Pinned, device: &Device, netns: NetNsId) -> bool {
+    let is_its_own = |record: &Record| {
+        netns_of(record) == netns && record.ifindex == device.ifindex.0 && runs(record, device)
+    };
+    pinned.link.id().is_none() && pinned.record.as_ref().is_ok_and(is_its_own)
 }
 
 /// Whether the device of a record is where it was, and is still called so, if only by an alternative name.
 pub fn is_in_place(record: &Record, devices: &Devices) -> bool {
-    let here = devices.in_netns(netns_of(record)).unwrap_or_default();
-    here.iter().any(|d| d.ifindex.0 == record.ifindex && d.is_called(&record.device))
+    here(record, devices).is_some_and(|d| d.is_called(&record.device))
 }
 
 /// What became of the device that a live link is on, where that is not as it was: the link goes with it wherever it goes.

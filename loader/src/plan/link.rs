@@ -4,10 +4,12 @@ use xdpd_config::Mode;
 use xdpd_kernel::netlink::Device;
 use xdpd_kernel::{IfIndex, NetNsId};
 
+use super::drift::is_unheld;
 use super::interface::Planner;
 use super::{Action, Address, Change, Facts, LinkWork, ProgramWork, Takeover};
+use crate::devices::Space;
 use crate::mode;
-use crate::observed::{LinkState, Pinned};
+use crate::observed::LinkState;
 
 impl Planner<'_> {
     /// The program of someone else's that the operator allows to replace. Only one that is attached through netlink: a
@@ -29,12 +31,14 @@ impl Planner<'_> {
         });
         let mode = mode::of_kernel(attached.mode);
         let foreign = self.observed.foreign_programs.get(&(attached.program_id, device.ifindex));
-        let is_recorded = |pinned: &Pinned| {
-            pinned.record.as_ref().is_ok_and(|record| record.program == attached.program_id.0)
+        let netns = match self.observed.devices.space(self.netns()) {
+            Space::Present { id, .. } => Some(*id),
+            Space::Absent(_) => None,
         };
-        let recorded = self.observed.interfaces.iter().find(|(_, pinned)| is_recorded(pinned));
-        // Ours, but no pin of ours holds it any more.
-        if let (None, Some((label, _)), Some(link)) = (holder, recorded, foreign.and_then(|f| f.link)) {
+        let unheld = netns.and_then(|netns| {
+            self.observed.interfaces.iter().find(|(_, pinned)| is_unheld(pinned, device, netns))
+        });
+        if let (None, Some((label, _)), Some(link)) = (holder, unheld, foreign.and_then(|f| f.link)) {
             return Some(format!(
                 "{} runs the program of `{label}`, id {}, in {mode} mode, though the pin of its link is gone; bpf_link \
                  {link} holds it, `bpftool link detach id {link}` detaches it",
