@@ -497,80 +497,58 @@ fn interrupted(stand: &Stand) -> Vec<Start<'_>> {
     kills.iter().map(|(words, nth)| killed(stand, words, *nth)).collect()
 }
 
+/// Sweeps one command on a stand of its own, from where `starts` begins.
+fn sweep_on(
+    name: &'static str,
+    way: (&'static str, &'static str),
+    command: Command,
+    starts: for<'a> fn(&'a Stand) -> Vec<Start<'a>>,
+    sample: usize,
+) -> Vec<String> {
+    let stand = Stand::new("sweep", way);
+    sweep(&Scene { name, stand: &stand, command, starts: starts(&stand), sample })
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_fault_in_an_apply_leaves_what_was_or_what_is_wished() {
     require_root!();
-    let stand = Stand::new("sweepapply", (BEFORE, AFTER));
     let command = Command::Apply { is_recovery: false };
-    assert_none(&sweep(&Scene { name: "apply", stand: &stand, command, starts: fresh(&stand), sample: 200 }));
+    assert_none(&sweep_on("apply", (BEFORE, AFTER), command, fresh, 200));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_fault_in_a_takeover_leaves_what_was_or_what_is_wished() {
     require_root!();
-    let stand = Stand::new("sweeptake", (NOTHING, TAKEN));
     let command = Command::Apply { is_recovery: false };
-    assert_none(&sweep(&Scene {
-        name: "takeover",
-        stand: &stand,
-        command,
-        starts: fresh(&stand),
-        sample: 80,
-    }));
+    assert_none(&sweep_on("takeover", (NOTHING, TAKEN), command, fresh, 80));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_fault_in_a_migration_leaves_what_was_or_what_is_wished() {
     require_root!();
-    let stand = Stand::new("sweepmig", (PLAIN, MIGRATED));
     let command = Command::Apply { is_recovery: false };
-    assert_none(&sweep(&Scene {
-        name: "migration",
-        stand: &stand,
-        command,
-        starts: fresh(&stand),
-        sample: 80,
-    }));
+    assert_none(&sweep_on("migration", (PLAIN, MIGRATED), command, fresh, 80));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_fault_in_a_detach_leaves_all_or_nothing() {
     require_root!();
-    let stand = Stand::new("sweepdet", (BEFORE, AFTER));
     let command = Command::Detach { is_recovery: false };
-    assert_none(&sweep(&Scene {
-        name: "detach",
-        stand: &stand,
-        command,
-        starts: fresh(&stand),
-        sample: 100,
-    }));
+    assert_none(&sweep_on("detach", (BEFORE, AFTER), command, fresh, 100));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_fault_in_a_recovery_can_be_recovered_from() {
     require_root!();
-    let mut failures = Vec::new();
-    for (name, way) in [
-        ("recovery", (BEFORE, AFTER)),
-        ("recovery-takeover", (NOTHING, TAKEN)),
-        ("recovery-migration", (PLAIN, MIGRATED)),
-    ] {
-        let stand = Stand::new("sweeprec", way);
-        let command = Command::Apply { is_recovery: true };
-        failures.extend(sweep(&Scene {
-            name,
-            stand: &stand,
-            command,
-            starts: interrupted(&stand),
-            sample: 40,
-        }));
-    }
+    let command = Command::Apply { is_recovery: true };
+    let mut failures = sweep_on("recovery", (BEFORE, AFTER), command, interrupted, 40);
+    failures.extend(sweep_on("recovery-takeover", (NOTHING, TAKEN), command, interrupted, 40));
+    failures.extend(sweep_on("recovery-migration", (PLAIN, MIGRATED), command, interrupted, 40));
     assert_none(&failures);
 }
 
@@ -578,15 +556,8 @@ fn a_fault_in_a_recovery_can_be_recovered_from() {
 #[ignore = "needs root"]
 fn a_fault_in_a_detach_after_a_kill_can_be_recovered_from() {
     require_root!();
-    let stand = Stand::new("sweepdrec", (BEFORE, AFTER));
     let command = Command::Detach { is_recovery: true };
-    assert_none(&sweep(&Scene {
-        name: "detach-recovery",
-        stand: &stand,
-        command,
-        starts: interrupted(&stand),
-        sample: 60,
-    }));
+    assert_none(&sweep_on("detach-recovery", (BEFORE, AFTER), command, interrupted, 60));
 }
 
 #[test]
